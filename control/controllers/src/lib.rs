@@ -1,0 +1,1 @@
+//! The controllers: each a pure plan, and the executor they share.

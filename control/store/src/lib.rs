@@ -1,0 +1,1 @@
+//! The replicated store: Raft, revisions, watch and leases.

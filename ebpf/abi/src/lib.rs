@@ -1,0 +1,1 @@
+//! Types shared by the kernel and the user side of every map.

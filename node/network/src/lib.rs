@@ -1,0 +1,1 @@
+//! Feeds the eBPF programs; addresses, routes, services, DNS.

@@ -1,0 +1,1 @@
+//! Makes containers: namespaces, root filesystems, capabilities, seccomp.

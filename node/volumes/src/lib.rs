@@ -1,0 +1,1 @@
+//! Volumes of pods: plugins, atomic updates, clean removal.
