@@ -1,0 +1,75 @@
+//! Who asks, and what is asked: the facts that authorization and admission judge.
+
+use std::collections::BTreeMap;
+
+/// Who a request comes from, as established by authentication.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct UserInfo {
+    /// The name: a certificate's common name, or `system:serviceaccount:<namespace>:<name>`.
+    pub name: String,
+    /// Identifies the user across time; empty when the way of authenticating knows none.
+    #[serde(default)]
+    pub uid: String,
+    /// Groups, `system:authenticated` included.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Further facts from the authenticator, such as the pod that a token is bound to.
+    #[serde(default)]
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl UserInfo {
+    /// A user with a name and groups; `system:authenticated` is added.
+    pub fn new<'a>(name: impl Into<String>, groups: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
+        if !groups.iter().any(|g| g == "system:authenticated") {
+            groups.push("system:authenticated".to_owned());
+        }
+        UserInfo { name: name.into(), groups, ..UserInfo::default() }
+    }
+
+    /// Whether the user is in `group`.
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+}
+
+/// What a request wants to do: exactly what an authorizer may look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Who asks.
+    pub user: UserInfo,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for
+    /// paths that name no resource the HTTP method in lower case.
+    pub verb: String,
+    /// The API group; empty for the core group.
+    pub api_group: String,
+    /// The API version, for instance `v1`.
+    pub version: String,
+    /// The plural name of the resource; empty for paths that name no resource.
+    pub resource: String,
+    /// `status`, `log`, … or empty.
+    pub subresource: String,
+    /// The object's name; empty for collections (and for creations whose name is in the body).
+    pub name: String,
+    /// The namespace; empty for cluster-scoped resources and for lists across namespaces.
+    pub namespace: String,
+    /// The request path: what counts when `resource` is empty.
+    pub path: String,
+}
+
+impl Attributes {
+    /// Whether this is about a resource (and not about a path such as `/healthz`).
+    pub fn is_resource(&self) -> bool {
+        !self.resource.is_empty()
+    }
+
+    /// `resource` or `resource/subresource`, the form that RBAC rules use.
+    pub fn full_resource(&self) -> String {
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
+    }
+}
