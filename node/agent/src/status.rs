@@ -1,0 +1,351 @@
+//! Works out a pod's status from what is known of its containers. No I/O, no clock.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::plan::{Outcome, initialized, outcome};
+use crate::state::{
+    ContainerState, Containers, Exit, Image, Restart, Run, Waiting, init_containers, is_sidecar,
+    main_containers,
+};
+
+/// The scheme before container ids in the API.
+pub(crate) const ID_SCHEME: &str = "carrack://";
+
+/// What the status says beside the containers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// The pod's own address, once it has one.
+    pub pod_ip: Option<String>,
+    /// The node's address.
+    pub host_ip: String,
+    /// When the agent first saw the pod.
+    pub start_time: Option<Timestamp>,
+    /// The sandbox stands and has its network.
+    pub sandbox: bool,
+    /// The pod was ended by the node before its time: reason and message.
+    pub failed: Option<Waiting>,
+    /// The pod is being deleted and all its containers have ended.
+    pub ended: bool,
+}
+
+/// The status of `pod`. Conditions that others own (`PodScheduled`, readiness gates) are taken from the pod as it is;
+/// times of conditions that have not changed are kept.
+pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now: Timestamp) -> PodStatus {
+    let before = pod.status.clone().unwrap_or_default();
+    let phase = phase(pod, containers, facts);
+    let over = matches!(phase, "Succeeded" | "Failed");
+    let waiting_reason = if initialized(pod, containers) || init_containers(pod).is_empty() {
+        "ContainerCreating"
+    } else {
+        "PodInitializing"
+    };
+    let statuses = |list: &[Container], init: bool| -> Vec<ContainerStatus> {
+        list.iter()
+            .map(|container| {
+                let policy = if init { Restart::of_init(pod, container) } else { Restart::of_pod(pod) };
+                let state = containers.get(&container.name).cloned().unwrap_or_default();
+                container_status(pod, container, &state, policy, over, waiting_reason, now)
+            })
+            .collect()
+    };
+    let mut main = statuses(main_containers(pod), false);
+    let mut init = statuses(init_containers(pod), true);
+    main.sort_by(|a, b| a.name.cmp(&b.name));
+    for (status, container) in init.iter_mut().zip(init_containers(pod)) {
+        status.ready = match containers.get(&container.name) {
+            Some(state) if is_sidecar(container) => state.ready,
+            Some(state) => state.exit().is_some_and(|e| e.code == 0),
+            None => false,
+        };
+    }
+    let mut status = PodStatus {
+        phase: Some(phase.to_owned()),
+        host_ip: Some(facts.host_ip.clone()),
+        host_ips: Some(vec![HostIP { ip: facts.host_ip.clone() }]),
+        pod_ip: facts.pod_ip.clone(),
+        pod_ips: facts.pod_ip.clone().map(|ip| vec![PodIP { ip }]),
+        start_time: before.start_time.clone().or_else(|| facts.start_time.map(Time)),
+        qos_class: Some(qos_class(pod).to_owned()),
+        container_statuses: Some(main),
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        observed_generation: pod.metadata.generation,
+        reason: facts.failed.as_ref().map(|f| f.reason.clone()),
+        message: facts.failed.as_ref().map(|f| f.message.clone()),
+        ..PodStatus::default()
+    };
+    status.conditions = Some(conditions(pod, containers, facts, &status, &before, now));
+    status
+}
+
+/// The pod's phase. A pod that was over stays over.
+fn phase(pod: &Pod, containers: &Containers, facts: &Facts) -> &'static str {
+    match pod.status.as_ref().and_then(|s| s.phase.as_deref()) {
+        Some("Succeeded") => return "Succeeded",
+        Some("Failed") => return "Failed",
+        _ => {}
+    }
+    if facts.failed.is_some() {
+        return "Failed";
+    }
+    match outcome(pod, containers) {
+        Outcome::Succeeded => return "Succeeded",
+        Outcome::Failed if !containers.values().any(ContainerState::is_running) => return "Failed",
+        _ => {}
+    }
+    if facts.ended {
+        return ended_phase(pod, containers);
+    }
+    let unstarted = |c: &Container| match containers.get(&c.name) {
+        Some(state) => state.run == Run::Absent && state.restarts == 0,
+        None => true,
+    };
+    if !initialized(pod, containers) || main_containers(pod).iter().any(unstarted) {
+        "Pending"
+    } else {
+        "Running"
+    }
+}
+
+/// How a pod that was deleted ended: as its containers did.
+fn ended_phase(pod: &Pod, containers: &Containers) -> &'static str {
+    let succeeded = main_containers(pod)
+        .iter()
+        .all(|c| containers.get(&c.name).and_then(|s| s.exit()).is_some_and(|e| e.code == 0));
+    if succeeded { "Succeeded" } else { "Failed" }
+}
+
+fn container_status(
+    pod: &Pod,
+    container: &Container,
+    state: &ContainerState,
+    policy: Restart,
+    over: bool,
+    creating: &str,
+    now: Timestamp,
+) -> ContainerStatus {
+    let (image, image_id) = match &state.image {
+        Image::Present { name, digest, .. } => (name.clone(), digest.clone()),
+        _ => (container.image.clone().unwrap_or_default(), String::new()),
+    };
+    let id = match &state.run {
+        Run::Running { id, .. } => Some(id),
+        Run::Exited(exit) => Some(&exit.id),
+        Run::Absent => state.previous.as_ref().map(|e| &e.id),
+    };
+    let (current, last) = api_state(pod, container, state, policy, over, creating, now);
+    ContainerStatus {
+        name: container.name.clone(),
+        image,
+        image_id,
+        container_id: id.filter(|id| !id.is_empty()).map(|id| format!("{ID_SCHEME}{id}")),
+        ready: state.ready,
+        started: Some(state.started),
+        restart_count: i32::try_from(state.restarts).unwrap_or(i32::MAX),
+        state: Some(current),
+        last_state: Some(last.map(terminated).unwrap_or_default()),
+        resources: container.resources.clone(),
+        ..ContainerStatus::default()
+    }
+}
+
+/// The state that is shown, and the run that ended before it.
+fn api_state<'a>(
+    pod: &Pod,
+    container: &Container,
+    state: &'a ContainerState,
+    policy: Restart,
+    over: bool,
+    creating: &str,
+    now: Timestamp,
+) -> (ApiState, Option<&'a Exit>) {
+    let previous = state.previous.as_ref();
+    match &state.run {
+        Run::Running { started_at, .. } => {
+            let running = ContainerStateRunning { started_at: Some(Time(*started_at)) };
+            (ApiState { running: Some(running), ..ApiState::default() }, previous)
+        }
+        Run::Exited(exit) if over || !policy.again(exit.code) => (terminated(exit), previous),
+        Run::Exited(exit) => match (&state.waiting, state.retry_at) {
+            (Some(why), _) => (waiting(&why.reason, &why.message), Some(exit)),
+            (None, Some(at)) if at > now => {
+                (waiting("CrashLoopBackOff", &back_off_message(pod, container, state)), Some(exit))
+            }
+            _ => (terminated(exit), previous),
+        },
+        Run::Absent => match &state.waiting {
+            Some(why) => (waiting(&why.reason, &why.message), previous),
+            None => (waiting(creating, ""), previous),
+        },
+    }
+}
+
+fn back_off_message(pod: &Pod, container: &Container, state: &ContainerState) -> String {
+    let meta = &pod.metadata;
+    format!(
+        "back-off {} restarting failed container={} pod={}_{}({})",
+        go_duration(state.delay_seconds),
+        container.name,
+        meta.name.as_deref().unwrap_or_default(),
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.uid.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Seconds as Go prints a duration: `10s`, `1m20s`, `5m0s`.
+fn go_duration(seconds: i64) -> String {
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}
+
+fn waiting(reason: &str, message: &str) -> ApiState {
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message: (!message.is_empty()).then(|| message.to_owned()),
+    };
+    ApiState { waiting: Some(waiting), ..ApiState::default() }
+}
+
+fn terminated(exit: &Exit) -> ApiState {
+    let terminated = ContainerStateTerminated {
+        container_id: (!exit.id.is_empty()).then(|| format!("{ID_SCHEME}{}", exit.id)),
+        exit_code: exit.code,
+        signal: exit.signal,
+        reason: Some(exit.reason.clone()),
+        message: exit.message.clone(),
+        started_at: exit.started_at.map(Time),
+        finished_at: Some(Time(exit.finished_at)),
+    };
+    ApiState { terminated: Some(terminated), ..ApiState::default() }
+}
+
+/// One verdict: holds or not, and if not, why.
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+fn conditions(
+    pod: &Pod,
+    containers: &Containers,
+    facts: &Facts,
+    status: &PodStatus,
+    before: &PodStatus,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let done = over.then_some("PodCompleted");
+    let unready = names(main_containers(pod), |c| containers.get(&c.name).is_some_and(|s| s.ready));
+    let unfinished = names(init_containers(pod), |c| {
+        containers.get(&c.name).is_some_and(|s| {
+            if is_sidecar(c) { s.started && s.is_running() } else { s.exit().is_some_and(|e| e.code == 0) }
+        })
+    });
+    let is_initialized = initialized(pod, containers);
+    let succeeded = status.phase.as_deref() == Some("Succeeded");
+    let containers_ready = !over && unready.is_empty() && is_initialized;
+    let gate = containers_ready.then(|| missing_gate(pod)).flatten();
+    let not_ready =
+        (!unready.is_empty() && !over).then(|| format!("containers with unready status: {unready}"));
+    let verdicts = [
+        Verdict { kind: "PodReadyToStartContainers", holds: facts.sandbox, reason: None, message: None },
+        Verdict {
+            kind: "Initialized",
+            holds: is_initialized || succeeded,
+            reason: if succeeded { done } else { (!is_initialized).then_some("ContainersNotInitialized") },
+            message: (!is_initialized && !succeeded)
+                .then(|| format!("containers with incomplete status: {unfinished}")),
+        },
+        Verdict {
+            kind: "Ready",
+            holds: containers_ready && gate.is_none(),
+            reason: done.or(if containers_ready && gate.is_some() {
+                Some("ReadinessGatesNotReady")
+            } else {
+                (!containers_ready).then_some("ContainersNotReady")
+            }),
+            message: not_ready.clone().or(gate),
+        },
+        Verdict {
+            kind: "ContainersReady",
+            holds: containers_ready,
+            reason: done.or((!containers_ready).then_some("ContainersNotReady")),
+            message: not_ready,
+        },
+    ];
+    verdicts.into_iter().map(|v| condition(v, pod, before, now)).collect()
+}
+
+/// `[a b]`: the containers for which `good` does not hold, or nothing.
+fn names(list: &[Container], good: impl Fn(&Container) -> bool) -> String {
+    let bad: Vec<&str> = list.iter().filter(|c| !good(c)).map(|c| c.name.as_str()).collect();
+    if bad.is_empty() { String::new() } else { format!("[{}]", bad.join(" ")) }
+}
+
+/// What is wrong with the readiness gates, if anything.
+fn missing_gate(pod: &Pod) -> Option<String> {
+    let gates = pod.spec.as_ref()?.readiness_gates.as_deref()?;
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    gates.iter().find_map(|gate| match conditions.iter().find(|c| c.type_ == gate.condition_type) {
+        None => Some(format!(
+            "corresponding condition of pod readiness gate \"{}\" does not exist.",
+            gate.condition_type
+        )),
+        Some(c) if c.status != "True" => Some(format!(
+            "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+            gate.condition_type, c.status
+        )),
+        Some(_) => None,
+    })
+}
+
+fn condition(verdict: Verdict, pod: &Pod, before: &PodStatus, now: Timestamp) -> PodCondition {
+    let status = if verdict.holds { "True" } else { "False" };
+    let old = before.conditions.iter().flatten().find(|c| c.type_ == verdict.kind);
+    let since = match old {
+        Some(old) if old.status == status => old.last_transition_time.clone(),
+        _ => Some(Time(now)),
+    };
+    PodCondition {
+        type_: verdict.kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message.filter(|m| !m.is_empty()),
+        last_transition_time: since,
+        observed_generation: pod.metadata.generation,
+        ..PodCondition::default()
+    }
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`, as upstream tells them apart: by cpu and memory alone.
+pub(crate) fn qos_class(pod: &Pod) -> &'static str {
+    if let Some(class) = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+        match class {
+            "Guaranteed" => return "Guaranteed",
+            "Burstable" => return "Burstable",
+            "BestEffort" => return "BestEffort",
+            _ => {}
+        }
+    }
+    let (mut any, mut guaranteed) = (false, true);
+    for container in crate::state::all_containers(pod) {
+        let resources = container.resources.clone().unwrap_or_default();
+        let (requests, limits) =
+            (resources.requests.unwrap_or_default(), resources.limits.unwrap_or_default());
+        for kind in ["cpu", "memory"] {
+            let (request, limit) = (requests.get(kind), limits.get(kind));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some() && request.is_none_or(|r| Some(r) == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

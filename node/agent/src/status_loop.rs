@@ -1,0 +1,60 @@
+//! Posts the node's status when it changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerImage, Node};
+use kube::Api;
+
+use crate::node::{Health, post_status};
+use crate::pressure::Pressure;
+use crate::shared::Shared;
+
+/// How often pressure and images are looked at; the kernel has no event for a disk that fills up.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How many images the status names at the most, as with the kubelet.
+const MAX_IMAGES: usize = 50;
+
+/// Posts the node's status for ever: at once, when the network is ready, and whenever it has changed.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let api: Api<Node> = Api::all(shared.client.clone());
+    let mut network = shared.network.clone();
+    let mut posted: Option<Health> = None;
+    loop {
+        let health = health(&shared);
+        if posted.as_ref() != Some(&health) {
+            match post_status(&api, &shared.options, &shared.machine, &health).await {
+                Ok(_) => posted = Some(health),
+                Err(error) => tracing::warn!(%error, "the node's status was not taken"),
+            }
+        }
+        tokio::select! {
+            changed = network.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+fn health(shared: &Shared) -> Health {
+    let not_ready = match *shared.network.borrow() {
+        Some(_) => None,
+        None => Some("the network is not ready: the node has no podCIDR yet".to_owned()),
+    };
+    let pressure = Pressure::measure(&shared.options.data_dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, "memory, disk and process ids were not measured");
+        Pressure::default()
+    });
+    Health { not_ready, images: images(shared), pressure }
+}
+
+fn images(shared: &Shared) -> Vec<ContainerImage> {
+    let mut list = shared.images.list();
+    list.sort_by_key(|image| std::cmp::Reverse(image.size));
+    list.into_iter()
+        .take(MAX_IMAGES)
+        .map(|image| ContainerImage {
+            names: Some([image.digests, image.references].concat()),
+            size_bytes: i64::try_from(image.size).ok(),
+        })
+        .collect()
+}
