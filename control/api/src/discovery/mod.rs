@@ -1,0 +1,127 @@
+//! Discovery: what is served, from the table of kinds, in the plain and in the aggregated form.
+
+mod aggregated;
+
+use serde_json::{Map, Value, json};
+
+pub use aggregated::{AggregatedVersion, aggregated_core, aggregated_groups};
+
+use crate::resource::{Resource, Scope, Subresource, Verb};
+
+/// Answer of `/api`. `address` is where clients reach this server, `host:port`.
+pub fn api_versions(address: &str) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": versions_of(""),
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    })
+}
+
+/// Answer of `/apis`.
+pub fn api_group_list() -> Value {
+    let groups: Vec<Value> = groups().into_iter().map(group_value).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// Answer of `/apis/{group}`.
+pub fn api_group(group: &str) -> Option<Value> {
+    let group = groups().into_iter().find(|g| *g == group)?;
+    let mut value = group_value(group);
+    value["kind"] = "APIGroup".into();
+    value["apiVersion"] = "v1".into();
+    Some(value)
+}
+
+/// Answer of `/api/{version}` and `/apis/{group}/{version}`.
+pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
+    let mut resources = Vec::new();
+    let mut group_version = None;
+    for resource in crate::resources().iter().filter(|r| r.group == group && r.version == version) {
+        group_version = Some(resource.api_version);
+        resources.push(resource_value(resource));
+        resources.extend(resource.subresources.iter().map(|sub| subresource_value(resource, sub)));
+    }
+    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version?, "resources": resources}),
+    )
+}
+
+/// Groups other than core, in the order of the table.
+pub fn groups() -> Vec<&'static str> {
+    let mut out: Vec<&'static str> = Vec::new();
+    for resource in crate::resources() {
+        if !resource.group.is_empty() && !out.contains(&resource.group) {
+            out.push(resource.group);
+        }
+    }
+    out
+}
+
+/// Versions of a group, the preferred one first.
+pub fn versions_of(group: &str) -> Vec<&'static str> {
+    let mut out: Vec<&'static str> = Vec::new();
+    for resource in crate::resources().iter().filter(|r| r.group == group) {
+        if !out.contains(&resource.version) {
+            out.push(resource.version);
+        }
+    }
+    out
+}
+
+fn group_value(group: &str) -> Value {
+    let versions: Vec<Value> = versions_of(group)
+        .into_iter()
+        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn verb_names(verbs: &[Verb]) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = verbs.iter().map(|v| v.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn resource_value(resource: &Resource) -> Value {
+    let mut out = Map::new();
+    out.insert("name".into(), resource.plural.into());
+    out.insert("singularName".into(), resource.singular.into());
+    out.insert("namespaced".into(), (resource.scope == Scope::Namespaced).into());
+    out.insert("kind".into(), resource.kind.into());
+    out.insert("verbs".into(), verb_names(resource.verbs).into());
+    if !resource.short_names.is_empty() {
+        out.insert("shortNames".into(), resource.short_names.into());
+    }
+    if !resource.categories.is_empty() {
+        out.insert("categories".into(), resource.categories.into());
+    }
+    if !resource.storage_prefix.is_empty() {
+        out.insert("storageVersionHash".into(), storage_version_hash(resource).into());
+    }
+    out.into()
+}
+
+fn subresource_value(resource: &Resource, sub: &Subresource) -> Value {
+    let mut out = Map::new();
+    out.insert("name".into(), format!("{}/{}", resource.plural, sub.name).into());
+    out.insert("singularName".into(), "".into());
+    out.insert("namespaced".into(), (resource.scope == Scope::Namespaced).into());
+    if (sub.kind.group, sub.kind.version) != (resource.group, resource.version) {
+        if !sub.kind.group.is_empty() {
+            out.insert("group".into(), sub.kind.group.into());
+        }
+        out.insert("version".into(), sub.kind.version.into());
+    }
+    out.insert("kind".into(), sub.kind.kind.into());
+    out.insert("verbs".into(), verb_names(sub.verbs).into());
+    out.into()
+}
+
+/// An opaque hash that changes with the stored version, for clients that migrate storage.
+fn storage_version_hash(resource: &Resource) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let storage = resource.storage;
+    let hash = crate::openapi::fingerprint(&[storage.group, storage.version, storage.kind].join("/"));
+    STANDARD.encode(hash.to_be_bytes())
+}

@@ -1,0 +1,85 @@
+//! Events, in both groups over one storage.
+
+use k8s_openapi::api::{core as core_api, events};
+use serde_json::Value;
+
+use super::{BASE, core};
+use crate::resource::{Conversion, Resource};
+use crate::schema::TypeRef;
+use crate::strategy::{Rules, Typed};
+
+/// The row of core events, which is also how they are stored.
+pub(super) const CORE: Resource = Resource {
+    kind: "Event",
+    list_kind: "EventList",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    storage_prefix: "/registry/events/",
+    storage: core("v1", "Event"),
+    strategy: &Typed::<CoreEventRules>::new(),
+    schema: TypeRef::of::<core_api::v1::Event>("io.k8s.api.core.v1.Event"),
+    ..BASE
+};
+
+/// The row of events.k8s.io.
+pub(super) const EVENTS_GROUP: Resource = Resource {
+    group: "events.k8s.io",
+    api_version: "events.k8s.io/v1",
+    kind: "Event",
+    list_kind: "EventList",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    storage_prefix: "/registry/events/",
+    storage: core("v1", "Event"),
+    strategy: &Typed::<EventRules>::new(),
+    schema: TypeRef::of::<events::v1::Event>("io.k8s.api.events.v1.Event"),
+    conversion: Some(Conversion { to_storage, from_storage }),
+    ..BASE
+};
+
+/// What is true of core events.
+pub(super) struct CoreEventRules;
+
+impl Rules for CoreEventRules {
+    type Object = core_api::v1::Event;
+}
+
+/// What is true of events of events.k8s.io.
+pub(super) struct EventRules;
+
+impl Rules for EventRules {
+    type Object = events::v1::Event;
+}
+
+/// Fields by their name in events.k8s.io and in core.
+const RENAMED: &[(&str, &str)] = &[
+    ("note", "message"),
+    ("regarding", "involvedObject"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedCount", "count"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedSource", "source"),
+];
+
+fn to_storage(event: &mut Value) {
+    let Some(fields) = event.as_object_mut() else { return };
+    fields.insert("apiVersion".into(), "v1".into());
+    for (there, here) in RENAMED {
+        if let Some(value) = fields.remove(*there) {
+            fields.insert((*here).to_owned(), value);
+        }
+    }
+}
+
+fn from_storage(event: &mut Value) {
+    let Some(fields) = event.as_object_mut() else { return };
+    fields.insert("apiVersion".into(), "events.k8s.io/v1".into());
+    for (there, here) in RENAMED {
+        if let Some(value) = fields.remove(*here) {
+            fields.insert((*there).to_owned(), value);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The ways to change an object by a patch: JSON patch, merge patch and strategic merge.
+//!
+//! Server-side apply is a fourth way with state of its own (managed fields). Its place is a module beside these, over the
+//! same [`crate::schema`] rules; until it is there, [`PatchKind`] has no name for it and the server refuses it.
+
+mod strategic;
+
+use serde_json::Value;
+
+pub use strategic::strategic_merge;
+
+use crate::codec::{self, DecodeError, Decoded, Media};
+use crate::resource::Resource;
+use crate::status::{self, Status};
+
+/// Most operations a JSON patch may have, as upstream.
+pub const MAX_OPERATIONS: usize = 10_000;
+/// Most bytes that `copy` operations of one JSON patch may make, so that a small patch cannot fill memory.
+pub const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// The kinds of patches, by their media types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// `application/json-patch+json`, RFC 6902.
+    Json,
+    /// `application/merge-patch+json`, RFC 7386.
+    Merge,
+    /// `application/strategic-merge-patch+json`.
+    Strategic,
+}
+
+impl PatchKind {
+    /// All media types, in upstream's order.
+    pub const MEDIA_TYPES: &'static [&'static str] = &[
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+    ];
+
+    /// The kind of a media type without parameters.
+    pub fn from_media_type(media: &str) -> Option<Self> {
+        match media {
+            "application/json-patch+json" => Some(PatchKind::Json),
+            "application/merge-patch+json" => Some(PatchKind::Merge),
+            "application/strategic-merge-patch+json" => Some(PatchKind::Strategic),
+            _ => None,
+        }
+    }
+}
+
+/// Why a patch cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum PatchError {
+    /// The patch itself cannot be read: 400.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The patch is not of the form its kind wants: 400.
+    #[error("{0}")]
+    Malformed(String),
+    /// The patch has too many operations or copies too much: 413.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The patch does not fit to the object (a failed `test`, a path that is not there): 422.
+    #[error("{0}")]
+    DoesNotApply(String),
+    /// The patched object is not of the kind's type: 422.
+    #[error("{0}")]
+    Result(DecodeError),
+}
+
+impl PatchError {
+    /// The refusal for a patch with text `patch` on the object `name` of `resource`.
+    pub fn into_status(self, resource: &Resource, name: &str, patch: &str) -> Status {
+        match self {
+            PatchError::Decode(why) => match why {
+                DecodeError::TooLarge => status::too_large(codec::MAX_BODY),
+                other => status::bad_request(format!("error decoding patch: {other}")),
+            },
+            PatchError::Malformed(why) => status::bad_request(why),
+            PatchError::TooLarge(why) => status::request_too_large(&why),
+            PatchError::DoesNotApply(why) => status::unprocessable(&why),
+            PatchError::Result(why) => status::invalid_patch(resource, name, patch, &why.to_string()),
+        }
+    }
+}
+
+/// Applies the patch in `body` to an object of `resource`. The result has the kind's shape; unknown fields that the
+/// patch brought, and fields that are twice in its text, are listed in `strict`.
+pub fn apply(
+    kind: PatchKind,
+    resource: &Resource,
+    original: Value,
+    body: &[u8],
+) -> Result<Decoded, PatchError> {
+    let patch = codec::decode(body, Media::Json)?;
+    let mut patched = original;
+    match kind {
+        PatchKind::Json => json_patch(&mut patched, patch.value)?,
+        PatchKind::Merge => {
+            expect_object(&patch.value)?;
+            merge_patch(&mut patched, patch.value);
+        }
+        PatchKind::Strategic => {
+            expect_object(&patch.value)?;
+            patched = strategic_merge(resource, patched, patch.value)?;
+        }
+    }
+    let mut decoded = codec::check(patched, resource).map_err(PatchError::Result)?;
+    codec::identify(&mut decoded.value, resource.api_version, resource.kind).map_err(PatchError::Result)?;
+    let found = std::mem::replace(&mut decoded.strict, patch.strict);
+    decoded.strict.extend(found);
+    Ok(decoded)
+}
+
+fn expect_object(patch: &Value) -> Result<(), PatchError> {
+    if patch.is_object() {
+        return Ok(());
+    }
+    Err(PatchError::Malformed("error decoding patch: json: a patch of this type must be an object".into()))
+}
+
+/// Applies a JSON patch. On an error `target` is partly changed and to be thrown away.
+pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
+    let count = patch.as_array().map_or(0, Vec::len);
+    if count > MAX_OPERATIONS {
+        let why = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}");
+        return Err(PatchError::TooLarge(why));
+    }
+    let operations: Vec<json_patch::PatchOperation> = serde_json::from_value(patch)
+        .map_err(|why| PatchError::Malformed(format!("error decoding patch: {why}")))?;
+    let mut copied = 0;
+    for operation in operations {
+        if let json_patch::PatchOperation::Copy(copy) = &operation {
+            let source = target.pointer(copy.from.as_str());
+            copied += source.map_or(0, |value| value.to_string().len());
+            if copied > MAX_COPIED {
+                return Err(PatchError::TooLarge(format!(
+                    "copy operations of a JSON patch may make at most {MAX_COPIED} bytes"
+                )));
+            }
+        }
+        json_patch::patch_unsafe(target, std::slice::from_ref(&operation))
+            .map_err(|why| PatchError::DoesNotApply(why.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Applies a merge patch: objects merge, null deletes, everything else replaces.
+pub fn merge_patch(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Some(fields) = target.as_object_mut() else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            fields.remove(&name);
+        } else if let Some(field) = fields.get_mut(&name) {
+            merge_patch(field, value);
+        } else {
+            let mut field = Value::Null;
+            merge_patch(&mut field, value);
+            fields.insert(name, field);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Turns a JSON schema into the compact shape that decoding and patching walk.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::lists::{self, ListRule};
+
+/// Index of an object type in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeId(u32);
+
+impl TypeId {
+    pub(super) fn new(index: usize) -> Self {
+        TypeId(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a value has to look like.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// An object with known fields.
+    Object(TypeId),
+    /// A list of one shape.
+    List(Box<Shape>),
+    /// Free keys with values of one shape.
+    Map(Box<Shape>),
+    /// Text.
+    Text,
+    /// Base64 of bytes.
+    Bytes,
+    /// A signed 32-bit integer.
+    Int32,
+    /// A signed 64-bit integer.
+    Int64,
+    /// A floating-point number.
+    Number,
+    /// true or false.
+    Bool,
+    /// A resource quantity: text or number, kept as canonical text.
+    Quantity,
+    /// An integer or text.
+    IntOrString,
+    /// RFC 3339 with seconds.
+    Time,
+    /// RFC 3339 with microseconds.
+    MicroTime,
+    /// Anything at all.
+    Any,
+}
+
+/// A field of an object type.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Its name in JSON.
+    pub name: Box<str>,
+    /// What its value looks like.
+    pub shape: Shape,
+    /// How patches treat it, if not by replacing lists and merging objects.
+    pub rule: Option<&'static ListRule>,
+}
+
+/// An object with known fields.
+#[derive(Clone, Debug)]
+pub struct ObjectType {
+    /// Name in Go without its package: `PodSpec`.
+    pub go_name: Box<str>,
+    /// Name in Go with its package: `v1.PodSpec`.
+    pub go_type: Box<str>,
+    /// Known fields, sorted by name.
+    pub fields: Box<[Field]>,
+}
+
+impl ObjectType {
+    /// The field of that name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|f| (*f.name).cmp(name)).ok().map(|at| &self.fields[at])
+    }
+}
+
+pub(super) fn object_type(name: &str, schema: &Value, names: &BTreeMap<String, TypeId>) -> ObjectType {
+    let mut parts = name.rsplit('.');
+    let go_name = parts.next().unwrap_or_default();
+    let package = parts.next().unwrap_or_default();
+    let empty = Map::new();
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let mut fields: Vec<Field> = properties
+        .iter()
+        .map(|(field, schema)| Field {
+            name: field.as_str().into(),
+            shape: shape(schema, names),
+            rule: lists::find(name, field),
+        })
+        .collect();
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    ObjectType {
+        go_name: go_name.into(),
+        go_type: format!("{package}.{go_name}").into(),
+        fields: fields.into(),
+    }
+}
+
+const REFERENCE: &str = "#/$defs/";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+
+fn shape(schema: &Value, names: &BTreeMap<String, TypeId>) -> Shape {
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(REFERENCE)) {
+        return named(name, names);
+    }
+    let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
+    match schema.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "string" if format == "byte" => Shape::Bytes,
+        "string" => Shape::Text,
+        "integer" if format == "int32" => Shape::Int32,
+        "integer" => Shape::Int64,
+        "number" => Shape::Number,
+        "boolean" => Shape::Bool,
+        "array" => Shape::List(Box::new(schema.get("items").map_or(Shape::Any, |s| shape(s, names)))),
+        "object" => match schema.get("additionalProperties") {
+            Some(values) => Shape::Map(Box::new(shape(values, names))),
+            None => Shape::Any,
+        },
+        _ => Shape::Any,
+    }
+}
+
+/// Types that are written as one scalar, and those that hold anything, beside the objects proper.
+fn named(name: &str, names: &BTreeMap<String, TypeId>) -> Shape {
+    match name {
+        "io.k8s.apimachinery.pkg.api.resource.Quantity" => Shape::Quantity,
+        "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Shape::IntOrString,
+        "io.k8s.apimachinery.pkg.runtime.RawExtension" => Shape::Any,
+        _ => match name.strip_prefix(META) {
+            Some("Time") => Shape::Time,
+            Some("MicroTime") => Shape::MicroTime,
+            Some("FieldsV1") => Shape::Any,
+            _ => names.get(name).map_or(Shape::Any, |id| Shape::Object(*id)),
+        },
+    }
+}

@@ -1,0 +1,176 @@
+//! The adapter between typed rules and the erased [`Strategy`].
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Strategy;
+use crate::meta::{self, NameRule};
+use crate::resource::Scope;
+use crate::status::{FieldError, FieldPath};
+
+/// What a kind says of itself. Everything has a sensible answer for a plain kind without status or generations.
+pub trait Rules: Send + Sync {
+    /// The kind's type.
+    type Object: DeserializeOwned;
+
+    /// Namespaced or not.
+    const SCOPE: Scope = Scope::Namespaced;
+    /// What names are allowed.
+    const NAME: NameRule = NameRule::Subdomain;
+    /// Whether `status` is written through its own subresource.
+    const HAS_STATUS: bool = false;
+    /// Whether `metadata.generation` counts changes of everything but metadata and status.
+    const HAS_GENERATION: bool = false;
+    /// Whether a PUT may create.
+    const CREATE_ON_UPDATE: bool = false;
+    /// Whether an update may leave out `metadata.resourceVersion`.
+    const UNCONDITIONAL_UPDATE: bool = true;
+    /// Fields that selectors may use beside `metadata.name` and `metadata.namespace`: name and JSON pointer.
+    const SELECTABLE: &'static [&'static str] = &["metadata.name", "metadata.namespace"];
+
+    /// Fills what was left out.
+    fn default(_object: &mut Value) {}
+    /// Kind-specific part of preparing a create, after status and generation.
+    fn prepare_create(_object: &mut Value) {}
+    /// Kind-specific part of preparing an update, before status and generation.
+    fn prepare_update(_new: &mut Value, _old: &Value) {}
+    /// Kind-specific part of preparing a status update.
+    fn prepare_status_update(_new: &mut Value, _old: &Value) {}
+    /// Validation of a new object without metadata.
+    fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
+    /// Validation of a change; the default validates the new object.
+    fn validate_update(new: &Self::Object, _old: &Self::Object, errors: &mut Vec<FieldError>) {
+        Self::validate(new, errors);
+    }
+    /// Validation of a change of status.
+    fn validate_status_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
+    /// Advice for the user.
+    fn warnings(_object: &Self::Object, _warnings: &mut Vec<String>) {}
+    /// Value of a selectable field; the default follows the name as a path.
+    fn selectable<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
+        meta::text_at(object, field)
+    }
+    /// See [`Strategy::grace_period`].
+    fn grace_period(_object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+}
+
+/// A [`Strategy`] made of [`Rules`].
+pub struct Typed<R>(PhantomData<R>);
+
+impl<R> Typed<R> {
+    /// The adapter; it has no state.
+    pub const fn new() -> Self {
+        Typed(PhantomData)
+    }
+}
+
+impl<R> Default for Typed<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Decodes an object whose shape was checked before; a failure is a fault of ours and is reported as such.
+fn typed<T: DeserializeOwned>(object: &Value, errors: &mut Vec<FieldError>) -> Option<T> {
+    match T::deserialize(object) {
+        Ok(typed) => Some(typed),
+        Err(why) => {
+            errors.push(FieldError::internal(&FieldPath::default(), why));
+            None
+        }
+    }
+}
+
+impl<R: Rules> Strategy for Typed<R> {
+    fn default(&self, object: &mut Value) {
+        R::default(object);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        if R::HAS_STATUS {
+            meta::remove(object, "status");
+        }
+        if R::HAS_GENERATION {
+            meta::set_generation(object, 1);
+        } else {
+            meta::remove_in_metadata(object, "generation");
+        }
+        R::prepare_create(object);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        if R::HAS_STATUS {
+            meta::copy_field(new, old, "status");
+        }
+        R::prepare_update(new, old);
+        meta::copy_in_metadata(new, old, "generation");
+        if R::HAS_GENERATION && meta::wanted_state_differs(new, old) {
+            meta::set_generation(new, meta::generation(old) + 1);
+        }
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        meta::keep_all_but_status(new, old);
+        R::prepare_status_update(new, old);
+    }
+
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        meta::validate_create(object, R::SCOPE, R::NAME, &mut errors);
+        if let Some(object) = typed::<R::Object>(object, &mut errors) {
+            R::validate(&object, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        meta::validate_update(new, old, &mut errors);
+        if let (Some(new), Some(old)) = (typed::<R::Object>(new, &mut errors), typed(old, &mut errors)) {
+            R::validate_update(&new, &old, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        meta::validate_update(new, old, &mut errors);
+        if let (Some(new), Some(old)) = (typed::<R::Object>(new, &mut errors), typed(old, &mut errors)) {
+            R::validate_status_update(&new, &old, &mut errors);
+        }
+        errors
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Ok(object) = serde::Deserialize::deserialize(object) {
+            R::warnings(&object, &mut warnings);
+        }
+        warnings
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        R::SELECTABLE
+    }
+
+    fn selectable<'a>(&self, object: &'a Value, field: &str) -> Option<Cow<'a, str>> {
+        R::SELECTABLE.contains(&field).then(|| R::selectable(object, field))
+    }
+
+    fn allows_create_on_update(&self) -> bool {
+        R::CREATE_ON_UPDATE
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        R::UNCONDITIONAL_UPDATE
+    }
+
+    fn grace_period(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
+        R::grace_period(object, asked)
+    }
+}
