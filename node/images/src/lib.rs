@@ -6,12 +6,21 @@
 //! final name before it is complete, verified and on disk, so that a crash or a full disk leaves only
 //! temporary folders, which the next [`ImageStore::open`] removes.
 
+mod catalogue;
 mod credential;
 mod digest;
 mod error;
+mod files;
 mod image;
+mod import;
+mod layers;
+mod manifest;
+mod merge;
+mod pull;
 mod reference;
+mod registry;
 mod store;
+mod unpack;
 
 pub use credential::{Credential, CredentialError};
 pub use digest::Digest;

@@ -1,12 +1,27 @@
-//! The image store: what is on disk and the operations on it.
+//! The image store: one directory, and the operations on it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::catalogue::{Catalogue, Record};
 use crate::credential::Credential;
+use crate::digest::Digest;
 use crate::error::{ImageError, ImportError, PullError};
+use crate::files::{io_error, sync_all, sync_parent, write_json};
 use crate::image::Image;
+use crate::import;
+use crate::layers::Layers;
+use crate::manifest::Configuration;
+use crate::merge::{MergeLayer, describe_folders};
+use crate::pull::{self, Pulls};
+use crate::unpack::Limits;
 
 /// Receives the progress of a pull; called often, so it should return at once.
 pub type ProgressCallback = Arc<dyn Fn(&Progress) + Send + Sync>;
@@ -39,13 +54,36 @@ pub struct PullOptions {
 /// The images of a node, in one directory that one process uses at a time. Clones share it.
 #[derive(Clone)]
 pub struct ImageStore {
-    dir: Arc<PathBuf>,
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) layers: Arc<Layers>,
+    catalogue: Mutex<Catalogue>,
+    pub(crate) pulls: Pulls,
+    /// Held open: the lock lasts as long as the file.
+    _lock: File,
 }
 
 impl ImageStore {
     /// Opens the store, makes it if it is not there, and removes what an interrupted pull left.
     pub fn open(dir: &Path) -> Result<ImageStore, ImageError> {
-        Ok(ImageStore { dir: Arc::new(dir.to_owned()) })
+        ImageStore::open_with(dir, Limits::default())
+    }
+
+    pub(crate) fn open_with(dir: &Path, limits: Limits) -> Result<ImageStore, ImageError> {
+        fs::create_dir_all(dir).map_err(io_error(dir))?;
+        // Images hold set-id programs of strangers; nobody but root may reach them.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io_error(dir))?;
+        let lock = lock(dir)?;
+        let layers = Arc::new(Layers::open(dir.join("layers"), dir.join("tmp"), limits)?);
+        let catalogue = Catalogue::open(dir.join("images"), dir.join("names.json"), &layers)?;
+        let in_use = catalogue.layers_in_use();
+        layers.sweep(|layer| in_use.contains(&layer))?;
+        let pulls = Pulls::default();
+        Ok(ImageStore {
+            inner: Arc::new(Inner { layers, catalogue: Mutex::new(catalogue), pulls, _lock: lock }),
+        })
     }
 
     /// Pulls an image for linux/amd64, or finds that all of it is there and the registry's tag still means it.
@@ -59,43 +97,141 @@ impl ImageStore {
         credentials: &[Credential],
         options: &PullOptions,
     ) -> Result<Image, PullError> {
-        let _ = (reference, credentials, options);
-        Err(PullError::Failed {
-            reference: reference.to_owned(),
-            cause: crate::PullFailure::Protocol("not built yet".into()),
-        })
+        pull::pull(self, reference, credentials, options).await
     }
 
     /// Imports an OCI layout or a `docker save` archive, plain or compressed. Gives the images in it.
     pub async fn import(&self, archive: &Path) -> Result<Vec<Image>, ImportError> {
-        Err(ImportError::Malformed(format!("{}: not built yet", archive.display())))
+        let (store, path) = (self.clone(), archive.to_owned());
+        let work = tokio::task::spawn_blocking(move || import::import(&store, &path));
+        work.await.unwrap_or_else(|error| {
+            Err(ImportError::Malformed(format!("the import was interrupted: {error}")))
+        })
     }
 
     /// The image that a reference, `name@sha256:…` or an id (`sha256:…`) means, if it is in the store.
     pub fn resolve(&self, reference: &str) -> Option<Image> {
-        let _ = reference;
-        None
+        let catalogue = self.inner.catalogue.lock();
+        catalogue.image(catalogue.resolve(reference)?)
     }
 
     /// All images, by id.
     pub fn list(&self) -> Vec<Image> {
-        Vec::new()
+        let catalogue = self.inner.catalogue.lock();
+        catalogue.ids().into_iter().filter_map(|id| catalogue.image(id)).collect()
     }
 
-    /// Removes an image and the layers that no other image shares. Gives the bytes freed.
+    /// Removes an image and the layers that no other image shares. Gives the bytes freed. A container that
+    /// still uses the image loses its files: the caller knows which ones do.
     pub fn remove(&self, id: &str) -> Result<u64, ImageError> {
-        Err(ImageError::NotFound(id.to_owned()))
+        let known = id.parse().map_err(|_| ImageError::NotFound(id.to_owned()))?;
+        self.forget(known)?;
+        self.sweep()
     }
 
     /// Removes all images whose id is not in `in_use`. Gives the bytes freed.
     pub fn collect(&self, in_use: &HashSet<String>) -> Result<u64, ImageError> {
-        let _ = in_use;
-        Ok(0)
+        let ids = self.inner.catalogue.lock().ids();
+        for id in ids.into_iter().filter(|id| !in_use.contains(&id.to_string())) {
+            match self.forget(id) {
+                // Somebody else removed it meanwhile.
+                Err(ImageError::NotFound(_)) => {}
+                other => other?,
+            }
+        }
+        self.sweep()
     }
 
-    /// The layers' folders as overlayfs wants its lower directories: topmost first.
+    /// The layers' folders as overlayfs wants its lower directories: topmost first, none twice, at least one.
+    /// The paths are long; many of them need `fsconfig("lowerdir+")` rather than one option string.
     pub fn layers(&self, image: &Image) -> Vec<PathBuf> {
-        let _ = (image, &self.dir);
-        Vec::new()
+        let catalogue = self.inner.catalogue.lock();
+        let found = image.id.parse().ok().and_then(|id| Some((id, catalogue.record(id)?)));
+        let Some((id, record)) = found else { return Vec::new() };
+        let folders = record.folders.then(|| catalogue.folder(id).join("folders"));
+        let files = topmost_first(&record.layers).into_iter().map(|layer| self.inner.layers.files(layer));
+        folders.into_iter().chain(files).collect()
+    }
+
+    /// Makes an image of layers that are in the store and pinned. Blocks.
+    pub(crate) fn add_image(
+        &self,
+        id: Digest,
+        configuration: &Configuration,
+        tag: Option<String>,
+        digest: Option<String>,
+    ) -> Result<Image, ImageError> {
+        let mut catalogue = self.inner.catalogue.lock();
+        if catalogue.record(id).is_none() {
+            let record = self.write_image(&catalogue.folder(id), configuration)?;
+            catalogue.insert(id, record);
+        }
+        catalogue.name(id, tag, digest)?;
+        catalogue.image(id).ok_or_else(|| ImageError::NotFound(id.to_string()))
+    }
+
+    fn write_image(&self, place: &Path, configuration: &Configuration) -> Result<Record, ImageError> {
+        let layers = &self.inner.layers;
+        let work = layers.temporary().map_err(io_error(place))?;
+        let complete = work.path().join("image");
+        let folders = complete.join("folders");
+        fs::create_dir_all(&folders).map_err(io_error(place))?;
+        fs::set_permissions(&folders, fs::Permissions::from_mode(0o755)).map_err(io_error(place))?;
+        let mut size = 0;
+        let mut merge = Vec::new();
+        for layer in topmost_first(&configuration.diff_ids) {
+            let info = layers.info(layer).ok_or_else(|| ImageError::NotFound(layer.to_string()))?;
+            size += info.disk_bytes;
+            let implicit = info.implicit.into_iter().collect();
+            merge.push(MergeLayer { files: layers.files(layer), implicit });
+        }
+        let described = describe_folders(&merge, &folders).map_err(io_error(place))?;
+        let record = Record {
+            config: configuration.config.clone(),
+            layers: configuration.diff_ids.clone(),
+            size,
+            // An image without layers needs a lower folder all the same.
+            folders: described || merge.is_empty(),
+        };
+        write_json(&complete.join("image.json"), &record)?;
+        sync_all(&complete).map_err(io_error(place))?;
+        // A folder in the way belongs to an image that was forgotten, not removed, before a crash.
+        drop(layers.discard(place).map_err(io_error(place))?);
+        fs::rename(&complete, place).and_then(|()| sync_parent(place)).map_err(io_error(place))?;
+        Ok(record)
+    }
+
+    fn forget(&self, id: Digest) -> Result<(), ImageError> {
+        let mut catalogue = self.inner.catalogue.lock();
+        let folder = catalogue.folder(id);
+        catalogue.remove(id)?;
+        let grave = self.inner.layers.discard(&folder).map_err(io_error(&folder))?;
+        drop(catalogue);
+        drop(grave);
+        Ok(())
+    }
+
+    fn sweep(&self) -> Result<u64, ImageError> {
+        // Asked anew for each layer, under the lock that pins take: an image that is being added holds pins
+        // until the catalogue knows it, so its layers are seen by one or the other.
+        self.inner.layers.sweep(|layer| self.inner.catalogue.lock().layers_in_use().contains(&layer))
+    }
+}
+
+/// Overlayfs refuses a folder that is named twice. Of a layer that an image has twice the upper one shows all
+/// that the lower one could.
+fn topmost_first(bottom_first: &[Digest]) -> Vec<Digest> {
+    let mut seen = BTreeSet::new();
+    bottom_first.iter().rev().copied().filter(|layer| seen.insert(*layer)).collect()
+}
+
+fn lock(dir: &Path) -> Result<File, ImageError> {
+    let path = dir.join("lock");
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(ImageError::InUse(dir.to_owned())),
+        Err(error) => Err(io_error(&path)(error.into())),
     }
 }
