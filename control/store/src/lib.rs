@@ -1,1 +1,54 @@
 //! The replicated store: Raft, revisions, watch and leases.
+//!
+//! A [`Store`] keeps keys and values the way etcd does: one global [`Revision`] that grows by one with each
+//! transaction that changes anything, older revisions readable until they are compacted away, watches that resume
+//! from any kept revision, and leases that take their keys along when they run out.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use carrack_store::{Options, Op, Range, Store, Txn};
+//! let store = Store::open(Options::new("/var/lib/carrack/store")).await?;
+//! let done = store.txn(Txn::put("/registry/pods/default/web", "{}")).await?;
+//! let page = store.range(Range::prefix("/registry/pods/")).await?;
+//! assert_eq!(page.kvs[0].mod_revision, done.revision);
+//! # Ok(()) }
+//! ```
+//!
+//! What is durable where:
+//!
+//! * [`log`]: the Raft log. An entry is acknowledged only after the `fdatasync` of its group.
+//! * [`backend`]: the history of all keys in redb, brought up to date by checkpoints. It may lag behind the log,
+//!   which replays; the log is purged only up to what a checkpoint made durable.
+//! * [`mvcc`]: everything a read or a watch usually needs, in memory, rebuilt from the two at start.
+//!
+//! Raft itself is in [`raft`] and nothing outside of it names an openraft type.
+
+mod backend;
+mod checkpoint;
+mod codec;
+mod command;
+pub mod disk;
+mod error;
+mod identity;
+mod kv;
+mod lease;
+mod log;
+mod metrics;
+mod mvcc;
+mod options;
+mod raft;
+mod shared;
+mod space;
+mod store;
+mod txn;
+mod watch;
+
+pub use error::{OpenError, ReadError, Shortage, WatchError, WriteError};
+pub use kv::{KeyRange, KeyValue, Lease, LeaseId, Revision};
+pub use metrics::{Latency, Status};
+pub use options::{MAX_LEASE_TTL_SECONDS, Options};
+pub use store::Store;
+pub use txn::{
+    Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Range, RangeResponse, Txn, TxnResponse,
+};
+pub use watch::{Event, EventKind, Watch, WatchBatch, Watcher};

@@ -1,0 +1,297 @@
+//! The durable history: a redb database, written by checkpoints only.
+//!
+//! Records have their revision as the key, so that they are written in order, at the end. What is here may lag behind
+//! the log, never lead it: each commit says up to which entry of the log it goes.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+
+use crate::codec;
+use crate::disk::{Disk, DiskFile, is_full};
+use crate::error::OpenError;
+use crate::kv::{KeyValue, Revision};
+use crate::log::Position;
+use crate::mvcc::{Marks, Mvcc, RecordKey, Sealed};
+
+/// (revision, place in it) to an encoded version of a key.
+const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
+/// Lease to TTL in seconds.
+const LEASES: TableDefinition<'static, i64, i64> = TableDefinition::new("leases");
+/// The marks, by name.
+const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
+
+const FORMAT: u64 = 1;
+
+/// Why the history could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackendError {
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// redb, or the disk below it, failed.
+    #[error(transparent)]
+    Database(#[from] redb::Error),
+    /// A record does not mean anything.
+    #[error("record {at:?} is damaged: {source}")]
+    Record { at: RecordKey, source: codec::DecodeError },
+}
+
+impl From<redb::Error> for Box<BackendError> {
+    fn from(error: redb::Error) -> Box<BackendError> {
+        Box::new(match error {
+            redb::Error::Io(error) if is_full(&error) => BackendError::Full,
+            other => BackendError::Database(other),
+        })
+    }
+}
+
+type Result<T> = std::result::Result<T, Box<BackendError>>;
+
+/// Turns each of redb's error types into one.
+fn db<T, E: Into<redb::Error>>(result: std::result::Result<T, E>) -> Result<T> {
+    result.map_err(|error| error.into().into())
+}
+
+/// The database, opened anew after a failed write: redb gives up for good on the first I/O error.
+pub(crate) struct Backend {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    cache_bytes: usize,
+    database: RwLock<Option<Arc<Database>>>,
+    file_bytes: Arc<AtomicU64>,
+}
+
+impl Backend {
+    /// Opens the database at `path`, or makes one.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        cache_bytes: usize,
+    ) -> std::result::Result<Backend, OpenError> {
+        let backend =
+            Backend { disk, path, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
+        backend.database().map_err(|error| backend.open_error(*error))?;
+        Ok(backend)
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Closes the database. Later uses open it again.
+    pub(crate) fn close(&self) {
+        *self.database.write() = None;
+    }
+
+    fn open_error(&self, error: BackendError) -> OpenError {
+        let path = self.path.clone();
+        match error {
+            BackendError::Database(redb::Error::Io(source)) => {
+                OpenError::Io { what: "opening the history in", path, source }
+            }
+            BackendError::Full => OpenError::Io {
+                what: "opening the history in",
+                path,
+                source: io::ErrorKind::StorageFull.into(),
+            },
+            other => OpenError::Corrupt { path, detail: other.to_string() },
+        }
+    }
+
+    fn database(&self) -> Result<Arc<Database>> {
+        if let Some(open) = self.database.read().as_ref() {
+            return Ok(Arc::clone(open));
+        }
+        let mut slot = self.database.write();
+        if let Some(open) = slot.as_ref() {
+            return Ok(Arc::clone(open));
+        }
+        let file = self.disk.open(&self.path, true).map_err(redb::Error::Io)?;
+        let file = RedbFile { file, bytes: Arc::clone(&self.file_bytes) };
+        file.bytes.store(file.file.len().map_err(redb::Error::Io)?, Ordering::Relaxed);
+        let mut builder = Database::builder();
+        let opened = db(builder.set_cache_size(self.cache_bytes).create_with_backend(file))?;
+        Ok(Arc::clone(slot.insert(Arc::new(opened))))
+    }
+
+    /// Fills an empty state with all that is here.
+    pub(crate) fn load(&self, state: &mut Mvcc) -> std::result::Result<(), OpenError> {
+        let loaded = self.load_tables(state).map_err(|error| self.open_error(*error))?;
+        match loaded {
+            Loaded::Empty | Loaded::All => Ok(()),
+            Loaded::Newer(found) => Err(OpenError::Format { path: self.path.clone(), found, known: FORMAT }),
+        }
+    }
+
+    fn load_tables(&self, state: &mut Mvcc) -> Result<Loaded> {
+        let read = db(self.database()?.begin_read())?;
+        let marks = match read.open_table(MARKS) {
+            // Nothing was ever checkpointed: tables come with the first checkpoint.
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Loaded::Empty),
+            other => db(other)?,
+        };
+        let mark = |name: &str| -> Result<Option<Vec<u8>>> {
+            Ok(db(marks.get(name))?.map(|value| value.value().to_vec()))
+        };
+        let number = |name: &str| -> Result<Option<u64>> { Ok(mark(name)?.as_deref().and_then(to_number)) };
+        if let Some(newer) = number("format")?.filter(|format| *format != FORMAT) {
+            return Ok(Loaded::Newer(newer));
+        }
+        let position = |prefix: &str| -> Result<Option<Position>> {
+            let (term, index) = (number(&format!("{prefix}_term"))?, number(&format!("{prefix}_index"))?);
+            Ok(term.zip(index).map(|(term, index)| Position { term, index }))
+        };
+        let membership = position("membership")?.zip(mark("membership")?);
+        let loaded = Marks {
+            revision: number("revision")?.unwrap_or_default() as Revision,
+            compacted: number("compacted")?.unwrap_or_default() as Revision,
+            applied: position("applied")?,
+            membership,
+        };
+        for entry in db(db(read.open_table(HISTORY))?.iter())? {
+            let (key, value) = db(entry)?;
+            state.load_record(decode(key.value(), value.value())?);
+        }
+        let mut leases = Vec::new();
+        for entry in db(db(read.open_table(LEASES))?.iter())? {
+            let (id, ttl) = db(entry)?;
+            leases.push((id.value(), ttl.value()));
+        }
+        state.load_marks(loaded, leases);
+        Ok(Loaded::All)
+    }
+
+    /// Makes a sealed layer durable.
+    pub(crate) fn write(&self, sealed: &Sealed) -> Result<()> {
+        let written = self.write_tables(sealed);
+        if written.is_err() {
+            // redb refuses everything after an I/O error until it is opened again.
+            self.close();
+        }
+        written
+    }
+
+    fn write_tables(&self, Sealed { layer, marks }: &Sealed) -> Result<()> {
+        let mut write = db(self.database()?.begin_write())?;
+        // Without it, opening after a crash reads the whole file. Checkpoints are rare, so its cost does not matter.
+        write.set_quick_repair(true);
+        {
+            let mut history = db(write.open_table(HISTORY))?;
+            for (key, kv) in &layer.records {
+                db(history.insert(*key, codec::encode_record(kv).as_slice()))?;
+            }
+            for key in &layer.removed {
+                db(history.remove(*key))?;
+            }
+            let mut leases = db(write.open_table(LEASES))?;
+            for (id, ttl) in &layer.leases {
+                match ttl {
+                    Some(ttl) => db(leases.insert(*id, *ttl))?,
+                    None => db(leases.remove(*id))?,
+                };
+            }
+            let mut table = db(write.open_table(MARKS))?;
+            let mut set = |name: &str, value: &[u8]| db(table.insert(name, value)).map(drop);
+            set("format", &FORMAT.to_le_bytes())?;
+            set("revision", &marks.revision.to_le_bytes())?;
+            set("compacted", &marks.compacted.to_le_bytes())?;
+            let mut set_position = |prefix: &str, at: Position| -> Result<()> {
+                set(&format!("{prefix}_term"), &at.term.to_le_bytes())?;
+                set(&format!("{prefix}_index"), &at.index.to_le_bytes())
+            };
+            if let Some(at) = marks.applied {
+                set_position("applied", at)?;
+            }
+            if let Some((at, members)) = &marks.membership {
+                set_position("membership", *at)?;
+                set("membership", members)?;
+            }
+        }
+        db(write.commit())
+    }
+
+    /// Reads records by their keys; `None` for those that are not there.
+    pub(crate) fn get(&self, keys: &[RecordKey]) -> Result<Vec<Option<KeyValue>>> {
+        let read = db(self.database()?.begin_read())?;
+        let history = match read.open_table(HISTORY) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(vec![None; keys.len()]),
+            other => db(other)?,
+        };
+        keys.iter()
+            .map(|key| db(history.get(*key))?.map(|value| decode(*key, value.value())).transpose())
+            .collect()
+    }
+
+    /// Reads the records of revisions `from..=upto`, in order.
+    pub(crate) fn between(&self, from: Revision, upto: Revision) -> Result<Vec<KeyValue>> {
+        let read = db(self.database()?.begin_read())?;
+        let history = match read.open_table(HISTORY) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            other => db(other)?,
+        };
+        let records = db(history.range((from, 0)..=(upto, u32::MAX)))?;
+        records
+            .map(|entry| {
+                let (key, value) = db(entry)?;
+                decode(key.value(), value.value())
+            })
+            .collect()
+    }
+}
+
+enum Loaded {
+    Empty,
+    All,
+    Newer(u64),
+}
+
+fn decode(at: RecordKey, bytes: &[u8]) -> Result<KeyValue> {
+    codec::decode_record(at.0, at.1, bytes).map_err(|source| Box::new(BackendError::Record { at, source }))
+}
+
+fn to_number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// redb's file, on the store's disk.
+struct RedbFile {
+    file: Box<dyn DiskFile>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for RedbFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.file, f)
+    }
+}
+
+impl StorageBackend for RedbFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.bytes.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(data, offset)
+    }
+}

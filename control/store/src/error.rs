@@ -1,0 +1,219 @@
+//! What can go wrong, one enum for each kind of operation.
+
+use std::io;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::kv::{LeaseId, Revision};
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file could not be read or written.
+    #[error("cannot open the store: {what} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("the store in {path} is in use by another process; stop it first, or choose another data directory", path = .0.display())]
+    InUse(PathBuf),
+    /// The data is damaged in a way that loses acknowledged writes. Nothing was changed.
+    #[error(
+        "the store is damaged at {path}: {detail}. Acknowledged writes would be lost, so it is not opened: restore a backup, or copy the directory of another member",
+        path = path.display()
+    )]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and where in the file.
+        detail: String,
+    },
+    /// It belongs to another cluster.
+    #[error("the store in {path} belongs to the cluster {found:?}, not to {wanted:?}", path = path.display())]
+    WrongCluster {
+        /// The data directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        wanted: String,
+    },
+    /// It was written by a newer version.
+    #[error("{path} has the format {found}, this version reads up to {known}: upgrade first", path = path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The newest known format.
+        known: u64,
+    },
+    /// The options contradict each other.
+    #[error("the store's options are wrong: {0}")]
+    Options(String),
+    /// Raft did not come up.
+    #[error("the store did not become ready: {0}")]
+    NotReady(String),
+}
+
+/// What there is too little of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    /// The file system is full.
+    #[error("the disk of the data directory is full; writes go on as soon as there is space again")]
+    Disk,
+    /// The quota is used up.
+    #[error(
+        "the store holds {used} bytes, its quota is {quota}: delete keys and compact old revisions, or raise the quota"
+    )]
+    Quota {
+        /// Bytes of all kept revisions.
+        used: u64,
+        /// The limit.
+        quota: u64,
+    },
+}
+
+/// Why a write was not done. Except for [`WriteError::Unknown`] and [`WriteError::Failed`], nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// No space to keep it.
+    #[error("no space: {0}")]
+    NoSpace(Shortage),
+    /// The request is too big.
+    #[error("the request has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The transaction has too many steps.
+    #[error("the transaction has {ops} operations or comparisons in one list, the limit is {limit}")]
+    TooManyOps {
+        /// How many.
+        ops: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A transaction changes a key twice.
+    #[error("the key {0:?} is changed twice in one transaction")]
+    DuplicateKey(Bytes),
+    /// A key must have at least one byte.
+    #[error("the key is empty")]
+    EmptyKey,
+    /// A read inside a transaction asked for a revision.
+    #[error("a read inside a transaction cannot ask for a revision: it sees the transaction's own")]
+    RevisionInTxn,
+    /// The lease does not exist (any more).
+    #[error("there is no lease {0:#x}")]
+    LeaseNotFound(LeaseId),
+    /// The lease exists already.
+    #[error("there is already a lease {0:#x}")]
+    LeaseExists(LeaseId),
+    /// The TTL of a lease is out of bounds.
+    #[error("a lease cannot have a TTL of {ttl} s: 1 to {max} s are possible")]
+    LeaseTtl {
+        /// What was asked for, in seconds.
+        ttl: i64,
+        /// The most that is possible, in seconds.
+        max: i64,
+    },
+    /// The revision has been compacted before.
+    #[error("revision {requested} has been compacted already (compacted up to {compacted})")]
+    Compacted {
+        /// The revision asked for.
+        requested: Revision,
+        /// Up to which revision history is gone.
+        compacted: Revision,
+    },
+    /// The revision does not exist yet.
+    #[error("revision {requested} is in the future: the newest is {current}")]
+    FutureRevision {
+        /// The revision asked for.
+        requested: Revision,
+        /// The newest.
+        current: Revision,
+    },
+    /// Another member leads.
+    #[error("this member does not lead the store; the leader is {}", leader.map_or("unknown".to_owned(), |id| format!("{id:x}")))]
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<u64>,
+    },
+    /// Leadership changed while the write was under way: it may or may not be done.
+    #[error("leadership changed during the write: whether it was done is unknown")]
+    Unknown,
+    /// The store was shut down.
+    #[error("the store is shut down")]
+    Stopped,
+    /// The store stopped because of a fault; whether this write was done is unknown.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The revision is gone.
+    #[error("revision {requested} has been compacted (the oldest kept is {compacted})")]
+    Compacted {
+        /// The revision asked for.
+        requested: Revision,
+        /// The oldest that can be read.
+        compacted: Revision,
+    },
+    /// The revision does not exist yet.
+    #[error("revision {requested} is in the future: the newest is {current}")]
+    FutureRevision {
+        /// The revision asked for.
+        requested: Revision,
+        /// The newest.
+        current: Revision,
+    },
+    /// Another member leads and this one cannot tell whether it is up to date.
+    #[error(
+        "this member cannot answer a linearizable read: it does not lead the store, or cannot reach a majority"
+    )]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<u64>,
+    },
+    /// History could not be read from disk.
+    #[error("cannot read the history of the store: {0}")]
+    History(String),
+    /// The store was shut down.
+    #[error("the store is shut down")]
+    Stopped,
+    /// The store stopped because of a fault.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+}
+
+/// Why a watch cannot start or go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// Events that were to be delivered are gone: list again, and watch from there.
+    #[error("events from revision {requested} on have been compacted (the oldest kept is {compacted})")]
+    Compacted {
+        /// The first revision that was to be delivered.
+        requested: Revision,
+        /// The oldest that can be delivered.
+        compacted: Revision,
+    },
+    /// A watch starts at a revision of at least 1.
+    #[error("a watch cannot start at revision {0}")]
+    BadRevision(Revision),
+    /// History could not be read from disk.
+    #[error("cannot read the history of the store: {0}")]
+    History(String),
+    /// The store was shut down.
+    #[error("the store is shut down")]
+    Stopped,
+}

@@ -1,0 +1,319 @@
+//! The store as its users see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::backend::Backend;
+use crate::checkpoint::Trigger;
+use crate::command::{Command, Outcome};
+use crate::disk::DiskFile;
+use crate::error::{OpenError, ReadError, Shortage, WatchError, WriteError};
+use crate::identity::Identity;
+use crate::kv::{Lease, LeaseId, Revision};
+use crate::lease::Lessor;
+use crate::log::{Record, SegmentLog};
+use crate::metrics::{Counters, Status};
+use crate::mvcc::{Mvcc, Window};
+use crate::options::{MAX_LEASE_TTL_SECONDS, Options};
+use crate::raft::Node;
+use crate::shared::{Progress, Shared};
+use crate::space::Gate;
+use crate::txn::{Range, RangeResponse, Txn, TxnResponse};
+use crate::watch::{Watch, Watcher};
+
+/// An open store. Clones are the same store. It works as long as one of them, and no [`Store::shutdown`], is there.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    node: Node,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        stop(&self.shared, &self.node);
+    }
+}
+
+fn stop(shared: &Shared, node: &Node) {
+    shared.stopping.store(true, Ordering::Release);
+    shared.gate.close();
+    shared.progress.send_modify(|progress| progress.closed = true);
+    node.stop();
+}
+
+impl Store {
+    /// Opens the store in `options.dir`, or makes one. On return it is ready: it leads, and has replayed its log.
+    pub async fn open(options: Options) -> Result<Store, OpenError> {
+        options.check()?;
+        let opened = tokio::task::spawn_blocking(move || open_files(options)).await;
+        let (shared, recent) = opened.map_err(|error| OpenError::NotReady(error.to_string()))??;
+        let node = Node::start(Arc::clone(&shared), recent).await?;
+        Ok(Store { inner: Arc::new(Inner { shared, node }) })
+    }
+
+    /// Stops the store: what was acknowledged is durable, files are closed, and the directory can be opened again.
+    /// Writes that are under way fail; watchers end.
+    pub async fn shutdown(&self) {
+        stop(&self.inner.shared, &self.inner.node);
+        self.inner.node.ended().await;
+    }
+
+    /// Carries out a transaction. On return it is durable, and every read and watch sees it.
+    ///
+    /// The future can be dropped at any time; the transaction is then done or not, but never half done.
+    pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
+        let shared = &self.inner.shared;
+        txn.check(shared.options.max_txn_ops)?;
+        if txn.puts() {
+            self.check_quota()?;
+        }
+        match self.write(Command::Txn(txn)).await? {
+            Outcome::Txn(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads a range of keys.
+    pub async fn range(&self, range: Range) -> Result<RangeResponse, ReadError> {
+        let shared = &self.inner.shared;
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(ReadError::Stopped);
+        }
+        if !range.serializable {
+            self.inner.node.read_barrier(shared).await?;
+        }
+        let read = shared.read(&range)?;
+        if read.missing.is_empty() {
+            let mut response = read.response;
+            if range.keys_only && range.revision.is_some() {
+                drop_values(&mut response);
+            }
+            return Ok(response);
+        }
+        let shared = Arc::clone(shared);
+        let complete = tokio::task::spawn_blocking(move || {
+            let mut response = shared.complete(&range, read)?;
+            if range.keys_only {
+                drop_values(&mut response);
+            }
+            Ok(response)
+        });
+        complete.await.map_err(|error| ReadError::History(error.to_string()))?
+    }
+
+    /// Watches a range of keys.
+    pub fn watch(&self, watch: Watch) -> Result<Watcher, WatchError> {
+        Watcher::new(Arc::clone(&self.inner.shared), watch)
+    }
+
+    /// The newest applied revision.
+    pub fn revision(&self) -> Revision {
+        self.inner.shared.state.read().revision()
+    }
+
+    /// The oldest revision that can be read; 0 if nothing was ever compacted.
+    pub fn compacted_revision(&self) -> Revision {
+        self.inner.shared.state.read().compacted()
+    }
+
+    /// Forgets what only reads before `revision` need.
+    pub async fn compact(&self, revision: Revision) -> Result<(), WriteError> {
+        // Known at once, without an entry in the log.
+        let (compacted, current) = (self.compacted_revision(), self.revision());
+        if revision <= compacted {
+            return Err(WriteError::Compacted { requested: revision, compacted });
+        }
+        if revision > current {
+            return Err(WriteError::FutureRevision { requested: revision, current });
+        }
+        self.write(Command::Compact(revision)).await.map(drop)
+    }
+
+    /// Makes a lease of `ttl_seconds` with a name of the store's choice.
+    pub async fn lease_grant(&self, ttl_seconds: i64) -> Result<Lease, WriteError> {
+        self.lease_grant_as(rand::random_range(1..=LeaseId::MAX), ttl_seconds).await
+    }
+
+    /// Makes a lease of `ttl_seconds` named `id`, which is not 0.
+    pub async fn lease_grant_as(&self, id: LeaseId, ttl_seconds: i64) -> Result<Lease, WriteError> {
+        if !(1..=MAX_LEASE_TTL_SECONDS).contains(&ttl_seconds) {
+            return Err(WriteError::LeaseTtl { ttl: ttl_seconds, max: MAX_LEASE_TTL_SECONDS });
+        }
+        if id == 0 {
+            return Err(WriteError::LeaseNotFound(id));
+        }
+        self.check_quota()?;
+        self.write(Command::LeaseGrant { id, ttl: ttl_seconds }).await?;
+        Ok(Lease { id, granted_ttl: ttl_seconds, remaining_ttl: ttl_seconds })
+    }
+
+    /// Starts the time of a lease anew.
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, WriteError> {
+        if self.inner.shared.stopping.load(Ordering::Acquire) {
+            return Err(WriteError::Stopped);
+        }
+        let ttl =
+            self.inner.shared.lessor.keep_alive(id, Instant::now()).ok_or(WriteError::LeaseNotFound(id))?;
+        Ok(Lease { id, granted_ttl: ttl, remaining_ttl: ttl })
+    }
+
+    /// Ends a lease and deletes its keys, in one revision.
+    pub async fn lease_revoke(&self, id: LeaseId) -> Result<(), WriteError> {
+        self.write(Command::LeaseRevoke { id }).await.map(drop)
+    }
+
+    /// A lease and its keys; `None` if there is none of that name.
+    pub fn lease(&self, id: LeaseId) -> Option<(Lease, Vec<Bytes>)> {
+        let shared = &self.inner.shared;
+        let state = shared.state.read();
+        let lease = state.leases().get(&id)?;
+        let remaining_ttl = shared.lessor.remaining(id, Instant::now()).unwrap_or_default();
+        Some((Lease { id, granted_ttl: lease.ttl, remaining_ttl }, lease.keys.iter().cloned().collect()))
+    }
+
+    /// The names of all leases.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        self.inner.shared.state.read().leases().keys().copied().collect()
+    }
+
+    /// The store's condition.
+    pub fn status(&self) -> Status {
+        let Inner { shared, node } = &*self.inner;
+        let raft = node.status();
+        let state = shared.state.read();
+        let (keys, db_bytes_in_use) = state.size();
+        let counters = &shared.counters;
+        Status {
+            cluster_id: shared.identity.cluster_id,
+            member_id: shared.identity.member_id,
+            leader: raft.leader,
+            term: raft.term,
+            raft_index: raft.last_index,
+            applied_index: state.marks().applied.map_or(0, |at| at.index),
+            checkpoint_index: shared.checkpointed.lock().applied.map_or(0, |at| at.index),
+            revision: state.revision(),
+            compacted_revision: state.compacted(),
+            keys,
+            leases: state.leases().len() as u64,
+            watchers: counters.watchers.load(Ordering::Relaxed),
+            db_bytes_in_use,
+            quota_bytes: shared.options.quota_bytes,
+            db_bytes: shared.backend.file_bytes(),
+            log_bytes: counters.log_disk_bytes.load(Ordering::Relaxed),
+            log_bytes_written: counters.log_bytes.load(Ordering::Relaxed),
+            pending_bytes: state.unflushed_bytes() as u64,
+            history_reads: counters.history_reads.load(Ordering::Relaxed),
+            log_sync: counters.log_sync.snapshot(),
+            checkpoint: counters.checkpoint.snapshot(),
+            shortage: shared.gate.shortage().or_else(|| self.check_quota_of(db_bytes_in_use).err()),
+            failed: shared.failed.lock().clone(),
+        }
+    }
+
+    /// Writes everything to the history now, so that the log is not needed. For maintenance and tests; it happens
+    /// on its own often enough.
+    pub async fn checkpoint(&self) -> Result<(), WriteError> {
+        let shared = &self.inner.shared;
+        // One that is being written now may have begun too early to contain everything.
+        let written = shared.trigger.round(true).await && shared.trigger.round(true).await;
+        if let Some(why) = shared.failed.lock().clone() {
+            return Err(WriteError::Failed(why));
+        }
+        if !written {
+            return Err(WriteError::Stopped);
+        }
+        shared.gate.shortage().map_or(Ok(()), |shortage| Err(WriteError::NoSpace(shortage)))
+    }
+
+    async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
+        let shared = &self.inner.shared;
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(WriteError::Stopped);
+        }
+        self.inner.node.write(shared, command).await
+    }
+
+    fn check_quota(&self) -> Result<(), WriteError> {
+        let (_, used) = self.inner.shared.state.read().size();
+        self.check_quota_of(used).map_err(WriteError::NoSpace)
+    }
+
+    fn check_quota_of(&self, used: u64) -> Result<(), Shortage> {
+        let quota = self.inner.shared.options.quota_bytes;
+        if used < quota { Ok(()) } else { Err(Shortage::Quota { used, quota }) }
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> WriteError {
+    WriteError::Failed(format!("a command had an outcome of another kind: {outcome:?}"))
+}
+
+fn drop_values(response: &mut RangeResponse) {
+    for kv in &mut response.kvs {
+        *kv = Arc::new(kv.without_value());
+    }
+}
+
+/// Opens everything on disk and puts the parts together. Blocks on the disk.
+fn open_files(options: Options) -> Result<(Arc<Shared>, Vec<Record>), OpenError> {
+    let (disk, dir) = (Arc::clone(&options.disk), options.dir.clone());
+    let log_dir = dir.join("log");
+    for dir in [&dir, &log_dir] {
+        let failed = |source| OpenError::Io { what: "making the directory", path: dir.clone(), source };
+        disk.create_dir(dir).map_err(failed)?;
+    }
+    let lock = lock(&options)?;
+    let identity = Identity::open(disk.as_ref(), &dir, &options.cluster_name)?;
+    let backend = Backend::open(Arc::clone(&disk), dir.join("history.redb"), options.cache_bytes)?;
+    let mut state = Mvcc::new(Window::new(options.window_revisions, options.window_bytes));
+    backend.load(&mut state)?;
+    let marks = state.marks().clone();
+    let applied = marks.applied.map(|at| at.index);
+    let (log, recent) =
+        SegmentLog::open(disk, log_dir.clone(), options.segment_bytes, options.max_request_bytes, applied)?;
+    if let Some(at) = marks.applied.filter(|at| log.last().is_none_or(|last| last.index < at.index)) {
+        let last = log.last().map_or("nothing".to_owned(), |last| format!("entry {}", last.index));
+        let detail = format!("the log ends with {last}, but the history has entry {} already", at.index);
+        return Err(OpenError::Corrupt { path: log_dir, detail });
+    }
+    let gate = Gate::new(options.segment_bytes);
+    gate.set_room(log.room());
+    let counters = Counters::default();
+    counters.log_disk_bytes.store(log.sizes().0, Ordering::Relaxed);
+    let shared = Shared {
+        identity,
+        progress: watch::Sender::new(Progress { revision: state.revision(), closed: false }),
+        state: RwLock::new(state),
+        backend,
+        log: Mutex::new(log),
+        counters,
+        lessor: Lessor::default(),
+        gate,
+        trigger: Trigger::new(),
+        checkpointed: Mutex::new(marks),
+        applied_next: AtomicU64::new(applied.map_or(0, |index| index + 1)),
+        alone: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+        failed: Mutex::new(None),
+        lock: Mutex::new(Some(lock)),
+        options,
+    };
+    Ok((Arc::new(shared), recent))
+}
+
+/// Keeps other processes out of the directory.
+fn lock(options: &Options) -> Result<Box<dyn DiskFile>, OpenError> {
+    let path = options.dir.join("lock");
+    let failed = |source| OpenError::Io { what: "locking", path: path.clone(), source };
+    let file = options.disk.open(&path, true).map_err(failed)?;
+    if file.try_lock().map_err(failed)? { Ok(file) } else { Err(OpenError::InUse(options.dir.clone())) }
+}

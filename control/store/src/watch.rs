@@ -1,0 +1,227 @@
+//! Watching: each watcher is a position in the history and goes on at its own pace.
+//!
+//! Positions within the window of recent events are served from memory, older ones from the backend. A watcher that
+//! is slow costs nobody else anything; if what it has not seen yet is compacted, it is told so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+
+use crate::error::WatchError;
+use crate::kv::{KeyRange, KeyValue, Revision};
+use crate::shared::{Progress, Shared};
+
+/// Revisions read from the backend at once. Bounds the memory of a watcher that is far behind.
+const HISTORY_STEP: i64 = 256;
+
+/// Revisions of the window looked through without letting go of the lock.
+const WINDOW_STEP: usize = 1024;
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// It was written.
+    Put,
+    /// It was deleted.
+    Delete,
+}
+
+/// A change of one key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The key after the change; for a deletion, the key and the revision of the deletion.
+    pub kv: Arc<KeyValue>,
+    /// The key before the change, if it existed, if it was asked for, and if it is not compacted.
+    pub prev: Option<Arc<KeyValue>>,
+}
+
+/// What to watch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    /// Which keys.
+    pub keys: KeyRange,
+    /// The first revision to deliver; `None`: the one after the newest. May be in the future.
+    pub start_revision: Option<Revision>,
+    /// Whether events carry what the key held before.
+    pub prev_kv: bool,
+}
+
+impl Watch {
+    /// Watches these keys from now on, with what they held before.
+    pub fn of(keys: KeyRange) -> Watch {
+        Watch { keys, start_revision: None, prev_kv: true }
+    }
+
+    /// Watches all keys with a prefix from now on.
+    pub fn prefix(prefix: impl Into<bytes::Bytes>) -> Watch {
+        Watch::of(KeyRange::prefix(prefix))
+    }
+
+    /// The same from `revision` on.
+    #[must_use]
+    pub fn since(self, revision: Revision) -> Watch {
+        Watch { start_revision: Some(revision), ..self }
+    }
+}
+
+/// All changes that one revision made to the watched keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchBatch {
+    /// The revision.
+    pub revision: Revision,
+    /// The changes, in the order in which the transaction made them; never none.
+    pub events: Vec<Event>,
+}
+
+/// Delivers the changes of a range of keys: all of them, each once, in order.
+pub struct Watcher {
+    shared: Arc<Shared>,
+    changes: watch::Receiver<Progress>,
+    keys: KeyRange,
+    prev_kv: bool,
+    start: Revision,
+    /// The first revision that was not looked at yet.
+    next: Revision,
+    /// Read from history, not delivered yet.
+    backlog: VecDeque<WatchBatch>,
+    ended: bool,
+}
+
+enum Look {
+    /// Here is something.
+    Batch(WatchBatch),
+    /// There may be more at once.
+    Again,
+    /// All was looked at.
+    UpToDate,
+    /// The window has moved past the position.
+    Behind,
+}
+
+impl Watcher {
+    pub(crate) fn new(shared: Arc<Shared>, watch: Watch) -> Result<Watcher, WatchError> {
+        let changes = shared.progress.subscribe();
+        if changes.borrow().closed {
+            return Err(WatchError::Stopped);
+        }
+        let state = shared.state.read();
+        let (newest, compacted) = (state.revision(), state.compacted());
+        drop(state);
+        let start = match watch.start_revision {
+            None => newest + 1,
+            Some(requested) if requested < 1 => return Err(WatchError::BadRevision(requested)),
+            Some(requested) if requested < compacted => {
+                return Err(WatchError::Compacted { requested, compacted });
+            }
+            Some(requested) => requested,
+        };
+        shared.counters.watchers.fetch_add(1, Ordering::Relaxed);
+        let Watch { keys, prev_kv, .. } = watch;
+        Ok(Watcher {
+            shared,
+            changes,
+            keys,
+            prev_kv,
+            start,
+            next: start,
+            backlog: VecDeque::new(),
+            ended: false,
+        })
+    }
+
+    /// The first revision that this watch delivers.
+    pub fn start_revision(&self) -> Revision {
+        self.start
+    }
+
+    /// The revision up to which everything was delivered: no earlier change will follow. It grows while
+    /// [`Watcher::next`] waits, even if no watched key changes.
+    pub fn progress(&self) -> Revision {
+        let looked_at = self.backlog.front().map_or(self.next, |batch| batch.revision) - 1;
+        looked_at.min(self.changes.borrow().revision)
+    }
+
+    /// The next changes; `None` once the store is shut down or after an error. Nothing is lost if the future is
+    /// dropped before it is done.
+    pub async fn next(&mut self) -> Option<Result<WatchBatch, WatchError>> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            tokio::task::coop::consume_budget().await;
+            if let Some(batch) = self.backlog.pop_front() {
+                return Some(Ok(batch));
+            }
+            // What comes after this look wakes the wait below.
+            let closed = self.changes.borrow_and_update().closed;
+            match self.look() {
+                Look::Batch(batch) => return Some(Ok(batch)),
+                Look::Again => {}
+                Look::Behind => {
+                    if let Err(error) = self.catch_up().await {
+                        self.ended = true;
+                        return Some(Err(error));
+                    }
+                }
+                Look::UpToDate if closed => {
+                    self.ended = true;
+                    return None;
+                }
+                Look::UpToDate => {
+                    // An error means that the sender is gone, and `shared` holds the sender.
+                    let _ = self.changes.changed().await;
+                }
+            }
+        }
+    }
+
+    /// Looks through the window for the next revision that concerns this watcher.
+    fn look(&mut self) -> Look {
+        let state = self.shared.state.read();
+        if self.next > state.revision() {
+            return Look::UpToDate;
+        }
+        let Some(batches) = state.window().since(self.next) else {
+            return Look::Behind;
+        };
+        for (revision, events) in batches.take(WINDOW_STEP) {
+            self.next = revision + 1;
+            let events: Vec<_> =
+                events.iter().filter(|event| self.keys.contains(&event.kv.key)).cloned().collect();
+            if !events.is_empty() {
+                return Look::Batch(self.batch(revision, events));
+            }
+        }
+        Look::Again
+    }
+
+    fn batch(&self, revision: Revision, mut events: Vec<Event>) -> WatchBatch {
+        if !self.prev_kv {
+            events.iter_mut().for_each(|event| event.prev = None);
+        }
+        WatchBatch { revision, events }
+    }
+
+    /// Reads the next part of the history.
+    async fn catch_up(&mut self) -> Result<(), WatchError> {
+        let (shared, keys, from, prev_kv) =
+            (Arc::clone(&self.shared), self.keys.clone(), self.next, self.prev_kv);
+        self.shared.counters.history_reads.fetch_add(1, Ordering::Relaxed);
+        let read = move || shared.history(&keys, from, from + HISTORY_STEP - 1, prev_kv);
+        let read = tokio::task::spawn_blocking(read).await;
+        let (batches, upto) = read.map_err(|error| WatchError::History(error.to_string()))??;
+        self.backlog = batches.into();
+        self.next = upto + 1;
+        Ok(())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.counters.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
