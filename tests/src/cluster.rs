@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::host::Host;
+use crate::host::{Host, leave_cgroup};
 use crate::{apply, binary, eventually};
 
 /// How a cluster is started.
@@ -52,7 +52,11 @@ impl Cluster {
             Some(_) => None,
             None => Some(tempfile::Builder::new().prefix("carrack-").tempdir()?),
         };
-        let dir = options.dir.clone().or(temporary.as_ref().map(|t| t.path().to_owned())).context("no directory")?;
+        let dir = options
+            .dir
+            .clone()
+            .or(temporary.as_ref().map(|t| t.path().to_owned()))
+            .context("no directory")?;
         let began = Instant::now();
         let child = spawn(&host, &options, &dir)?;
         let client = connect(&dir).await;
@@ -137,7 +141,9 @@ impl Cluster {
     /// All pods, a line each, for the message of a test that fails.
     async fn describe(&self) -> String {
         let all: Api<Pod> = Api::all(self.client.clone());
-        let Ok(list) = all.list(&ListParams::default()).await else { return "the pods can not be listed".to_owned() };
+        let Ok(list) = all.list(&ListParams::default()).await else {
+            return "the pods can not be listed".to_owned();
+        };
         let lines = list.items.iter().map(|pod| {
             let status = pod.status.clone().unwrap_or_default();
             let states: Vec<String> = status
@@ -146,7 +152,12 @@ impl Cluster {
                 .flatten()
                 .map(|c| serde_json::to_string(&c.state).unwrap_or_default())
                 .collect();
-            format!("  {} {:?} {}", pod.metadata.name.clone().unwrap_or_default(), status.phase, states.join(" "))
+            format!(
+                "  {} {:?} {}",
+                pod.metadata.name.clone().unwrap_or_default(),
+                status.phase,
+                states.join(" ")
+            )
         });
         format!("pods:\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
@@ -175,6 +186,8 @@ impl Cluster {
 
     /// What one ends with: everything is removed. Answers what `carrack down` printed.
     pub fn take_down(&mut self) -> Result<String> {
+        // This process may be among those of the cluster's control groups, which all end now.
+        leave_cgroup()?;
         if let Some(child) = self.child.take() {
             end(child);
         }
@@ -188,11 +201,44 @@ impl Cluster {
             .arg("--cgroup")
             .arg(self.cgroup())
             .output()?;
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
             bail!("carrack down: {text}");
         }
         Ok(text)
+    }
+
+    /// What there still is of this cluster on the host, once it has been taken down: nothing, if all is well.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let dir = self.dir.display().to_string();
+        let mut found = Vec::new();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        found.extend(mounts.lines().filter(|l| l.contains(&dir)).map(|l| format!("mount {l}")));
+        for process in std::fs::read_dir("/proc")?.flatten() {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains("supervisor") && line.contains(&dir) {
+                found.push(format!("process {} {line}", process.file_name().to_string_lossy()));
+            }
+        }
+        for tree in std::fs::read_dir("/sys/fs/cgroup")?.flatten() {
+            let group = tree.path().join(self.cgroup());
+            if group.exists() {
+                found.push(format!("control group {}", group.display()));
+            }
+        }
+        for what in [["link", "show"], ["route", "show"], ["addr", "show"]] {
+            let output = self.host.command("ip").arg("-o").args(what).output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let own = |l: &&str| l.contains(": ck") || l.contains("dev ck") || l.contains("169.254.20.10");
+            found.extend(text.lines().filter(own).map(|l| format!("{} {l}", what[0])));
+        }
+        let run = self.dir.join("run");
+        if run.exists() {
+            found.push(format!("directory {}", run.display()));
+        }
+        Ok(found)
     }
 
     /// The end of the log of `carrack up`.
@@ -276,5 +322,6 @@ pub fn is_ready(node: &Node) -> bool {
 
 pub fn pod_is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    pod.metadata.deletion_timestamp.is_none() && conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }

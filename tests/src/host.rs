@@ -26,7 +26,8 @@ impl Host {
 
     /// A network namespace with one interface, `up0`, to a second one, which stands for the world outside.
     pub fn isolated(name: &str) -> Result<Self> {
-        let (inner, outer) = (format!("ck-{name}-{}", std::process::id()), format!("ck-{name}-{}-out", std::process::id()));
+        let (inner, outer) =
+            (format!("ck-{name}-{}", std::process::id()), format!("ck-{name}-{}-out", std::process::id()));
         let host = Self {
             namespaces: Some((inner.clone(), outer.clone())),
             address: Ipv4Addr::new(198, 18, 0, 1),
@@ -120,7 +121,8 @@ fn own_address() -> Result<Ipv4Addr> {
 pub fn join_cgroup(base: &str) -> Result<()> {
     let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
     let tree = tree.iter().find(|t| std::path::Path::new(t).join("cgroup.procs").is_file());
-    let dir = std::path::Path::new(tree.context("no cgroup version 2 tree is mounted")?).join(base).join("clients");
+    let dir =
+        std::path::Path::new(tree.context("no cgroup version 2 tree is mounted")?).join(base).join("clients");
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("cgroup.procs"), std::process::id().to_string())
         .with_context(|| format!("join {}", dir.display()))

@@ -28,7 +28,9 @@ pub async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Respo
         driver.abort();
         Ok(Response::from_parts(head, body))
     };
-    tokio::time::timeout(LIMIT, work).await.with_context(|| format!("no answer from {to} within {LIMIT:?}"))?
+    tokio::time::timeout(LIMIT, work)
+        .await
+        .with_context(|| format!("no answer from {to} within {LIMIT:?}"))?
 }
 
 pub async fn get(to: SocketAddr, path: &str) -> Result<String> {

@@ -84,9 +84,9 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 const COMMANDS: [&str; 36] = [
-    "sh", "ash", "cat", "ls", "echo", "sleep", "httpd", "wget", "nslookup", "true", "false", "id", "env", "ps", "kill",
-    "mkdir", "touch", "rm", "dd", "head", "tail", "grep", "sed", "awk", "nc", "ping", "ip", "hostname", "stat", "date",
-    "seq", "tee", "test", "mount", "yes", "tty",
+    "sh", "ash", "cat", "ls", "echo", "sleep", "httpd", "wget", "nslookup", "true", "false", "id", "env",
+    "ps", "kill", "mkdir", "touch", "rm", "dd", "head", "tail", "grep", "sed", "awk", "nc", "ping", "ip",
+    "hostname", "stat", "date", "seq", "tee", "test", "mount", "yes", "tty",
 ];
 
 fn busybox_layer(busybox: &Path) -> Result<Vec<u8>> {

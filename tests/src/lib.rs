@@ -9,10 +9,12 @@ pub mod host;
 pub mod http;
 pub mod image;
 pub mod registry;
+pub mod scene;
 
 pub use cluster::{Cluster, Options};
 pub use host::Host;
 pub use registry::Registry;
+pub use scene::{Scene, on_a_cluster, on_a_scene};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

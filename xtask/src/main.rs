@@ -8,6 +8,7 @@ mod ebpf;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::path::Path;
 use std::process::Command;
@@ -39,6 +40,8 @@ enum Verb {
     Demo(demo::Options),
     /// Check format, lints and dependencies, and run the tests
     Test(test::Options),
+    /// Run the node's tests on Debian's stock kernel with cgroup v2, in QEMU
+    Vm(vm::Options),
     /// Check licences, sources and banned crates of the dependencies
     Deny,
 }
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
         }
         Verb::Demo(options) => demo::run_demo(&options),
         Verb::Test(options) => test::run(&options),
+        Verb::Vm(options) => vm::run(&options),
         Verb::Deny => deny::run(),
     }
 }

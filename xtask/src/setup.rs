@@ -22,27 +22,20 @@ const VM_PACKAGES: &[DebianPackage] = &[
     DebianPackage { name: "cpio", reason: "its initial file system" },
 ];
 
-/// What only `cargo xtask bench` needs: the tools that figures are measured beside.
-const BENCH_PACKAGES: &[DebianPackage] = &[
-    DebianPackage { name: "runc", reason: "the container runtime that figures are measured beside" },
-    DebianPackage { name: "crun", reason: "the same, in the virtual machine" },
-    DebianPackage { name: "nftables", reason: "the translation of addresses that figures are measured beside" },
-];
-
 /// Installs everything.
 pub(crate) fn run() -> Result<()> {
     install(toolchain::debian_packages())?;
-    install(PACKAGES)?;
-    install(VM_PACKAGES)?;
+    for_vm()?;
     let found = toolchain::find()?;
     println!("eBPF programs are built with {}", found.describe());
     println!("everything is here; next: `cargo xtask demo` or `cargo xtask test`");
     Ok(())
 }
 
-/// Installs what `cargo xtask bench` compares with.
-pub(crate) fn for_bench() -> Result<()> {
-    install(BENCH_PACKAGES)
+/// Installs what the virtual machine needs.
+pub(crate) fn for_vm() -> Result<()> {
+    install(PACKAGES)?;
+    install(VM_PACKAGES)
 }
 
 fn install(packages: &[DebianPackage]) -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, deny, ebpf, setup};
+use crate::{cargo, deny, ebpf, setup, vm};
 
 /// Which tests.
 #[derive(clap::Args)]
@@ -31,14 +31,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ebpf::run()?;
     let mut count = Count::default();
     count.check("format", cargo(&["fmt", "--all", "--check"]));
-    count.check("lints", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]));
-    count.tests("unit tests", cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]));
+    count.check(
+        "lints",
+        cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    );
+    count.tests(
+        "unit tests",
+        cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]),
+    );
     if !options.fast {
         count.step("dependencies", deny::run());
         count.check("build", cargo(&["build", "--workspace", "--bins"]));
         let mut system = cargo(&["test", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");
         count.tests("whole-system tests", system);
+        count.machine();
     }
     count.finish()
 }
@@ -57,10 +64,11 @@ impl Count {
     fn check(&mut self, name: &str, mut command: Command) {
         println!("── {name}");
         let began = Instant::now();
-        let result = command.status().context("cargo does not start").and_then(|status| match status.success() {
-            true => Ok(()),
-            false => bail!("{status}"),
-        });
+        let result =
+            command.status().context("cargo does not start").and_then(|status| match status.success() {
+                true => Ok(()),
+                false => bail!("{status}"),
+            });
         println!("   {:.0?}", began.elapsed());
         self.step(name, result);
     }
@@ -71,12 +79,13 @@ impl Count {
         println!("── {name}");
         let began = Instant::now();
         let failed = self.failed;
-        let result = command.stdout(Stdio::piped()).spawn().context("cargo does not start").and_then(|mut child| {
-            if let Some(output) = child.stdout.take() {
-                self.read(output)?;
-            }
-            Ok(child.wait()?)
-        });
+        let result =
+            command.stdout(Stdio::piped()).spawn().context("cargo does not start").and_then(|mut child| {
+                if let Some(output) = child.stdout.take() {
+                    self.read(output)?;
+                }
+                Ok(child.wait()?)
+            });
         println!("   {:.0?}", began.elapsed());
         match result {
             Ok(status) if status.success() => {}
@@ -101,6 +110,19 @@ impl Count {
         Ok(())
     }
 
+    fn machine(&mut self) {
+        println!("── virtual machine");
+        match vm::tests(&vm::Options::default()) {
+            Ok(outcome) => {
+                self.passed += outcome.passed;
+                self.failed += outcome.failed;
+                self.failures
+                    .extend(outcome.failures.into_iter().map(|name| format!("{name} (virtual machine)")));
+            }
+            Err(error) => self.fail(format!("virtual machine: {error:#}")),
+        }
+    }
+
     fn fail(&mut self, name: String) {
         self.failed += 1;
         self.failures.push(name);
@@ -116,9 +138,11 @@ impl Count {
 }
 
 /// `test result: ok. 5 passed; 0 failed; …` → (5, 0).
-fn summary(line: &str) -> Option<(usize, usize)> {
+pub(crate) fn summary(line: &str) -> Option<(usize, usize)> {
     let rest = line.strip_prefix("test result: ")?;
-    let number = |word: &str| rest.split("; ").find_map(|part| part.strip_suffix(word)?.rsplit(' ').next()?.parse().ok());
+    let number = |word: &str| {
+        rest.split("; ").find_map(|part| part.strip_suffix(word)?.rsplit(' ').next()?.parse().ok())
+    };
     Some((number(" passed")?, number(" failed")?))
 }
 

@@ -103,7 +103,8 @@ async fn show(host: Arc<Host>, args: Args) -> Result<()> {
 
 async fn run(cluster: &Cluster, registry: &Registry, figures: &mut Figures) -> Result<()> {
     let manifest = std::fs::read_to_string(root().join("examples/web.yaml"))?;
-    let manifest = manifest.replace("localhost:5000/carrack/busybox:1", &registry.reference("carrack/busybox:1"));
+    let manifest =
+        manifest.replace("localhost:5000/carrack/busybox:1", &registry.reference("carrack/busybox:1"));
     let step = Step::new("applying examples/web.yaml: ConfigMap, Deployment of 3, Service");
     let began = Instant::now();
     cluster.apply(&manifest).await?;
@@ -114,7 +115,8 @@ async fn run(cluster: &Cluster, registry: &Registry, figures: &mut Figures) -> R
     figures.add("pods ready after", format!("{took:.2?}"));
 
     let services: Api<Service> = Api::namespaced(cluster.client.clone(), "default");
-    let ip = services.get("web").await?.spec.and_then(|s| s.cluster_ip).context("the service has no address")?;
+    let ip =
+        services.get("web").await?.spec.and_then(|s| s.cluster_ip).context("the service has no address")?;
     let web = SocketAddr::new(ip.parse()?, 80);
     let step = Step::new("asking the Service's address 300 times");
     let names: BTreeSet<String> = pods.iter().filter_map(|p| p.metadata.name.clone()).collect();
@@ -199,7 +201,9 @@ async fn resolve(name: &str) -> Result<std::net::IpAddr> {
     query.extend([0, 0, 1, 0, 1]);
     socket.send(&query).await?;
     let mut answer = [0; 512];
-    let length = tokio::time::timeout(Duration::from_secs(2), socket.recv(&mut answer)).await.context("no answer")??;
+    let length = tokio::time::timeout(Duration::from_secs(2), socket.recv(&mut answer))
+        .await
+        .context("no answer")??;
     ensure!(length >= query.len() + 16 && answer[..2] == query[..2], "the DNS answer is too short");
     ensure!(answer[3] & 0xf == 0 && answer[7] > 0, "DNS knows no {name}");
     let Some([a, b, c, d]) = answer.get(length - 4..length) else { bail!("the DNS answer is too short") };
