@@ -86,6 +86,8 @@ pub struct Watcher {
     start: Revision,
     /// The first revision that was not looked at yet.
     next: Revision,
+    /// The store's revision at the last look.
+    newest: Revision,
     /// Read from history, not delivered yet.
     backlog: VecDeque<WatchBatch>,
     ended: bool,
@@ -128,6 +130,7 @@ impl Watcher {
             prev_kv,
             start,
             next: start,
+            newest,
             backlog: VecDeque::new(),
             ended: false,
         })
@@ -142,7 +145,7 @@ impl Watcher {
     /// [`Watcher::next`] waits, even if no watched key changes.
     pub fn progress(&self) -> Revision {
         let looked_at = self.backlog.front().map_or(self.next, |batch| batch.revision) - 1;
-        looked_at.min(self.changes.borrow().revision)
+        looked_at.min(self.newest)
     }
 
     /// The next changes; `None` once the store is shut down or after an error. Nothing is lost if the future is
@@ -182,7 +185,8 @@ impl Watcher {
     /// Looks through the window for the next revision that concerns this watcher.
     fn look(&mut self) -> Look {
         let state = self.shared.state.read();
-        if self.next > state.revision() {
+        self.newest = state.revision();
+        if self.next > self.newest {
             return Look::UpToDate;
         }
         let Some(batches) = state.window().since(self.next) else {
@@ -216,6 +220,7 @@ impl Watcher {
         let (batches, upto) = read.map_err(|error| WatchError::History(error.to_string()))??;
         self.backlog = batches.into();
         self.next = upto + 1;
+        self.newest = self.newest.max(upto);
         Ok(())
     }
 }

@@ -1,0 +1,199 @@
+//! Power loss, full disks, disks that fail: nothing acknowledged is lost, nothing panics, the rest is said clearly.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use carrack_store::*;
+
+use crate::common::*;
+use crate::sim::SimDisk;
+
+/// What writers were told: key to the last value that was acknowledged.
+type Told = Arc<Mutex<BTreeMap<String, u64>>>;
+
+/// Writes ever larger numbers to its keys until the store fails.
+async fn writer(store: Store, id: usize, told: Told) {
+    for n in 1u64.. {
+        let key = format!("w/{id}/{}", n % 5);
+        // The size varies, so that frames begin and end everywhere.
+        let value = format!("{n} {}", "x".repeat((n as usize * 37) % 2000));
+        match store.txn(Txn::put(key.clone(), value)).await {
+            Ok(_) => drop(told.lock().expect("not poisoned").insert(key, n)),
+            Err(_) => return,
+        }
+    }
+}
+
+fn number(kv: &KeyValue) -> u64 {
+    let text = String::from_utf8_lossy(&kv.value);
+    text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn power_can_go_at_any_moment_again_and_again() {
+    for seed in 1..=6u64 {
+        let mut disk = Arc::new(SimDisk::new(seed, u64::MAX));
+        let told: Told = Told::default();
+        let mut compacted = 0;
+        for round in 0..12 {
+            // The power may go while the store opens, too.
+            disk.die_after(seed * 31 % 17 + round * round * 13);
+            if let Ok(store) = Store::open(sim_options(&disk)).await {
+                let writers = (0..4).map(|id| tokio::spawn(writer(store.clone(), id, Arc::clone(&told))));
+                let writers: Vec<_> = writers.collect();
+                let revision = store.revision();
+                if round % 4 == 3 && revision > compacted && store.compact(revision).await.is_ok() {
+                    compacted = revision;
+                }
+                for writer in writers {
+                    writer.await.expect("writer");
+                }
+                assert!(disk.is_dead(), "writers end only with the power");
+            }
+            disk = Arc::new(disk.after_power_loss());
+            let store = reopen(&disk).await;
+            let found: BTreeMap<_, _> = range(&store, Range::prefix("w/"))
+                .await
+                .kvs
+                .iter()
+                .map(|kv| (kv.key.clone(), number(kv)))
+                .collect();
+            for (key, told) in told.lock().expect("not poisoned").iter() {
+                let found = found.get(key.as_bytes()).copied().unwrap_or_default();
+                assert!(
+                    found >= *told,
+                    "seed {seed}, round {round}: {key} is {found}, {told} was acknowledged"
+                );
+            }
+            assert!(store.compacted_revision() >= compacted);
+            store.shutdown().await;
+        }
+        assert!(!told.lock().expect("not poisoned").is_empty(), "something was acknowledged");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_reads_go_on_and_space_heals() {
+    let (disk, store) = open_sim().await;
+    put(&store, "before", "1").await;
+    // What is taken in advance may still be used; then it is over.
+    disk.set_capacity(disk.used());
+    let mut written = 0;
+    let error = loop {
+        match store.txn(Txn::put(format!("k{}", written % 7), vec![b'x'; 10_000])).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1000, "the disk is never full");
+    };
+    assert_eq!(error, WriteError::NoSpace(Shortage::Disk));
+    assert_eq!(store.status().shortage, Some(Shortage::Disk));
+    assert_eq!(store.status().failed, None);
+    assert_eq!(store.txn(Txn::put("k", "")).await, Err(WriteError::NoSpace(Shortage::Disk)), "still");
+    assert_eq!(range(&store, Range::key("before")).await.count, 1);
+    let old = range(&store, Range::key("before").at(2)).await;
+    assert_eq!(old.kvs[0].value, "1");
+
+    disk.set_capacity(u64::MAX);
+    // Space is looked for at most every tenth of a second.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    put(&store, "after", "2").await;
+    assert_eq!(store.status().shortage, None);
+    for n in 0..300 {
+        put(&store, &format!("more{n}"), &"y".repeat(10_000)).await;
+    }
+    store.shutdown().await;
+    let store = reopen(&disk).await;
+    assert_eq!(range(&store, Range::prefix("more")).await.count, 300);
+    assert_eq!(range(&store, Range::key("after")).await.count, 1);
+}
+
+#[tokio::test]
+async fn a_write_that_finds_no_space_after_all_waits_and_the_others_are_refused() {
+    let (disk, store) = open_sim().await;
+    put(&store, "k", "1").await;
+    disk.set_no_copies(true);
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.txn(Txn::put("k", "2")).await }
+    });
+    let short = async {
+        while store.status().shortage != Some(Shortage::Disk) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), short).await.expect("says so");
+    assert_eq!(store.txn(Txn::put("k", "3")).await, Err(WriteError::NoSpace(Shortage::Disk)));
+    assert_eq!(range(&store, Range::key("k")).await.kvs[0].value, "1");
+    assert!(!waiting.is_finished());
+    disk.set_no_copies(false);
+    assert_eq!(waiting.await.expect("task").expect("done after all").revision, 3);
+    put(&store, "k", "4").await;
+    assert_eq!(store.status().shortage, None);
+}
+
+#[tokio::test]
+async fn a_store_that_waits_for_space_can_be_shut_down() {
+    let (disk, store) = open_sim().await;
+    disk.set_no_copies(true);
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.txn(Txn::put("k", "1")).await }
+    });
+    while store.status().shortage.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::timeout(Duration::from_secs(10), store.shutdown()).await.expect("stops");
+    let error = waiting.await.expect("task");
+    assert!(matches!(error, Err(WriteError::Failed(_) | WriteError::Stopped)), "{error:?}");
+    disk.set_no_copies(false);
+    assert_eq!(reopen(&disk).await.revision(), 1);
+}
+
+#[tokio::test]
+async fn a_store_on_a_full_disk_opens_for_reading() {
+    let (disk, store) = open_sim().await;
+    put(&store, "k", "1").await;
+    store.shutdown().await;
+    disk.set_capacity(disk.used());
+    let store = reopen(&disk).await;
+    assert_eq!(range(&store, Range::key("k")).await.kvs[0].value, "1");
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_fatal_and_acknowledges_nothing() {
+    let (disk, store) = open_sim().await;
+    put(&store, "k", "1").await;
+    disk.fail_syncs();
+    let error = store.txn(Txn::put("k", "2")).await;
+    assert!(matches!(&error, Err(WriteError::Failed(why)) if why.contains("does not answer")), "{error:?}");
+    // Whether the data is on the disk cannot be known after a failed sync, so it is not tried again.
+    assert!(matches!(store.txn(Txn::put("k", "3")).await, Err(WriteError::Failed(_))));
+    assert!(matches!(store.range(Range::key("k")).await, Err(ReadError::Failed(_))));
+    let stale = store.range(Range { serializable: true, ..Range::key("k") }).await.expect("still in memory");
+    assert_eq!(stale.kvs[0].value, "1");
+    assert!(store.status().failed.is_some());
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_refused() {
+    let (disk, store) = open_sim().await;
+    for n in 0..10 {
+        put(&store, &format!("k{n}"), "value").await;
+    }
+    // Without the checkpoint of a shutdown the log is needed.
+    let disk = Arc::new(disk.after_power_loss());
+    let segment = Path::new("/store/log/0000000000000001.seg");
+    disk.flip(segment, 512 * 6 + 60);
+    let error = Store::open(sim_options(&disk)).await.err().expect("refused");
+    assert!(matches!(&error, OpenError::Corrupt { path, .. } if path == segment), "{error}");
+    disk.flip(segment, 512 * 6 + 60);
+    assert_eq!(
+        range(&reopen(&disk).await, Range::prefix("k")).await.count,
+        10,
+        "nothing was changed by refusing"
+    );
+}

@@ -1,0 +1,12 @@
+//! Tests of the store from outside.
+
+// The lints know tests by their attribute; helpers of tests have none.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod accidents;
+mod common;
+mod kill;
+mod model;
+mod semantics;
+mod sim;
+mod watching;
