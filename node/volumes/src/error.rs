@@ -25,6 +25,9 @@ pub enum VolumeError {
     /// The pod refers to a volume that it does not define.
     #[error("volume \"{0}\" is not defined in the pod")]
     Unknown(String),
+    /// A name or uid that cannot be the name of a folder.
+    #[error("\"{0}\" cannot be the name of a volume or the uid of a pod")]
+    Name(String),
     /// A `subPath` that is absolute, climbs out of the volume or leads through a symlink.
     #[error("failed to prepare subPath for volumeMount \"{volume}\" of container \"{container}\": {message}")]
     SubPath {

@@ -7,9 +7,20 @@
 //! `<root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`. The disk is the truth: each call looks at
 //! what is there and mounts or writes what is missing, so that every call may be repeated after a crash.
 
+mod atomic;
+mod empty_dir;
 mod environment;
 mod error;
+mod fields;
+mod host_path;
+mod mounts;
+mod needs;
+mod ownership;
+mod payload;
+mod quantity;
+mod remove;
 mod sources;
+mod sub_path;
 mod volumes;
 
 pub use environment::{Facts, environment, expand};

@@ -39,3 +39,21 @@ pub struct Sources {
     /// What the node can give to pods: the limits that a container without limits reports.
     pub allocatable: BTreeMap<String, Quantity>,
 }
+
+/// An object that was not handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotLookedUp(pub(crate) String);
+
+impl Sources {
+    /// A ConfigMap, or `None` if there is none of the name.
+    pub(crate) fn config_map(&self, name: &str) -> Result<Option<&ConfigMap>, NotLookedUp> {
+        let found = self.config_maps.get(name).ok_or_else(|| NotLookedUp(format!("configmap \"{name}\"")))?;
+        Ok(found.as_ref())
+    }
+
+    /// A Secret, or `None` if there is none of the name.
+    pub(crate) fn secret(&self, name: &str) -> Result<Option<&Secret>, NotLookedUp> {
+        let found = self.secrets.get(name).ok_or_else(|| NotLookedUp(format!("secret \"{name}\"")))?;
+        Ok(found.as_ref())
+    }
+}
