@@ -120,7 +120,7 @@ impl Worker {
             environment,
             mounts,
             cgroups: CgroupPaths { v2_dir: group.v2_dir(), procs: group.procs_files() },
-            seccomp_dir: self.shared.options.kubelet_dir().join("seccomp"),
+            seccomp_dir: self.shared.options.place.kubelet_dir().join("seccomp"),
             node_memory: self.shared.machine.memory,
         };
         container_spec(parts).map_err(|error| {
@@ -154,7 +154,7 @@ impl Worker {
     }
 
     fn container_dir(&self, name: &str, restart: u32) -> PathBuf {
-        self.shared.options.pod_dir(&self.key.uid).join("containers").join(name).join(restart.to_string())
+        self.shared.options.place.pod_dir(&self.key.uid).join("containers").join(name).join(restart.to_string())
     }
 
     /// Fresh directories for what this run writes, over the image's layers.
@@ -171,7 +171,7 @@ impl Worker {
 
     /// /etc/hosts and its like, and the termination log.
     fn files(&self, container: &Container, dir: &Path) -> Result<Vec<Mount>, Failure> {
-        let etc = self.shared.options.pod_dir(&self.key.uid).join("etc");
+        let etc = self.shared.options.place.pod_dir(&self.key.uid).join("etc");
         let contents = Contents {
             hostname: if self.host_network() {
                 self.shared.options.node_name.clone()

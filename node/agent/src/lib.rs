@@ -38,10 +38,9 @@ mod termination;
 mod worker;
 mod writer;
 
-pub use options::Options;
+pub use options::{Options, Place};
 pub use purge::{PurgeError, purge};
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,7 +102,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let (services_seen, services) = watch::channel(None);
     let shared = Arc::new(open(client.clone(), options, network, services)?);
     let pods = Pods::default();
-    manager::take_over(&shared, &pods).map_err(at(&shared.options.kubelet_dir()))?;
+    manager::take_over(&shared, &pods).map_err(at(&shared.options.place.kubelet_dir()))?;
     let listener = tokio::net::TcpListener::bind(shared.options.listen)
         .await
         .map_err(at(Path::new(&shared.options.listen.to_string())))?;
@@ -141,17 +140,17 @@ fn open(
     network: watch::Receiver<Option<Arc<Network>>>,
     services: watch::Receiver<Option<Arc<Vec<carrack_network::Service>>>>,
 ) -> Result<Shared, AgentError> {
-    for dir in [options.kubelet_dir(), options.run_dir.join("pods"), options.data_dir.join("logs")] {
+    for dir in [options.place.kubelet_dir(), options.place.run_dir.join("pods"), options.place.data_dir.join("logs")] {
         std::fs::create_dir_all(&dir).map_err(at(&dir))?;
     }
-    let cgroups = Cgroups::open(&options.cgroup_base)?;
+    let cgroups = Cgroups::open(&options.place.cgroup_base)?;
     for class in ["besteffort", "burstable"] {
         cgroups.create(class, &Limits::default())?;
     }
     Ok(Shared {
         cgroups,
-        images: ImageStore::open(&options.image_dir())?,
-        volumes: Volumes::new(&options.kubelet_dir()),
+        images: ImageStore::open(&options.place.image_dir())?,
+        volumes: Volumes::new(&options.place.kubelet_dir()),
         events: Events::start(client.clone(), &options.node_name),
         machine: Machine::read(&options).map_err(at(Path::new("/proc")))?,
         client,
@@ -190,7 +189,7 @@ async fn bring_up_network(
 
 /// The node's address range. Once known it is kept on disk, so that a restart needs no API server for it.
 async fn pod_cidr(shared: &Shared, nodes: &Api<Node>) -> Result<Ipv4Net, AgentError> {
-    let file = shared.options.network_dir().join("pod-cidr");
+    let file = shared.options.place.network_dir().join("pod-cidr");
     if let Some(cidr) = kept_cidr(&shared.options) {
         return Ok(cidr);
     }
@@ -203,7 +202,7 @@ async fn pod_cidr(shared: &Shared, nodes: &Api<Node>) -> Result<Ipv4Net, AgentEr
             tracing::error!(cidr, "the node's podCIDR is not an IPv4 network");
             continue;
         };
-        std::fs::create_dir_all(shared.options.network_dir()).map_err(at(&shared.options.network_dir()))?;
+        std::fs::create_dir_all(shared.options.place.network_dir()).map_err(at(&shared.options.place.network_dir()))?;
         std::fs::write(&file, cidr.to_string()).map_err(at(&file))?;
         return Ok(cidr);
     }
@@ -211,17 +210,17 @@ async fn pod_cidr(shared: &Shared, nodes: &Api<Node>) -> Result<Ipv4Net, AgentEr
 }
 
 fn kept_cidr(options: &Options) -> Option<Ipv4Net> {
-    std::fs::read_to_string(options.network_dir().join("pod-cidr")).ok()?.trim().parse().ok()
+    std::fs::read_to_string(options.place.network_dir().join("pod-cidr")).ok()?.trim().parse().ok()
 }
 
 fn network_config(options: &Options, cgroups: &Cgroups, pod_cidr: Ipv4Net) -> Config {
     let own = cgroups.v2_path();
-    // The whole of the version 2 tree is two levels up from `<tree>/<base>`, however deep the base is.
-    let depth = options.cgroup_base.split('/').filter(|part| !part.is_empty()).count();
+    // The whole of the version 2 tree is as many levels up from `<tree>/<base>` as the base is deep.
+    let depth = options.place.cgroup_base.split('/').filter(|part| !part.is_empty()).count();
     let tree = own.ancestors().nth(depth).unwrap_or(&own).to_owned();
     Config {
-        run_dir: options.run_dir.clone(),
-        state_dir: options.network_dir(),
+        run_dir: options.place.run_dir.clone(),
+        state_dir: options.place.network_dir(),
         pod_cidr,
         node_ip: options.node_ip,
         uplink: options.uplink.clone(),
@@ -231,11 +230,4 @@ fn network_config(options: &Options, cgroups: &Cgroups, pod_cidr: Ipv4Net) -> Co
         upstream_dns: options.upstream_dns.clone(),
         mtu: None,
     }
-}
-
-/// A range that stands in where none is known: to remove a network it does not matter which.
-const ANY_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 244, 0, 0), 24);
-
-fn cidr_for_purge(options: &Options) -> Ipv4Net {
-    kept_cidr(options).unwrap_or_else(|| Ipv4Net::new_assert(ANY_CIDR.0, ANY_CIDR.1))
 }

@@ -57,7 +57,7 @@ impl Pods {
 /// Starts workers for the pods on disk; clears away what is left of pods that can not be told.
 pub(crate) fn take_over(shared: &Arc<Shared>, pods: &Pods) -> std::io::Result<()> {
     let mut known = HashSet::new();
-    for (uid, pod) in disk::known_pods(&shared.options.kubelet_dir().join("pods"))? {
+    for (uid, pod) in disk::known_pods(&shared.options.place.kubelet_dir().join("pods"))? {
         match pod {
             Some(pod) if pod.metadata.uid.as_deref() == Some(&uid) => {
                 known.insert(uid);
@@ -74,7 +74,7 @@ pub(crate) fn take_over(shared: &Arc<Shared>, pods: &Pods) -> std::io::Result<()
 
 fn start(shared: &Arc<Shared>, pods: &Pods, pod: Arc<Pod>) {
     let Some(uid) = pod.metadata.uid.clone() else { return };
-    let records = match Records::open(&shared.options.pod_dir(&uid)) {
+    let records = match Records::open(&shared.options.place.pod_dir(&uid)) {
         Ok(records) => records,
         Err(error) => {
             // Without a record a restart would not find it again: rather not run it.

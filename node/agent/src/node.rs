@@ -38,7 +38,7 @@ impl Machine {
     pub(crate) fn read(options: &Options) -> std::io::Result<Self> {
         let memory = memory_bytes()?;
         let cpus = std::thread::available_parallelism()?.get();
-        let disk = nix::sys::statvfs::statvfs(&options.data_dir)?;
+        let disk = nix::sys::statvfs::statvfs(&options.place.data_dir)?;
         let disk = disk.blocks() * disk.fragment_size();
         let capacity = BTreeMap::from([
             ("cpu".to_owned(), Quantity(cpus.to_string())),

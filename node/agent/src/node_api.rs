@@ -105,7 +105,7 @@ impl NodeApi for Api {
         let restart = run_to_show(state, target, previous)?;
         let meta = snapshot.pod.as_ref().map(|pod| pod.metadata.clone()).unwrap_or_default();
         let uid = meta.uid.unwrap_or_default();
-        let dir = self.shared.options.log_dir(&target.namespace, &target.pod, &uid);
+        let dir = self.shared.options.place.log_dir(&target.namespace, &target.pod, &uid);
         let path = dir.join(&target.container).join(format!("{restart}.log"));
         let ended = follow_end(self.pods.follow(&uid), target.container.clone(), restart);
         Ok(LogSource { path, ended })

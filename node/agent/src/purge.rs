@@ -1,11 +1,14 @@
 //! Removes everything the agent made on this host.
 
-use carrack_cgroups::{CgroupError, Cgroups};
-use carrack_network::{Network, NetworkError};
-use carrack_volumes::{VolumeError, Volumes};
+use std::net::Ipv4Addr;
 
-use crate::options::Options;
-use crate::{cidr_for_purge, disk, network_config};
+use carrack_cgroups::{CgroupError, Cgroups};
+use carrack_network::{Config, Network, NetworkError};
+use carrack_volumes::{VolumeError, Volumes};
+use ipnet::Ipv4Net;
+
+use crate::disk;
+use crate::options::Place;
 
 /// What could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -32,17 +35,17 @@ pub enum PurgeError {
 
 /// Ends every pod at once and removes processes, control groups, mounts, links, addresses, routes and eBPF pins.
 /// Images and logs stay unless the caller removes the data directory. Fine to repeat; no agent may be running.
-pub fn purge(options: &Options) -> Result<(), PurgeError> {
-    let cgroups = Cgroups::open(&options.cgroup_base)?;
-    let config = network_config(options, &cgroups, cidr_for_purge(options));
+pub fn purge(place: &Place) -> Result<(), PurgeError> {
+    let cgroups = Cgroups::open(&place.cgroup_base)?;
+    let config = network_config(place, &cgroups);
     // Pods' network namespaces end with their processes, and the links with the namespaces.
     let killed = cgroups.purge();
     let network = Network::purge(&config);
-    let volumes = Volumes::new(&options.kubelet_dir());
-    let pods_dir = options.kubelet_dir().join("pods");
+    let volumes = Volumes::new(&place.kubelet_dir());
+    let pods_dir = place.kubelet_dir().join("pods");
     let known = disk::known_pods(&pods_dir).map_err(|source| PurgeError::Io { path: pods_dir, source })?;
     let torn = known.iter().map(|(uid, _)| volumes.tear_down(uid)).fold(Ok(()), Result::and);
-    let run_dir = options.run_dir.join("pods");
+    let run_dir = place.run_dir.join("pods");
     match std::fs::remove_dir_all(&run_dir) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             return Err(PurgeError::Io { path: run_dir, source });
@@ -52,4 +55,21 @@ pub fn purge(options: &Options) -> Result<(), PurgeError> {
     killed?;
     network?;
     Ok(torn?)
+}
+
+/// What a network is removed by: its directories. How it was set up it has kept there itself; the rest of the
+/// configuration does not matter.
+fn network_config(place: &Place, cgroups: &Cgroups) -> Config {
+    Config {
+        run_dir: place.run_dir.clone(),
+        state_dir: place.network_dir(),
+        pod_cidr: Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0),
+        node_ip: Ipv4Addr::LOCALHOST,
+        uplink: None,
+        service_cgroup: cgroups.v2_path(),
+        dns_address: Ipv4Addr::UNSPECIFIED,
+        cluster_domain: String::new(),
+        upstream_dns: Vec::new(),
+        mtu: None,
+    }
 }

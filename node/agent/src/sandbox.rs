@@ -90,7 +90,7 @@ impl Worker {
     }
 
     async fn try_create_sandbox(&mut self) -> Result<(), FrameError> {
-        let dir = self.shared.options.sandbox_dir(&self.key.uid);
+        let dir = self.shared.options.place.sandbox_dir(&self.key.uid);
         let sandbox = match carrack_supervisor::adopt(&dir).await? {
             Some(sandbox) => sandbox,
             None => {
@@ -131,7 +131,7 @@ impl Worker {
     }
 
     pub(crate) fn log_dir(&self) -> PathBuf {
-        self.shared.options.log_dir(&self.key.namespace, &self.key.name, &self.key.uid)
+        self.shared.options.place.log_dir(&self.key.namespace, &self.key.name, &self.key.uid)
     }
 
     async fn connect(&mut self, sandbox: &Sandbox) -> Result<(), FrameError> {
@@ -168,7 +168,7 @@ impl Worker {
 
     /// Takes over what an earlier agent left of this pod, and takes note of what ended meanwhile.
     pub(crate) async fn take_over(&mut self) {
-        let dir = self.shared.options.sandbox_dir(&self.key.uid);
+        let dir = self.shared.options.place.sandbox_dir(&self.key.uid);
         let adopted = match carrack_supervisor::adopt(&dir).await {
             Ok(found) => found,
             Err(error) => {
@@ -248,7 +248,7 @@ impl Worker {
             "SandboxChanged",
             "Pod sandbox changed, it will be killed and re-created.",
         );
-        let dir = self.shared.options.sandbox_dir(&self.key.uid);
+        let dir = self.shared.options.place.sandbox_dir(&self.key.uid);
         self.bury_the_lost(&dir).await;
         self.begin_anew();
     }
@@ -308,7 +308,7 @@ impl Worker {
         self.release_sandbox().await;
         let clean = self.discard_frame().await;
         let uid = self.key.uid.clone();
-        let sandbox_dir = self.shared.options.sandbox_dir(&uid);
+        let sandbox_dir = self.shared.options.place.sandbox_dir(&uid);
         let log_dir = self.log_dir();
         let result = block_in_place(|| {
             remove_dir(&sandbox_dir)?;

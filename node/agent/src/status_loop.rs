@@ -40,7 +40,7 @@ fn health(shared: &Shared) -> Health {
         Some(_) => None,
         None => Some("the network is not ready: the node has no podCIDR yet".to_owned()),
     };
-    let pressure = Pressure::measure(&shared.options.data_dir).unwrap_or_else(|error| {
+    let pressure = Pressure::measure(&shared.options.place.data_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "memory, disk and process ids were not measured");
         Pressure::default()
     });
