@@ -13,6 +13,7 @@ const PACKAGES: &[DebianPackage] = &[
     DebianPackage { name: "docker-registry", reason: "the registry that nodes pull these images from" },
     DebianPackage { name: "iproute2", reason: "network namespaces that stand for hosts in tests" },
     DebianPackage { name: "util-linux", reason: "nsenter, to run commands on such hosts" },
+    DebianPackage { name: "python3-venv", reason: "the official Python client, which tests use as a peer" },
     DebianPackage { name: "gcc", reason: "the C and assembly in ring" },
 ];
 

@@ -1,0 +1,102 @@
+//! A full disk below the data directory: writes are refused with a clear error, reads and pods go on, and everything
+//! works again when there is space.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use carrack_tests::{Cluster, Host, Options, eventually};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// A small file system of its own, gone with this value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(dir: &Path, megabytes: u32) -> Result<Self> {
+        let options = format!("size={megabytes}m");
+        mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))?;
+        Ok(Self(dir.to_owned()))
+    }
+
+    /// Fills it to the last byte; answers the file that does.
+    fn fill(&self) -> Result<PathBuf> {
+        let path = self.0.join("filler");
+        let mut file = std::fs::File::create(&path)?;
+        for size in [1 << 20, 1 << 12, 1] {
+            let block = vec![1; size];
+            while file.write_all(&block).is_ok() {}
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
+            eprintln!("{} is still mounted: {error}", self.0.display());
+        }
+    }
+}
+
+fn map(name: &str) -> ConfigMap {
+    let data = [("fill".to_owned(), "x".repeat(100_000))].into();
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }
+}
+
+#[test]
+fn a_full_disk_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::new(dir.path(), 400).unwrap();
+    let host = Arc::new(Host::isolated("full").unwrap());
+    let inner = host.clone();
+    let options = Options { dir: Some(dir.path().to_owned()), ..Options::new("full") };
+    let result = host.run(async move {
+        let mut cluster = Cluster::start(inner, options).await?;
+        let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "default");
+        maps.create(&PostParams::default(), &map("before")).await?;
+        let filler = disk.fill()?;
+        // What is preallocated may take some writes yet; then they are refused.
+        let mut refused = None;
+        let mut taken = vec!["before".to_owned()];
+        for n in 0..5000 {
+            let name = format!("during-{n}");
+            match maps.create(&PostParams::default(), &map(&name)).await {
+                Ok(_) => taken.push(name),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        let error = refused.context("a full disk takes every write")?;
+        let kube::Error::Api(status) = &error else { return Err(error).context("the server went away") };
+        ensure!(status.message.contains("space"), "the refusal does not say why: {status:?}");
+        for name in &taken {
+            maps.get(name).await.with_context(|| format!("{name} was acknowledged"))?;
+        }
+        std::fs::remove_file(filler)?;
+        eventually("writes are taken again", Duration::from_secs(20), || async {
+            Ok(maps.create(&PostParams::default(), &map("after")).await.ok())
+        })
+        .await?;
+        cluster.kill()?;
+        cluster.restart().await?;
+        let kept = maps.list(&ListParams::default()).await?.items;
+        for name in taken.iter().map(String::as_str).chain(["after"]) {
+            ensure!(kept.iter().any(|m| m.metadata.name.as_deref() == Some(name)), "{name} is lost");
+        }
+        cluster.take_down()?;
+        drop(cluster);
+        drop(disk);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error:?}");
+    }
+}
