@@ -2,7 +2,7 @@
 
 use crate::inroot::InRoot;
 use crate::mounts::{self, Context};
-use crate::process::{self, Program, Stdio};
+use crate::process::{self, Privileges, Program, Stdio};
 use crate::report::{LaunchError, Reporter, Step};
 use crate::sandbox::Sandbox;
 use crate::spec::Spec;
@@ -24,6 +24,7 @@ pub(crate) fn run(
     process::detach(reporter)?;
     process::join_cgroups(spec)?;
     process::set_oom_score_adj(spec.oom_score_adj)?;
+    let privileges = Privileges::of(spec)?;
     if let Some(stdio) = stdio {
         process::take_stdio(stdio)?;
     }
@@ -40,7 +41,8 @@ pub(crate) fn run(
         sys::mount_setattr(root.as_fd(), false, libc::MOUNT_ATTR_RDONLY, 0, 0).step(|| "make / read-only")?;
     }
     enter(&root)?;
-    let program = Program { spec, args: &spec.args, env: spec.env.clone(), cwd: &spec.cwd, user: &spec.user };
+    let env = spec.env.clone();
+    let program = Program { spec, args: &spec.args, env, cwd: &spec.cwd, user: &spec.user, privileges };
     process::become_program(program, reporter)
 }
 

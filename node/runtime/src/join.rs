@@ -1,7 +1,7 @@
 //! A further process in a running container, from birth to its program.
 
 use crate::inroot::InRoot;
-use crate::process::{self, Program, Stdio};
+use crate::process::{self, Privileges, Program, Stdio};
 use crate::report::{LaunchError, LaunchErrorKind, Reporter, Step};
 use crate::spec::{ExecProcess, Spec};
 use crate::sys;
@@ -22,6 +22,7 @@ pub(crate) fn run(
     process::detach(reporter)?;
     process::join_cgroups(spec)?;
     process::set_oom_score_adj(spec.oom_score_adj)?;
+    let privileges = Privileges::of(spec)?;
     // Processes of the container see this one as soon as it is in their namespaces: they must not get at its memory
     // and descriptors, which are the host's.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "hide the process")?;
@@ -46,6 +47,7 @@ pub(crate) fn run(
         env: merge_env(&spec.env, &exec.env),
         cwd: exec.cwd.as_deref().unwrap_or(&spec.cwd),
         user: exec.user.as_ref().unwrap_or(&spec.user),
+        privileges,
     };
     process::become_program(program, reporter)
 }

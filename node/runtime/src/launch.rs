@@ -116,6 +116,8 @@ fn spawn(
     match fork? {
         Fork::Parent { pid, pidfd } => Ok(Launching { pid, pidfd, listener, console: None }),
         Fork::Child => {
+            // The maker's end: as long as a copy is open here, its death would not show.
+            drop(listener);
             // Whatever happens here, this process must never return into the code of its maker.
             let error = match catch_unwind(AssertUnwindSafe(|| body(&reporter))) {
                 Ok(Ok(never)) => match never {},

@@ -28,4 +28,4 @@ pub use spec::{
     Capabilities, CgroupPaths, Devices, ExecProcess, Mount, MountKind, PidNamespace, Propagation, Rlimit,
     Root, Seccomp, Spec, User, default_masked_paths, default_mounts, default_readonly_paths,
 };
-pub use sys::{signal_fd, trim_heap};
+pub use sys::{send_signal, signal_fd, trim_heap};

@@ -210,7 +210,7 @@ fn open_target(root: InRoot<'_>, mount: &Mount, make: Make) -> Result<OwnedFd, L
         root.open_strict(&mount.target).step(name)?;
         return Ok(target);
     }
-    let on_proc = fstatfs(&target).step(name)?.f_type as i64 == PROC_SUPER_MAGIC;
+    let on_proc = fstatfs(&target).step(name)?.f_type == PROC_SUPER_MAGIC;
     if on_proc && !PROC_FILES.iter().any(|file| mount.target == Path::new(file)) {
         return Err(LaunchError::invalid(format!(
             "{} is inside /proc: nothing can be mounted there",
@@ -265,8 +265,7 @@ fn make_filesystem(mount: &Mount, context: &mut Context<'_>) -> Result<OwnedFd, 
 fn attach_cgroups(root: InRoot<'_>, mount: &Mount, cgroups: &CgroupPaths) -> Result<(), LaunchError> {
     let name = || format!("mount at {}", mount.target.display());
     let target = root.make(&mount.target, Make::Directory)?;
-    let unified =
-        rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type as i64 == CGROUP2_SUPER_MAGIC);
+    let unified = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2_SUPER_MAGIC);
     if let Some(dir) = cgroups.v2_dir.as_deref().filter(|_| unified) {
         return attach(&bind_cgroup(dir, mount).step(name)?, &target).step(name);
     }

@@ -35,6 +35,22 @@ pub(crate) struct Program<'a> {
     pub(crate) env: Vec<String>,
     pub(crate) cwd: &'a Path,
     pub(crate) user: &'a User,
+    pub(crate) privileges: Privileges,
+}
+
+/// What the program may do, worked out.
+pub(crate) struct Privileges {
+    capabilities: CapSet,
+    filters: Filters,
+}
+
+impl Privileges {
+    /// Call it while files of the host can be read: a seccomp profile is one.
+    pub(crate) fn of(spec: &Spec) -> Result<Self, LaunchError> {
+        let capabilities = CapSet::resolve(&spec.capabilities)?;
+        let filters = Filters::build(&spec.seccomp, capabilities)?;
+        Ok(Self { capabilities, filters })
+    }
 }
 
 /// First steps of any new process: it dies with its maker, hears no signal handlers of it, and has its own session.
@@ -85,11 +101,9 @@ fn may_lower_oom_score() -> bool {
 
 /// Puts the streams at descriptors 0, 1 and 2.
 pub(crate) fn take_stdio(stdio: &Stdio) -> Result<(), LaunchError> {
-    let streams = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
-    streams
-        .into_iter()
-        .zip(0..)
-        .try_for_each(|(fd, number)| sys::dup_onto(fd, number))
+    rustix::stdio::dup2_stdin(&stdio.stdin)
+        .and_then(|()| rustix::stdio::dup2_stdout(&stdio.stdout))
+        .and_then(|()| rustix::stdio::dup2_stderr(&stdio.stderr))
         .step(|| "set up stdio")
 }
 
@@ -100,7 +114,7 @@ pub(crate) fn take_terminal(root: InRoot<'_>, reporter: &Reporter) -> Result<Own
     let name = || "open a terminal";
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let master = root.open(Path::new("/dev/pts/ptmx"), flags).step(name)?;
-    let filesystem = rustix::fs::fstatfs(&master).step(name)?.f_type as i64;
+    let filesystem = rustix::fs::fstatfs(&master).step(name)?.f_type;
     let device = fstat(&master).step(name)?.st_rdev;
     if filesystem != DEVPTS_SUPER_MAGIC || device != rustix::fs::makedev(5, 2) {
         return Err(LaunchError::step("open a terminal: /dev/pts/ptmx is none", Errno::NOTTY));
@@ -110,46 +124,66 @@ pub(crate) fn take_terminal(root: InRoot<'_>, reporter: &Reporter) -> Result<Own
         rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
     let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).step(name)?;
     rustix::process::ioctl_tiocsctty(&terminal).step(|| "take control of the terminal")?;
-    (0..3).try_for_each(|number| sys::dup_onto(terminal.as_fd(), number)).step(|| "set up stdio")?;
+    rustix::stdio::dup2_stdin(&terminal)
+        .and_then(|()| rustix::stdio::dup2_stdout(&terminal))
+        .and_then(|()| rustix::stdio::dup2_stderr(&terminal))
+        .step(|| "set up stdio")?;
     reporter.console(master.as_fd()).step(|| "hand over the terminal")?;
     Ok(terminal)
 }
 
 /// Becomes the program. Returns only with an error.
 pub(crate) fn become_program(program: Program<'_>, reporter: &Reporter) -> Result<Infallible, LaunchError> {
-    let Program { spec, args, mut env, cwd, user } = program;
-    let capabilities = CapSet::resolve(&spec.capabilities)?;
-    let filters = Filters::build(&spec.seccomp, capabilities)?;
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .step(|| "open the root directory")?;
-    let identity = user::resolve(InRoot(root.as_fd()), user)?;
+    let Program { spec, args, mut env, cwd, user, privileges } = program;
+    let identity = {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).step(|| "open the root directory")?;
+        user::resolve(InRoot(root.as_fd()), user)?
+    };
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", identity.home));
     }
     own_stdio(&identity)?;
     set_limits(&spec.rlimits)?;
     umask(Mode::from_raw_mode(user.umask.unwrap_or(0o022)));
-
     // Whatever is still open leads to the host; a path such as /proc/self/fd/7/.. must not.
     sys::close_all_but(reporter.as_fd()).step(|| "close file descriptors")?;
+    let error = match last_steps(spec, &privileges, &identity, cwd, reporter)
+        .and_then(|()| command::run(args, &env))
+    {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    // Owners of descriptors up the stack must not close them again: this is the end, not a return.
+    let _ = reporter.failed(error);
+    sys::exit_now(1)
+}
+
+/// From root with every descriptor closed to the user the program runs as.
+fn last_steps(
+    spec: &Spec,
+    privileges: &Privileges,
+    identity: &Identity,
+    cwd: &Path,
+    reporter: &Reporter,
+) -> Result<(), LaunchError> {
     // As root first: a directory that only root can enter is still a fine place to start in.
     let arrived = chdir(cwd);
     if !spec.no_new_privs {
         // Installing takes CAP_SYS_ADMIN, which is about to go.
-        filters.install()?;
+        privileges.filters.install()?;
     }
-    become_user(&identity, capabilities)?;
+    become_user(identity, privileges.capabilities)?;
     if arrived.is_err() {
         chdir(cwd).step(|| format!("change to the working directory {}", cwd.display()))?;
     }
     check_inside()?;
     if spec.no_new_privs {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs")?;
-        filters.install()?;
+        privileges.filters.install()?;
     }
     // The change of user took it back.
-    die_with_parent(reporter)?;
-    command::run(args, &env)
+    die_with_parent(reporter)
 }
 
 /// Lets the user reopen `/dev/stdout` and its like.

@@ -142,13 +142,6 @@ pub(crate) fn close_all_but(kept: BorrowedFd<'_>) -> Result<()> {
     close(kept + 1, u32::MAX)
 }
 
-/// Makes descriptor `target` (0, 1 or 2) a copy of `fd` that stays open over exec.
-pub(crate) fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
-    // SAFETY: dup2 takes numbers; descriptors 0 to 2 of this process are owned by nobody in particular.
-    check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), target) }))?;
-    Ok(())
-}
-
 /// `execve(2)`; returns only when it fails.
 pub(crate) fn execve(path: &CString, args: &[CString], env: &[CString]) -> Result<Infallible> {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
@@ -257,4 +250,19 @@ pub(crate) fn reap_for_ever() -> ! {
             libc::sigwaitinfo(&raw const child, std::ptr::null_mut());
         }
     }
+}
+
+/// Sends a signal of any number, real-time ones included, to the process behind `pidfd`.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> std::io::Result<()> {
+    // SAFETY: takes numbers; a null siginfo means the same as kill(2).
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })?;
+    Ok(())
 }

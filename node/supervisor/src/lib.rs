@@ -1,22 +1,19 @@
 //! The process that outlives the agent: one per pod, it starts, reaps and logs containers.
+//!
+//! [`main`] is that process. The agent commands it through [`Sandbox`] (feature `client`), which it gets by [`start`],
+//! or by [`adopt`] when it was itself restarted. Ends of containers are on disk, synced, before anybody is told.
 
 #[cfg(feature = "client")]
 mod client;
+mod daemon;
+mod protocol;
+mod records;
 mod types;
 
 #[cfg(feature = "client")]
-pub use client::{Attach, Exec, Sandbox, SandboxError, StartError, adopt, exit_records, start};
+pub use client::{Attach, Exec, Sandbox, SandboxError, StartError, adopt, async_fd, exit_records, start};
+pub use daemon::main;
 pub use types::{
     ContainerSpec, ContainerState, ContainerStatus, Event, ExecSpec, ExitRecord, SandboxConfig, StartFailure,
     Started,
 };
-
-use std::ffi::OsString;
-use std::process::ExitCode;
-
-/// Entry point of `carrack supervisor <dir>`. `args` is what follows the word `supervisor`. Call it before any
-/// thread is started: a supervisor must be single-threaded, and small.
-#[must_use]
-pub fn main(_args: &[OsString]) -> ExitCode {
-    ExitCode::FAILURE
-}

@@ -65,7 +65,6 @@ const RESTRICTED: &[(&[&str], &[&str])] = &[
             // Obsolete, or never implemented.
             "_sysctl",
             "afs_syscall",
-            "get_kernel_syms",
             "getpmsg",
             "nfsservctl",
             "putpmsg",

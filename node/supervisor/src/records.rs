@@ -1,0 +1,47 @@
+//! Exit records on disk: what a container's end is known by when nobody was there to hear of it.
+
+use crate::types::ExitRecord;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Writes a record so that after this returns it survives anything: file synced, renamed into place, directory synced.
+pub(crate) fn write(dir: &Path, record: &ExitRecord) -> std::io::Result<()> {
+    let temporary = dir.join(format!(".{}.tmp", record.id));
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path(dir, &record.id))?;
+    File::open(dir)?.sync_all()
+}
+
+/// Deletes a record. One that is not there is no error.
+pub(crate) fn remove(dir: &Path, id: &str) -> std::io::Result<()> {
+    match std::fs::remove_file(path(dir, id)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Every record in `dir`; none when there is no such directory. Files that were never renamed into place are passed over.
+pub(crate) fn read_all(dir: &Path) -> std::io::Result<Vec<ExitRecord>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let record = serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| {
+                std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+            })?;
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+fn path(dir: &Path, id: &str) -> PathBuf {
+    dir.join(format!("{id}.json"))
+}
