@@ -8,6 +8,7 @@
 //! Nothing here reads a clock, opens a socket or a file, or needs a runtime: whoever calls passes the time in.
 
 pub mod codec;
+mod defaults;
 pub mod discovery;
 mod kinds;
 pub mod meta;
@@ -21,6 +22,7 @@ pub mod select;
 pub mod status;
 pub mod strategy;
 pub mod table;
+mod validate;
 
 pub use kinds::{find, find_kind, resources};
 pub use resource::{Conversion, GroupVersionKind, Resource, Scope, Subresource, Verb};

@@ -237,3 +237,13 @@ pub fn cidr(text: &str) -> Vec<String> {
 pub fn is_absolute_path(text: &str) -> bool {
     text.starts_with('/')
 }
+
+/// A percentage such as `25%`.
+pub fn percent(text: &str) -> Vec<String> {
+    let digits = text.strip_suffix('%').unwrap_or_default();
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Vec::new();
+    }
+    let words = "a valid percent string must be a numeric string followed by an ending '%'";
+    vec![pattern(words, "[0-9]+%", &["1%", "93%"])]
+}

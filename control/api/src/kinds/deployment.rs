@@ -1,11 +1,22 @@
-//! Deployment.
+//! Deployments.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
+use super::workload;
 use super::{BASE, gvk, scale, status};
+use crate::defaults::{self, make_object, object, set};
+use crate::meta;
+use crate::names;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
+use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
+use crate::table::read::{age, containers_and_images, integer};
+use crate::table::{Column, Printer};
+use crate::validate::{self, Errors};
 
 /// The row of deployments.
 pub(super) const RESOURCE: Resource = Resource {
@@ -22,12 +33,176 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: gvk("apps", "v1", "Deployment"),
     strategy: &Typed::<DeploymentRules>::new(),
     schema: TypeRef::of::<apps::v1::Deployment>("io.k8s.api.apps.v1.Deployment"),
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::text("Ready", "Number of the pod with ready state"),
+            Column::integer(
+                "Up-to-date",
+                "Total number of non-terminated pods that have the desired template.",
+            ),
+            Column::integer("Available", "Total number of pods that have been ready for minReadySeconds."),
+            Column::AGE,
+            Column::text("Containers", "Names of each container in the template.").wide(),
+            Column::text("Images", "Images referenced by each container in the template.").wide(),
+            Column::text("Selector", "Label selector for pods.").wide(),
+        ],
+        cells,
+    },
     ..BASE
 };
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let ready = integer(object, "/status/readyReplicas");
+    let wanted = integer(object, "/spec/replicas");
+    let (containers, images) = containers_and_images(object.pointer("/spec/template/spec"));
+    vec![
+        meta::name(object).into(),
+        format!("{ready}/{wanted}").into(),
+        integer(object, "/status/updatedReplicas").into(),
+        integer(object, "/status/availableReplicas").into(),
+        age(object, now),
+        containers.into(),
+        images.into(),
+        workload::selector_text(object).into(),
+    ]
+}
 
 /// What is true of deployments.
 pub(super) struct DeploymentRules;
 
 impl Rules for DeploymentRules {
     type Object = apps::v1::Deployment;
+
+    const HAS_STATUS: bool = true;
+    const HAS_GENERATION: bool = true;
+    const ANNOTATIONS_COUNT: bool = true;
+    const STATUS_KEEPS: &'static [&'static str] = &["labels"];
+
+    fn default(deployment: &mut Value) {
+        let Some(spec) = deployment.as_object_mut().and_then(|d| make_object(d, "spec")) else { return };
+        set(spec, "replicas", 1);
+        set(spec, "revisionHistoryLimit", 10);
+        set(spec, "progressDeadlineSeconds", 600);
+        if let Some(strategy) = make_object(spec, "strategy") {
+            set(strategy, "type", "RollingUpdate");
+            if defaults::text(strategy, "type") == "RollingUpdate"
+                && let Some(rolling) = make_object(strategy, "rollingUpdate")
+            {
+                set(rolling, "maxUnavailable", "25%");
+                set(rolling, "maxSurge", "25%");
+            }
+        }
+        if let Some(template) = object(spec, "template") {
+            defaults::pod_template(template);
+        }
+    }
+
+    fn validate(deployment: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("spec");
+        let empty = apps::v1::DeploymentSpec::default();
+        let spec = deployment.spec.as_ref().unwrap_or(&empty);
+        workload::replicas(spec.replicas, &path, errors);
+        workload::selector_and_template("deployment", &spec.selector, &spec.template, &path, errors);
+        strategy(spec.strategy.as_ref(), &path.child("strategy"), errors);
+        let numbers = [
+            ("minReadySeconds", spec.min_ready_seconds),
+            ("revisionHistoryLimit", spec.revision_history_limit),
+            ("progressDeadlineSeconds", spec.progress_deadline_seconds),
+        ];
+        for (field, number) in numbers {
+            validate::not_negative(&path.child(field), i64::from(number.unwrap_or_default()), errors);
+        }
+        let ready = spec.min_ready_seconds.unwrap_or_default();
+        if let Some(deadline) = spec.progress_deadline_seconds.filter(|deadline| *deadline <= ready) {
+            let at = path.child("progressDeadlineSeconds");
+            errors.push(FieldError::invalid(&at, deadline, "must be greater than minReadySeconds"));
+        }
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        Self::validate(new, errors);
+        let selector = |d: &Self::Object| d.spec.as_ref().map(|s| s.selector.clone());
+        workload::same_selector(selector(new), selector(old), errors);
+    }
+
+    fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("status");
+        let Some(status) = &new.status else { return };
+        let all = status.replicas.unwrap_or_default();
+        let counts = [
+            ("replicas", status.replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+            ("unavailableReplicas", status.unavailable_replicas),
+        ];
+        for (field, count) in counts {
+            let count = count.unwrap_or_default();
+            validate::not_negative(&path.child(field), i64::from(count), errors);
+            if count > all && field != "unavailableReplicas" {
+                let why = "cannot be greater than status.replicas";
+                errors.push(FieldError::invalid(&path.child(field), count, why));
+            }
+        }
+        let (ready, available) =
+            (status.ready_replicas.unwrap_or_default(), status.available_replicas.unwrap_or_default());
+        if available > ready {
+            let why = "cannot be greater than readyReplicas";
+            errors.push(FieldError::invalid(&path.child("availableReplicas"), available, why));
+        }
+    }
+}
+
+fn strategy(strategy: Option<&apps::v1::DeploymentStrategy>, path: &FieldPath, errors: &mut Errors) {
+    let Some(strategy) = strategy else { return };
+    match validate::text(&strategy.type_) {
+        "Recreate" => {
+            if strategy.rolling_update.is_some() {
+                let why = "may not be specified when strategy `type` is 'Recreate'";
+                errors.push(FieldError::forbidden(&path.child("rollingUpdate"), why));
+            }
+        }
+        "RollingUpdate" => match &strategy.rolling_update {
+            None => errors.push(FieldError::required(
+                &path.child("rollingUpdate"),
+                "this should be defaulted and never be nil",
+            )),
+            Some(rolling) => rolling_update(rolling, &path.child("rollingUpdate"), errors),
+        },
+        other => {
+            errors.push(FieldError::not_supported(&path.child("type"), other, &["Recreate", "RollingUpdate"]))
+        }
+    }
+}
+
+fn rolling_update(rolling: &apps::v1::RollingUpdateDeployment, path: &FieldPath, errors: &mut Errors) {
+    let (unavailable_at, surge_at) = (path.child("maxUnavailable"), path.child("maxSurge"));
+    let unavailable = rolling.max_unavailable.as_ref().map(|v| int_or_percent(v, &unavailable_at, errors));
+    let surge = rolling.max_surge.as_ref().map(|v| int_or_percent(v, &surge_at, errors));
+    if let (Some(Some(0)), Some(Some(0))) = (unavailable, surge) {
+        let shown = validate::shown(&rolling.max_unavailable);
+        errors.push(FieldError::invalid(&unavailable_at, shown, "may not be 0 when `maxSurge` is 0"));
+    }
+    if let (Some(IntOrString::String(text)), Some(Some(percent))) = (&rolling.max_unavailable, unavailable)
+        && percent > 100
+    {
+        errors.push(FieldError::invalid(&unavailable_at, text.as_str(), "must not be greater than 100%"));
+    }
+}
+
+/// The number of a count or a percentage, after noting what is wrong with it.
+fn int_or_percent(value: &IntOrString, path: &FieldPath, errors: &mut Errors) -> Option<i64> {
+    match value {
+        IntOrString::Int(number) => {
+            validate::not_negative(path, i64::from(*number), errors);
+            Some(i64::from(*number))
+        }
+        IntOrString::String(text) => {
+            let wrong = names::percent(text);
+            let valid = wrong.is_empty();
+            validate::refuse(path, text, wrong, errors);
+            if valid { text.trim_end_matches('%').parse().ok() } else { None }
+        }
+    }
 }

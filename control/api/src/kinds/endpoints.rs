@@ -1,11 +1,20 @@
-//! Endpoints.
+//! Endpoints: the old list of a service's addresses.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core as core_api;
+use serde_json::Value;
 
 use super::{BASE, core};
+use crate::defaults::{objects, set};
+use crate::meta;
+use crate::names;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
+use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
+use crate::table::read::{age, integer, list, text};
+use crate::table::{Column, Printer};
+use crate::validate::{self, Errors, port, refuse, require_one_of};
 
 /// The row of endpoints.
 pub(super) const RESOURCE: Resource = Resource {
@@ -18,12 +27,118 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: core("v1", "Endpoints"),
     strategy: &Typed::<EndpointsRules>::new(),
     schema: TypeRef::of::<core_api::v1::Endpoints>("io.k8s.api.core.v1.Endpoints"),
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::text("Endpoints", "Addresses and ports at which the service's pods answer."),
+            Column::AGE,
+        ],
+        cells,
+    },
     ..BASE
 };
+
+/// Addresses that a cell shows before it says how many more there are.
+pub(super) const SHOWN: usize = 3;
+
+/// The first of some items, and how many more there are.
+pub(super) fn shorten(items: &[String]) -> String {
+    match items.len() {
+        0 => "<none>".to_owned(),
+        n if n <= SHOWN => items.join(","),
+        n => format!("{} + {} more...", items[..SHOWN].join(","), n - SHOWN),
+    }
+}
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let mut shown = Vec::new();
+    for subset in list(object, "/subsets") {
+        let addresses = list(subset, "/addresses").iter().map(|a| text(a, "/ip"));
+        let ports = list(subset, "/ports");
+        if ports.is_empty() {
+            shown.extend(addresses.map(str::to_owned));
+            continue;
+        }
+        let addresses: Vec<&str> = addresses.collect();
+        for port in ports {
+            let number = integer(port, "/port");
+            shown.extend(addresses.iter().map(|ip| {
+                if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }
+            }));
+        }
+    }
+    vec![meta::name(object).into(), shorten(&shown).into(), age(object, now)]
+}
 
 /// What is true of endpoints.
 pub(super) struct EndpointsRules;
 
 impl Rules for EndpointsRules {
     type Object = core_api::v1::Endpoints;
+
+    const CREATE_ON_UPDATE: bool = true;
+
+    fn default(endpoints: &mut Value) {
+        let Some(fields) = endpoints.as_object_mut() else { return };
+        for subset in objects(fields, "subsets") {
+            for port in objects(subset, "ports") {
+                set(port, "protocol", "TCP");
+            }
+        }
+    }
+
+    fn validate(endpoints: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("subsets");
+        for (index, subset) in validate::list(&endpoints.subsets).iter().enumerate() {
+            let at = path.index(index);
+            let (ready, not_ready) =
+                (validate::list(&subset.addresses), validate::list(&subset.not_ready_addresses));
+            if ready.is_empty() && not_ready.is_empty() {
+                errors.push(FieldError::required(&at, "must specify `addresses` or `notReadyAddresses`"));
+            }
+            for (field, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
+                let at = at.child(field);
+                for (index, address) in addresses.iter().enumerate() {
+                    refuse(&at.index(index).child("ip"), &address.ip, endpoint_address(&address.ip), errors);
+                }
+            }
+            let ports = validate::list(&subset.ports);
+            let ports_at = at.child("ports");
+            for (index, exposed) in ports.iter().enumerate() {
+                let at = ports_at.index(index);
+                let name = validate::text(&exposed.name);
+                if name.is_empty() && ports.len() > 1 {
+                    errors.push(FieldError::required(&at.child("name"), ""));
+                } else if !name.is_empty() {
+                    refuse(&at.child("name"), name, names::dns1123_label(name), errors);
+                }
+                port(&at.child("port"), exposed.port, errors);
+                let protocol = validate::text(&exposed.protocol);
+                require_one_of(&at.child("protocol"), protocol, &["SCTP", "TCP", "UDP"], errors);
+            }
+        }
+    }
+}
+
+/// An address at which something else than this host can answer.
+pub(super) fn endpoint_address(text: &str) -> Vec<String> {
+    let Ok(address) = text.parse::<std::net::IpAddr>() else { return names::ip_address(text) };
+    let mut wrong = Vec::new();
+    if address.is_unspecified() {
+        wrong.push(format!("may not be unspecified ({text})"));
+    }
+    if address.is_loopback() {
+        wrong.push("may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned());
+    }
+    let link_local = match address {
+        std::net::IpAddr::V4(v4) => v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0) == 0xfe80,
+    };
+    if link_local {
+        wrong.push("may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned());
+    }
+    if address.is_multicast() {
+        wrong.push("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned());
+    }
+    wrong
 }

@@ -1,11 +1,18 @@
-//! Lease.
+//! Leases.
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination;
+use serde_json::Value;
 
 use super::{BASE, gvk};
+use crate::meta;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
+use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
+use crate::table::read::{age, text};
+use crate::table::{Column, Printer};
+use crate::validate::{Errors, not_negative};
 
 /// The row of leases.
 pub(super) const RESOURCE: Resource = Resource {
@@ -19,12 +26,40 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: gvk("coordination.k8s.io", "v1", "Lease"),
     strategy: &Typed::<LeaseRules>::new(),
     schema: TypeRef::of::<coordination::v1::Lease>("io.k8s.api.coordination.v1.Lease"),
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::text("Holder", "The identity of the holder of the lease."),
+            Column::AGE,
+        ],
+        cells,
+    },
     ..BASE
 };
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    vec![meta::name(object).into(), text(object, "/spec/holderIdentity").into(), age(object, now)]
+}
 
 /// What is true of leases.
 pub(super) struct LeaseRules;
 
 impl Rules for LeaseRules {
     type Object = coordination::v1::Lease;
+
+    const CREATE_ON_UPDATE: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn validate(lease: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("spec");
+        let Some(spec) = &lease.spec else { return };
+        if let Some(seconds) = spec.lease_duration_seconds.filter(|s| *s <= 0) {
+            let at = path.child("leaseDurationSeconds");
+            errors.push(FieldError::invalid(&at, seconds, "must be greater than 0"));
+        }
+        if let Some(count) = spec.lease_transitions {
+            not_negative(&path.child("leaseTransitions"), i64::from(count), errors);
+        }
+        // An empty holder says that nobody holds the lease; upstream's clients release theirs so.
+    }
 }

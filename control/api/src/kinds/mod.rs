@@ -15,6 +15,7 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
+mod workload;
 
 use crate::resource::{GroupVersionKind, Resource, Scope, Subresource, Verb};
 use crate::schema::TypeRef;

@@ -1,11 +1,19 @@
-//! Namespace.
+//! Namespaces.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core as core_api;
+use serde_json::{Value, json};
 
 use super::{BASE, core, status};
+use crate::meta::{self, NameRule};
+use crate::names;
 use crate::resource::{Resource, Scope, Subresource, Verb};
 use crate::schema::TypeRef;
+use crate::status::FieldPath;
 use crate::strategy::{Rules, Typed};
+use crate::table::read::{age, text};
+use crate::table::{Column, Printer};
+use crate::validate::{Errors, list, refuse};
 
 /// The row of namespaces.
 pub(super) const RESOURCE: Resource = Resource {
@@ -15,6 +23,8 @@ pub(super) const RESOURCE: Resource = Resource {
     singular: "namespace",
     short_names: &["ns"],
     scope: Scope::Cluster,
+    // Upstream has no deletion of all namespaces at once.
+    verbs: &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch],
     subresources: &[
         Subresource { name: "finalize", kind: core("v1", "Namespace"), verbs: &[Verb::Update] },
         status(core("v1", "Namespace")),
@@ -23,12 +33,67 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: core("v1", "Namespace"),
     strategy: &Typed::<NamespaceRules>::new(),
     schema: TypeRef::of::<core_api::v1::Namespace>("io.k8s.api.core.v1.Namespace"),
+    printer: Printer {
+        columns: &[Column::NAME, Column::text("Status", "The status of the namespace"), Column::AGE],
+        cells,
+    },
     ..BASE
 };
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    vec![meta::name(object).into(), text(object, "/status/phase").into(), age(object, now)]
+}
+
+/// The label that lets selectors choose a namespace by name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What is true of namespaces.
 pub(super) struct NamespaceRules;
 
 impl Rules for NamespaceRules {
     type Object = core_api::v1::Namespace;
+
+    const SCOPE: Scope = Scope::Cluster;
+    const NAME: NameRule = NameRule::Label;
+    const HAS_STATUS: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["metadata.name", "status.phase"];
+
+    fn default(namespace: &mut Value) {
+        let name = meta::name(namespace).to_owned();
+        let Some(metadata) = meta::metadata_mut(namespace).filter(|_| !name.is_empty()) else { return };
+        if let Some(labels) = crate::defaults::make_object(metadata, "labels") {
+            labels.insert(NAME_LABEL.to_owned(), name.into());
+        }
+    }
+
+    fn prepare_create(namespace: &mut Value) {
+        let Some(fields) = namespace.as_object_mut() else { return };
+        fields.insert("status".into(), json!({"phase": "Active"}));
+        let Some(spec) = crate::defaults::make_object(fields, "spec") else { return };
+        let finalizers = spec.entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(all) = finalizers.as_array_mut()
+            && !all.iter().any(|f| f == "kubernetes")
+        {
+            all.push("kubernetes".into());
+        }
+    }
+
+    fn prepare_update(new: &mut Value, old: &Value) {
+        // Only the `finalize` subresource changes these.
+        if let Some(finalizers) = old.pointer("/spec/finalizers") {
+            let finalizers = finalizers.clone();
+            let Some(fields) = new.as_object_mut() else { return };
+            if let Some(spec) = crate::defaults::make_object(fields, "spec") {
+                spec.insert("finalizers".into(), finalizers);
+            }
+        }
+    }
+
+    fn validate(namespace: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("spec").child("finalizers");
+        let finalizers = namespace.spec.as_ref().map(|s| list(&s.finalizers)).unwrap_or_default();
+        for (index, finalizer) in finalizers.iter().enumerate() {
+            refuse(&path.index(index), finalizer, names::qualified_name(finalizer), errors);
+        }
+    }
 }

@@ -1,11 +1,19 @@
 //! Pods, and the Binding that puts one on a node.
 
+mod print;
+mod quality;
+
+use std::borrow::Cow;
+
 use k8s_openapi::api::core as core_api;
+use serde_json::{Value, json};
 
 use super::{BASE, PART, POST, PROXY, STREAM, core, gvk, status};
 use crate::resource::{Resource, Subresource, Verb};
 use crate::schema::TypeRef;
+use crate::status::FieldError;
 use crate::strategy::{Rules, Typed};
+use crate::{defaults, meta, validate};
 
 /// The row of pods.
 pub(super) const RESOURCE: Resource = Resource {
@@ -31,6 +39,7 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: core("v1", "Pod"),
     strategy: &Typed::<PodRules>::new(),
     schema: TypeRef::of::<core_api::v1::Pod>("io.k8s.api.core.v1.Pod"),
+    printer: print::PRINTER,
     ..BASE
 };
 
@@ -50,4 +59,73 @@ pub(super) struct PodRules;
 
 impl Rules for PodRules {
     type Object = core_api::v1::Pod;
+
+    const HAS_STATUS: bool = true;
+    const HAS_GENERATION: bool = true;
+    const STATUS_KEEPS: &'static [&'static str] = &["ownerReferences"];
+    const SELECTABLE: &'static [&'static str] = &[
+        "metadata.name",
+        "metadata.namespace",
+        "spec.hostNetwork",
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "status.nominatedNodeName",
+        "status.phase",
+        "status.podIP",
+        "status.podIPs",
+    ];
+
+    fn default(pod: &mut Value) {
+        defaults::pod(pod);
+    }
+
+    fn prepare_create(pod: &mut Value) {
+        let class = quality::class(pod);
+        if let Some(fields) = pod.as_object_mut() {
+            fields.insert("status".into(), json!({"phase": "Pending", "qosClass": class}));
+        }
+    }
+
+    fn validate(pod: &Self::Object, errors: &mut Vec<FieldError>) {
+        validate::pod(pod, errors);
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Vec<FieldError>) {
+        validate::pod(new, errors);
+        validate::pod_update(new, old, errors);
+    }
+
+    fn selectable<'a>(pod: &'a Value, field: &str) -> Cow<'a, str> {
+        match field {
+            "spec.hostNetwork" => match meta::text_at(pod, field) {
+                Cow::Borrowed("") => Cow::Borrowed("false"),
+                text => text,
+            },
+            // Several addresses cannot be told apart by one value; upstream lists them.
+            "status.podIPs" => {
+                let addresses = pod.pointer("/status/podIPs").and_then(Value::as_array);
+                let all: Vec<&str> = addresses
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|a| a.get("ip").and_then(Value::as_str))
+                    .collect();
+                Cow::Owned(all.join(","))
+            }
+            _ => meta::text_at(pod, field),
+        }
+    }
+
+    fn grace_period(pod: &Value, asked: Option<i64>) -> Option<i64> {
+        let wanted = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+        let seconds = asked.or(wanted).unwrap_or_default();
+        let bound = !meta::text_at(pod, "spec.nodeName").is_empty();
+        let ended = matches!(&*meta::text_at(pod, "status.phase"), "Succeeded" | "Failed");
+        // Nobody has to end what runs nowhere.
+        if !bound || ended {
+            return Some(0);
+        }
+        Some(if seconds < 0 { 1 } else { seconds })
+    }
 }

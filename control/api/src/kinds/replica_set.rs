@@ -1,11 +1,20 @@
-//! ReplicaSet.
+//! ReplicaSets.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps;
+use serde_json::Value;
 
+use super::workload;
 use super::{BASE, gvk, scale, status};
+use crate::defaults::{self, make_object, object, set};
+use crate::meta;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
+use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
+use crate::table::read::{age, containers_and_images, integer};
+use crate::table::{Column, Printer};
+use crate::validate::{self, Errors};
 
 /// The row of replicasets.
 pub(super) const RESOURCE: Resource = Resource {
@@ -22,12 +31,98 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: gvk("apps", "v1", "ReplicaSet"),
     strategy: &Typed::<ReplicaSetRules>::new(),
     schema: TypeRef::of::<apps::v1::ReplicaSet>("io.k8s.api.apps.v1.ReplicaSet"),
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::integer("Desired", "The number of pods that are wanted."),
+            Column::integer("Current", "The number of pods there are."),
+            Column::integer("Ready", "The number of pods that are ready."),
+            Column::AGE,
+            Column::text("Containers", "Names of each container in the template.").wide(),
+            Column::text("Images", "Images referenced by each container in the template.").wide(),
+            Column::text("Selector", "Label selector for pods.").wide(),
+        ],
+        cells,
+    },
     ..BASE
 };
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let (containers, images) = containers_and_images(object.pointer("/spec/template/spec"));
+    vec![
+        meta::name(object).into(),
+        integer(object, "/spec/replicas").into(),
+        integer(object, "/status/replicas").into(),
+        integer(object, "/status/readyReplicas").into(),
+        age(object, now),
+        containers.into(),
+        images.into(),
+        workload::selector_text(object).into(),
+    ]
+}
 
 /// What is true of replicasets.
 pub(super) struct ReplicaSetRules;
 
 impl Rules for ReplicaSetRules {
     type Object = apps::v1::ReplicaSet;
+
+    const HAS_STATUS: bool = true;
+    const HAS_GENERATION: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["metadata.name", "metadata.namespace", "status.replicas"];
+
+    fn default(set_: &mut Value) {
+        let Some(spec) = set_.as_object_mut().and_then(|d| make_object(d, "spec")) else { return };
+        set(spec, "replicas", 1);
+        if let Some(template) = object(spec, "template") {
+            defaults::pod_template(template);
+        }
+    }
+
+    fn prepare_create(set: &mut Value) {
+        // The count is no pointer in Go and so is always there.
+        if let Some(status) = set.get_mut("status").and_then(Value::as_object_mut) {
+            status.insert("replicas".into(), 0.into());
+        }
+    }
+
+    fn validate(set: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("spec");
+        let empty = apps::v1::ReplicaSetSpec::default();
+        let spec = set.spec.as_ref().unwrap_or(&empty);
+        workload::replicas(spec.replicas, &path, errors);
+        let ready = i64::from(spec.min_ready_seconds.unwrap_or_default());
+        validate::not_negative(&path.child("minReadySeconds"), ready, errors);
+        match &spec.template {
+            Some(template) => {
+                workload::selector_and_template("replicaset", &spec.selector, template, &path, errors);
+            }
+            None => errors.push(FieldError::required(&path.child("template"), "")),
+        }
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        Self::validate(new, errors);
+        let selector = |s: &Self::Object| s.spec.as_ref().map(|s| s.selector.clone());
+        workload::same_selector(selector(new), selector(old), errors);
+    }
+
+    fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
+        let path = FieldPath::root("status");
+        let Some(status) = &new.status else { return };
+        let counts = [
+            ("replicas", Some(status.replicas)),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        for (field, count) in counts {
+            let count = count.unwrap_or_default();
+            validate::not_negative(&path.child(field), i64::from(count), errors);
+            if count > status.replicas {
+                let why = "cannot be greater than status.replicas";
+                errors.push(FieldError::invalid(&path.child(field), count, why));
+            }
+        }
+    }
 }

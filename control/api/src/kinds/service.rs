@@ -1,11 +1,19 @@
-//! Service.
+//! Services.
+
+mod carry;
+mod print;
+mod rules;
 
 use k8s_openapi::api::core as core_api;
+use serde_json::{Value, json};
 
 use super::{BASE, PROXY, core, status};
+use crate::defaults::{make_object, objects, set, set_nonzero, text};
+use crate::meta::NameRule;
 use crate::resource::{Resource, Subresource};
 use crate::schema::TypeRef;
 use crate::strategy::{Rules, Typed};
+use crate::validate::Errors;
 
 /// The row of services.
 pub(super) const RESOURCE: Resource = Resource {
@@ -23,12 +31,76 @@ pub(super) const RESOURCE: Resource = Resource {
     storage: core("v1", "Service"),
     strategy: &Typed::<ServiceRules>::new(),
     schema: TypeRef::of::<core_api::v1::Service>("io.k8s.api.core.v1.Service"),
+    printer: print::PRINTER,
     ..BASE
 };
+
+/// Seconds for which a client stays with its endpoint.
+const AFFINITY_SECONDS: i64 = 3 * 60 * 60;
 
 /// What is true of services.
 pub(super) struct ServiceRules;
 
 impl Rules for ServiceRules {
     type Object = core_api::v1::Service;
+
+    const NAME: NameRule = NameRule::Label1035;
+    const HAS_STATUS: bool = true;
+    const SELECTABLE: &'static [&'static str] =
+        &["metadata.name", "metadata.namespace", "spec.clusterIP", "spec.type"];
+
+    fn default(service: &mut Value) {
+        let Some(spec) = service.as_object_mut().and_then(|s| make_object(s, "spec")) else { return };
+        set(spec, "sessionAffinity", "None");
+        set(spec, "type", "ClusterIP");
+        if text(spec, "sessionAffinity") == "None" {
+            spec.remove("sessionAffinityConfig");
+        } else if let Some(client) =
+            make_object(spec, "sessionAffinityConfig").and_then(|c| make_object(c, "clientIP"))
+        {
+            set(client, "timeoutSeconds", AFFINITY_SECONDS);
+        }
+        for port in objects(spec, "ports") {
+            set(port, "protocol", "TCP");
+            if let Some(number) = port.get("port").cloned() {
+                set_nonzero(port, "targetPort", number);
+            }
+        }
+        let kind = text(spec, "type").to_owned();
+        let has_external =
+            spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
+        let reachable_outside =
+            matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && has_external);
+        if reachable_outside {
+            set(spec, "externalTrafficPolicy", "Cluster");
+        }
+        if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+            set(spec, "internalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            set(spec, "allocateLoadBalancerNodePorts", true);
+        }
+    }
+
+    fn prepare_create(service: &mut Value) {
+        if let Some(fields) = service.as_object_mut() {
+            fields.insert("status".into(), json!({"loadBalancer": {}}));
+        }
+        carry::first_address(service);
+    }
+
+    fn prepare_update(new: &mut Value, old: &Value) {
+        carry::carry_over(new, old);
+        carry::first_address(new);
+        carry::drop_by_type(new, old);
+    }
+
+    fn validate(service: &Self::Object, errors: &mut Errors) {
+        rules::service(service, errors);
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        rules::service(new, errors);
+        rules::change(new, old, errors);
+    }
 }

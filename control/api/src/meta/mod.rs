@@ -233,9 +233,10 @@ pub(crate) fn set_generation(object: &mut Value, generation: i64) {
     set(object, "generation", generation);
 }
 
-pub(crate) fn remove(object: &mut Value, field: &str) {
+/// Empties `status`, which a client cannot bring along with a new object.
+pub(crate) fn clear_status(object: &mut Value) {
     if let Some(fields) = object.as_object_mut() {
-        fields.remove(field);
+        fields.insert("status".into(), Map::new().into());
     }
 }
 
@@ -264,13 +265,9 @@ pub(crate) fn copy_in_metadata(new: &mut Value, old: &Value, field: &str) {
     };
 }
 
-/// Fields of metadata that a write of status does not change.
-const STATUS_KEEPS: &[&str] =
-    &["labels", "annotations", "ownerReferences", "finalizers", "generation", "generateName"];
-
-/// Takes everything but `status` and the rest of metadata (name, resourceVersion and the like, which the server
-/// checks) from `old`.
-pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
+/// Takes everything but `status` and metadata from `old`, and of metadata the generation and the fields in `keeps`.
+/// Upstream lets the rest of metadata pass, and people patch annotations together with status.
+pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value, keeps: &[&str]) {
     let Some(old_fields) = old.as_object() else { return };
     if let Some(fields) = new.as_object_mut() {
         fields.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
@@ -280,9 +277,15 @@ pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
             }
         }
     }
-    for field in STATUS_KEEPS {
+    for field in keeps.iter().chain(&["generation"]) {
         copy_in_metadata(new, old, field);
     }
+}
+
+/// Whether a field of metadata differs.
+pub(crate) fn differs_in_metadata(new: &Value, old: &Value, field: &str) -> bool {
+    let get = |object| metadata(object).and_then(|m| m.get(field));
+    !same(get(new), get(old))
 }
 
 /// Whether anything but metadata and status differs.

@@ -24,11 +24,15 @@ pub trait Rules: Send + Sync {
     const HAS_STATUS: bool = false;
     /// Whether `metadata.generation` counts changes of everything but metadata and status.
     const HAS_GENERATION: bool = false;
+    /// Whether a change of annotations counts as one, too: what controllers read there is part of what is wanted.
+    const ANNOTATIONS_COUNT: bool = false;
+    /// Fields of metadata, beside `generation`, that a write of `status` does not change.
+    const STATUS_KEEPS: &'static [&'static str] = &[];
     /// Whether a PUT may create.
     const CREATE_ON_UPDATE: bool = false;
     /// Whether an update may leave out `metadata.resourceVersion`.
     const UNCONDITIONAL_UPDATE: bool = true;
-    /// Fields that selectors may use beside `metadata.name` and `metadata.namespace`: name and JSON pointer.
+    /// Fields that selectors may use.
     const SELECTABLE: &'static [&'static str] = &["metadata.name", "metadata.namespace"];
 
     /// Fills what was left out.
@@ -93,7 +97,7 @@ impl<R: Rules> Strategy for Typed<R> {
 
     fn prepare_create(&self, object: &mut Value) {
         if R::HAS_STATUS {
-            meta::remove(object, "status");
+            meta::clear_status(object);
         }
         if R::HAS_GENERATION {
             meta::set_generation(object, 1);
@@ -109,13 +113,17 @@ impl<R: Rules> Strategy for Typed<R> {
         }
         R::prepare_update(new, old);
         meta::copy_in_metadata(new, old, "generation");
-        if R::HAS_GENERATION && meta::wanted_state_differs(new, old) {
+        let differs = || {
+            meta::wanted_state_differs(new, old)
+                || (R::ANNOTATIONS_COUNT && meta::differs_in_metadata(new, old, "annotations"))
+        };
+        if R::HAS_GENERATION && differs() {
             meta::set_generation(new, meta::generation(old) + 1);
         }
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
-        meta::keep_all_but_status(new, old);
+        meta::keep_all_but_status(new, old, R::STATUS_KEEPS);
         R::prepare_status_update(new, old);
     }
 

@@ -6,11 +6,6 @@ use serde_json::Value;
 use super::duration;
 use crate::meta;
 
-/// The value at a JSON pointer.
-pub(crate) fn at<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
-    object.pointer(pointer)
-}
-
 /// The text at a JSON pointer, or nothing.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

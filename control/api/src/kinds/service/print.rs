@@ -1,0 +1,66 @@
+//! The row that `kubectl get services` prints.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::meta;
+use crate::table::read::{age, integer, labels, list, or_none, text};
+use crate::table::{Column, Printer};
+
+pub(super) const PRINTER: Printer = Printer {
+    columns: &[
+        Column::NAME,
+        Column::text("Type", "How the service is exposed."),
+        Column::text("Cluster-IP", "The IP address of the service inside of the cluster."),
+        Column::text("External-IP", "Addresses at which the service is reached from outside."),
+        Column::text("Port(s)", "The ports that are exposed by this service."),
+        Column::AGE,
+        Column::text("Selector", "Labels of the pods that traffic is sent to.").wide(),
+    ],
+    cells,
+};
+
+fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
+    let ports: Vec<String> = list(service, "/spec/ports").iter().map(port).collect();
+    let address = match text(service, "/spec/clusterIPs/0") {
+        "" => text(service, "/spec/clusterIP"),
+        first => first,
+    };
+    vec![
+        meta::name(service).into(),
+        text(service, "/spec/type").into(),
+        or_none(address).into(),
+        external(service).into(),
+        or_none(&ports.join(",")).into(),
+        age(service, now),
+        labels(service.pointer("/spec/selector")).into(),
+    ]
+}
+
+fn port(port: &Value) -> String {
+    let (number, protocol) = (integer(port, "/port"), text(port, "/protocol"));
+    match integer(port, "/nodePort") {
+        0 => format!("{number}/{protocol}"),
+        node => format!("{number}:{node}/{protocol}"),
+    }
+}
+
+fn external(service: &Value) -> String {
+    let given: Vec<&str> = list(service, "/spec/externalIPs").iter().filter_map(Value::as_str).collect();
+    match text(service, "/spec/type") {
+        "ExternalName" => text(service, "/spec/externalName").to_owned(),
+        "LoadBalancer" => {
+            let mut all: Vec<&str> = list(service, "/status/loadBalancer/ingress")
+                .iter()
+                .map(|ingress| match text(ingress, "/ip") {
+                    "" => text(ingress, "/hostname"),
+                    ip => ip,
+                })
+                .collect();
+            all.extend(given);
+            if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
+        }
+        "ClusterIP" | "NodePort" => or_none(&given.join(",")).to_owned(),
+        _ => "<unknown>".to_owned(),
+    }
+}

@@ -1,0 +1,94 @@
+//! Validation that kinds share, typed, in upstream's words and paths.
+
+mod affinity;
+mod container;
+mod environment;
+mod handler;
+mod pod;
+mod pod_update;
+mod resources;
+mod security;
+mod selector;
+mod volume;
+mod volume_source;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde_json::Value;
+
+use crate::names;
+use crate::quantity::Quantity;
+use crate::status::{FieldError, FieldPath};
+
+pub(crate) use pod::{pod, pod_template};
+pub(crate) use pod_update::pod_update;
+pub(crate) use selector::{label_map, label_selector};
+
+/// Where validation puts what is wrong.
+pub(crate) type Errors = Vec<FieldError>;
+
+/// Adds the messages of a rule as refusals of `value` at `path`.
+pub(crate) fn refuse(path: &FieldPath, value: &str, messages: Vec<String>, errors: &mut Errors) {
+    errors.extend(messages.into_iter().map(|why| FieldError::invalid(path, value, why)));
+}
+
+/// A text that has to be there; answers whether it is.
+pub(crate) fn require(path: &FieldPath, text: &str, errors: &mut Errors) -> bool {
+    if text.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    }
+    !text.is_empty()
+}
+
+/// A text that has to be there and to keep a rule.
+pub(crate) fn require_by(path: &FieldPath, text: &str, rule: fn(&str) -> Vec<String>, errors: &mut Errors) {
+    if require(path, text, errors) {
+        refuse(path, text, rule(text), errors);
+    }
+}
+
+/// A text that has to be one of `allowed`.
+pub(crate) fn one_of(path: &FieldPath, text: &str, allowed: &[&str], errors: &mut Errors) {
+    if !allowed.contains(&text) {
+        errors.push(FieldError::not_supported(path, text, allowed));
+    }
+}
+
+/// A text that has to be there and to be one of `allowed`.
+pub(crate) fn require_one_of(path: &FieldPath, text: &str, allowed: &[&str], errors: &mut Errors) {
+    if require(path, text, errors) {
+        one_of(path, text, allowed, errors);
+    }
+}
+
+/// A whole number that may not be below 0.
+pub(crate) fn not_negative(path: &FieldPath, number: i64, errors: &mut Errors) {
+    if number < 0 {
+        errors.push(FieldError::invalid(path, number, names::NOT_NEGATIVE));
+    }
+}
+
+/// A port number other than 0.
+pub(crate) fn port(path: &FieldPath, number: i32, errors: &mut Errors) {
+    let messages = names::port_number(i64::from(number));
+    errors.extend(messages.into_iter().map(|why| FieldError::invalid(path, number, why)));
+}
+
+/// A quantity's number. Decoding has refused everything that is none; absent or broken is 0.
+pub(crate) fn number(quantity: &ApiQuantity) -> Quantity {
+    Quantity::parse(&quantity.0).unwrap_or(Quantity::ZERO)
+}
+
+/// A typed value as messages show it.
+pub(crate) fn shown<T: serde::Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// An optional text, absent being empty.
+pub(crate) fn text(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or_default()
+}
+
+/// An optional list, absent being empty.
+pub(crate) fn list<T>(value: &Option<Vec<T>>) -> &[T] {
+    value.as_deref().unwrap_or_default()
+}
