@@ -1,0 +1,97 @@
+//! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
+
+mod default_tolerations;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+pub use default_tolerations::DefaultTolerationSeconds;
+pub use namespace_lifecycle::NamespaceLifecycle;
+pub use node_restriction::NodeRestriction;
+pub use priority::Priority;
+pub use service_account::ServiceAccount;
+
+use crate::authn::Objects;
+use crate::authz::{Escalation, Rbac};
+use crate::{Admission, AdmissionRequest, Authorizer, Operation};
+
+/// The plugins in the order they run, which is upstream's: a pod for a namespace that is going is refused before
+/// anything is looked up for it, and what a node may do is judged before its object is completed.
+pub fn plugins(
+    objects: &Arc<dyn Objects>,
+    rbac: &Arc<Rbac>,
+    authorizers: &[Arc<dyn Authorizer>],
+) -> Vec<Arc<dyn Admission>> {
+    let objects = || Arc::clone(objects);
+    vec![
+        Arc::new(NamespaceLifecycle::new(objects())),
+        Arc::new(ServiceAccount::new(objects())),
+        Arc::new(NodeRestriction::new(objects())),
+        Arc::new(Priority::new(objects())),
+        Arc::new(DefaultTolerationSeconds),
+        Arc::new(Escalation::new(Arc::clone(rbac), authorizers.to_vec())),
+    ]
+}
+
+/// Whether this is about a pod itself, not one of its subresources.
+fn is_pod(request: &AdmissionRequest<'_>, operations: &[Operation]) -> bool {
+    let what = request.attributes;
+    what.api_group.is_empty()
+        && what.resource == "pods"
+        && what.subresource.is_empty()
+        && operations.contains(&request.operation)
+}
+
+/// The name for messages: that of the object, or what its name is generated from.
+fn display_name<'a>(request: &'a AdmissionRequest<'_>, object: Option<&'a Value>) -> &'a str {
+    let from_object = |pointer| object.map_or("", |object| crate::authn::text(object, pointer));
+    [request.attributes.name.as_str(), from_object("/metadata/name"), from_object("/metadata/generateName")]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or_default()
+}
+
+/// The object's `spec`, made when it is missing.
+fn spec(object: &mut Value) -> &mut Map<String, Value> {
+    field_map(object, "spec")
+}
+
+/// An object-valued field, made (or made anew, when it is of another type) so that plugins can fill it in;
+/// validation comes after them.
+fn field_map<'a>(object: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    as_map(as_map(object).entry(field).or_insert_with(|| json!({})))
+}
+
+fn as_map(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("it was just made an object"),
+    }
+}
+
+/// A list-valued field, made when it is missing or null.
+fn field_list<'a>(map: &'a mut Map<String, Value>, field: &str) -> &'a mut Vec<Value> {
+    let value = map.entry(field).or_insert_with(|| json!([]));
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    match value {
+        Value::Array(list) => list,
+        _ => unreachable!("it was just made a list"),
+    }
+}
+
+/// The elements of a list by pointer; none when it is not there.
+fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}

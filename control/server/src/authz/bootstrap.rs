@@ -1,0 +1,369 @@
+//! The roles and bindings that every cluster begins with, as a table, and how they are kept.
+//!
+//! Names and meaning are upstream's. Two things differ: the controllers run as one identity, so that their roles
+//! are one; and `system:node` is bound to the group of all nodes, what a node may touch of it being narrowed by
+//! the NodeRestriction admission plugin.
+
+use serde_json::{Map, Value, json};
+
+use super::policy::{GROUP, PolicyKind};
+
+const ALL: &[&str] = &["*"];
+const CORE: &[&str] = &[""];
+const APPS: &[&str] = &["apps"];
+const BATCH: &[&str] = &["batch"];
+const EVENTS: &[&str] = &["", "events.k8s.io"];
+const DISCOVERY: &[&str] = &["discovery.k8s.io"];
+const NETWORKING: &[&str] = &["networking.k8s.io"];
+const STORAGE: &[&str] = &["storage.k8s.io"];
+const COORDINATION: &[&str] = &["coordination.k8s.io"];
+const AUTHENTICATION: &[&str] = &["authentication.k8s.io"];
+const AUTHORIZATION: &[&str] = &["authorization.k8s.io"];
+const AUTOSCALING: &[&str] = &["autoscaling"];
+const POLICY: &[&str] = &["policy"];
+const RBAC: &[&str] = &[GROUP];
+
+const GET: &[&str] = &["get"];
+const CREATE: &[&str] = &["create"];
+const READ: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+const READ_WRITE: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const CHANGE: &[&str] = &["patch", "update"];
+const RECORD: &[&str] = &["create", "patch", "update"];
+
+/// What one row of a role allows.
+enum Row {
+    /// Verbs on resources of groups.
+    On(&'static [&'static str], &'static [&'static str], &'static [&'static str]),
+    /// Verbs on paths.
+    At(&'static [&'static str], &'static [&'static str]),
+}
+use Row::{At, On};
+
+const HEALTH: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
+
+/// Every ClusterRole but the three for people, with its rows.
+const SYSTEM_ROLES: &[(&str, &[Row])] = &[
+    ("cluster-admin", &[On(ALL, ALL, ALL), At(ALL, ALL)]),
+    (
+        "system:discovery",
+        &[At(
+            GET,
+            &[
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
+            ],
+        )],
+    ),
+    ("system:public-info-viewer", &[At(GET, HEALTH)]),
+    (
+        "system:basic-user",
+        &[
+            On(CREATE, AUTHORIZATION, &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
+            On(CREATE, AUTHENTICATION, &["selfsubjectreviews"]),
+        ],
+    ),
+    (
+        "system:service-account-issuer-discovery",
+        &[At(
+            GET,
+            &[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ],
+        )],
+    ),
+    (
+        "system:auth-delegator",
+        &[
+            On(CREATE, AUTHENTICATION, &["tokenreviews"]),
+            On(CREATE, AUTHORIZATION, &["subjectaccessreviews"]),
+        ],
+    ),
+    (
+        "system:monitoring",
+        &[At(
+            GET,
+            &[
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
+            ],
+        )],
+    ),
+    (
+        "system:node",
+        &[
+            On(CREATE, AUTHENTICATION, &["tokenreviews"]),
+            On(CREATE, AUTHORIZATION, &["localsubjectaccessreviews", "subjectaccessreviews"]),
+            On(&["create", "get", "list", "watch", "patch", "update"], CORE, &["nodes"]),
+            On(CHANGE, CORE, &["nodes/status", "pods/status"]),
+            On(&["create", "delete", "get", "list", "watch"], CORE, &["pods"]),
+            On(CREATE, CORE, &["pods/eviction", "serviceaccounts/token"]),
+            On(READ, CORE, &["endpoints", "services"]),
+            On(READ, DISCOVERY, &["endpointslices"]),
+            On(
+                GET,
+                CORE,
+                &["configmaps", "persistentvolumeclaims", "persistentvolumes", "secrets", "serviceaccounts"],
+            ),
+            On(RECORD, EVENTS, &["events"]),
+            On(&["create", "delete", "get", "patch", "update"], COORDINATION, &["leases"]),
+            On(READ, &["node.k8s.io"], &["runtimeclasses"]),
+            On(READ, STORAGE, &["csidrivers"]),
+            On(&["create", "delete", "get", "patch", "update"], STORAGE, &["csinodes"]),
+            On(GET, STORAGE, &["volumeattachments"]),
+        ],
+    ),
+    (
+        "system:kube-scheduler",
+        &[
+            On(RECORD, EVENTS, &["events"]),
+            On(&["create", "get", "list", "update", "watch"], COORDINATION, &["leases"]),
+            On(READ, CORE, &["namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes"]),
+            On(READ, CORE, &["replicationcontrollers", "services"]),
+            On(&["delete", "get", "list", "watch"], CORE, &["pods"]),
+            On(CREATE, CORE, &["bindings", "pods/binding"]),
+            On(CHANGE, CORE, &["pods/status"]),
+            On(READ, APPS, &["replicasets", "statefulsets"]),
+            On(READ, POLICY, &["poddisruptionbudgets"]),
+            On(READ, &["scheduling.k8s.io"], &["priorityclasses"]),
+            On(
+                READ,
+                STORAGE,
+                &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses", "volumeattachments"],
+            ),
+            On(CHANGE, CORE, &["persistentvolumeclaims", "persistentvolumes"]),
+            On(CREATE, AUTHENTICATION, &["tokenreviews"]),
+            On(CREATE, AUTHORIZATION, &["subjectaccessreviews"]),
+        ],
+    ),
+    (
+        "system:kube-controller-manager",
+        &[
+            // The garbage collector and the namespace controller reach every kind, whatever it is called.
+            On(&["delete", "deletecollection", "get", "list", "patch", "update", "watch"], ALL, ALL),
+            On(CREATE, CORE, &["configmaps", "endpoints", "pods", "serviceaccounts"]),
+            On(CREATE, CORE, &["endpoints/restricted", "pods/eviction"]),
+            On(CREATE, DISCOVERY, &["endpointslices", "endpointslices/restricted"]),
+            On(CREATE, APPS, &["controllerrevisions", "replicasets"]),
+            On(CREATE, BATCH, &["jobs"]),
+            On(CREATE, CORE, &["persistentvolumeclaims", "persistentvolumes"]),
+            On(RECORD, EVENTS, &["events"]),
+            On(CREATE, COORDINATION, &["leases"]),
+            On(CREATE, AUTHENTICATION, &["tokenreviews"]),
+            On(CREATE, AUTHORIZATION, &["subjectaccessreviews"]),
+            On(&["get"], &["metrics.k8s.io"], &["pods"]),
+        ],
+    ),
+];
+
+const CORE_WORK: &[&str] = &[
+    "configmaps",
+    "endpoints",
+    "events",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "replicationcontrollers/scale",
+    "serviceaccounts",
+    "services",
+];
+const CORE_VIEW: &[&str] = &[
+    "bindings",
+    "limitranges",
+    "namespaces",
+    "namespaces/status",
+    "persistentvolumeclaims/status",
+    "pods/log",
+    "pods/status",
+    "replicationcontrollers/status",
+    "resourcequotas",
+    "resourcequotas/status",
+    "services/status",
+];
+const APPS_WORK: &[&str] = &[
+    "daemonsets",
+    "deployments",
+    "deployments/scale",
+    "replicasets",
+    "replicasets/scale",
+    "statefulsets",
+    "statefulsets/scale",
+];
+const APPS_VIEW: &[&str] = &[
+    "controllerrevisions",
+    "daemonsets/status",
+    "deployments/status",
+    "replicasets/status",
+    "statefulsets/status",
+];
+const BATCH_WORK: &[&str] = &["cronjobs", "jobs"];
+const NETWORK_WORK: &[&str] = &["ingresses", "networkpolicies"];
+
+/// What `view` allows: reading, but no secrets, and no roles, through which one could find secrets' readers.
+const VIEW: &[Row] = &[
+    On(READ, CORE, CORE_WORK),
+    On(READ, CORE, CORE_VIEW),
+    On(READ, APPS, APPS_WORK),
+    On(READ, APPS, APPS_VIEW),
+    On(READ, BATCH, BATCH_WORK),
+    On(READ, BATCH, &["cronjobs/status", "jobs/status"]),
+    On(READ, NETWORKING, NETWORK_WORK),
+    On(READ, NETWORKING, &["ingresses/status"]),
+    On(READ, AUTOSCALING, &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+    On(READ, POLICY, &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+    On(READ, DISCOVERY, &["endpointslices"]),
+    On(READ, &["events.k8s.io"], &["events"]),
+];
+
+/// What `edit` allows beyond `view`. Whoever can run pods as a ServiceAccount can be it: hence impersonation.
+const EDIT: &[Row] = &[
+    On(
+        WRITE,
+        CORE,
+        &["configmaps", "events", "persistentvolumeclaims", "pods", "serviceaccounts", "services"],
+    ),
+    On(WRITE, CORE, &["replicationcontrollers", "replicationcontrollers/scale"]),
+    On(READ_WRITE, CORE, &["secrets"]),
+    On(READ, CORE, &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"]),
+    On(WRITE, CORE, &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"]),
+    On(CREATE, CORE, &["pods/eviction", "serviceaccounts/token"]),
+    On(&["patch", "update"], CORE, &["pods/ephemeralcontainers", "pods/resize"]),
+    On(&["impersonate"], CORE, &["serviceaccounts"]),
+    On(WRITE, APPS, APPS_WORK),
+    On(WRITE, APPS, &["deployments/rollback"]),
+    On(WRITE, BATCH, BATCH_WORK),
+    On(WRITE, NETWORKING, NETWORK_WORK),
+    On(WRITE, AUTOSCALING, &["horizontalpodautoscalers"]),
+    On(WRITE, POLICY, &["poddisruptionbudgets"]),
+    On(READ_WRITE, COORDINATION, &["leases"]),
+];
+
+/// What `admin` allows beyond `edit`.
+const ADMIN: &[Row] = &[
+    On(CREATE, AUTHORIZATION, &["localsubjectaccessreviews"]),
+    On(READ_WRITE, RBAC, &["rolebindings", "roles"]),
+];
+
+/// The roles for people: each holds all rows of those before it.
+const USER_ROLES: [(&str, &[&[Row]]); 3] =
+    [("view", &[VIEW]), ("edit", &[VIEW, EDIT]), ("admin", &[VIEW, EDIT, ADMIN])];
+
+/// ClusterRoleBindings: the role (and the binding's name), then its subjects as (kind, name).
+const BINDINGS: &[(&str, &[(&str, &str)])] = &[
+    ("cluster-admin", &[("Group", "system:masters")]),
+    ("system:discovery", &[("Group", "system:authenticated")]),
+    ("system:basic-user", &[("Group", "system:authenticated")]),
+    ("system:public-info-viewer", &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
+    ("system:service-account-issuer-discovery", &[("Group", "system:serviceaccounts")]),
+    ("system:monitoring", &[("Group", "system:monitoring")]),
+    ("system:node", &[("Group", "system:nodes")]),
+    ("system:kube-scheduler", &[("User", "system:kube-scheduler")]),
+    ("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
+];
+
+const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+
+/// Every object of the bootstrap policy: roles first, so that no binding refers to nothing.
+pub fn objects() -> Vec<(PolicyKind, Value)> {
+    let system = SYSTEM_ROLES.iter().map(|(name, rows)| (*name, rows.iter().map(rule).collect()));
+    let user =
+        USER_ROLES.iter().map(|(name, parts)| (*name, parts.iter().copied().flatten().map(rule).collect()));
+    let roles = system.chain(user).map(|(name, rules): (&str, Vec<Value>)| {
+        let mut role = object(PolicyKind::ClusterRole, name);
+        role["rules"] = json!(rules);
+        (PolicyKind::ClusterRole, role)
+    });
+    let bindings = BINDINGS.iter().map(|(name, subjects)| {
+        let mut binding = object(PolicyKind::ClusterRoleBinding, name);
+        binding["roleRef"] = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": name});
+        let subjects =
+            subjects.iter().map(|(kind, name)| json!({"apiGroup": GROUP, "kind": kind, "name": name}));
+        binding["subjects"] = subjects.collect();
+        (PolicyKind::ClusterRoleBinding, binding)
+    });
+    roles.chain(bindings).collect()
+}
+
+/// What has to be done so that a stored object holds at least what `wanted` (one of [`objects`]) says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Nothing: it does, or an administrator has turned updates off.
+    Keep,
+    /// Store this; it has the old object's metadata, for the comparison of versions.
+    Update(Value),
+    /// It refers to another role, which cannot be changed: delete it and create it again.
+    Replace,
+}
+
+/// Compares a stored object with the wanted one. What administrators added stays; what is missing is added, since
+/// the parts of the system rely on it. The annotation `rbac.authorization.kubernetes.io/autoupdate: "false"` turns
+/// this off.
+pub fn reconcile(stored: &Value, wanted: &Value) -> Step {
+    let annotations = stored.pointer("/metadata/annotations").and_then(Value::as_object);
+    if annotations.and_then(|all| all.get(AUTOUPDATE)).and_then(Value::as_str) == Some("false") {
+        return Step::Keep;
+    }
+    if wanted.get("roleRef") != stored.get("roleRef") {
+        return Step::Replace;
+    }
+    let mut updated = stored.clone();
+    let mut changed = false;
+    for list in ["rules", "subjects"] {
+        let Some(wanted) = wanted.get(list).and_then(Value::as_array) else { continue };
+        let mut held = stored.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        let missing: Vec<Value> = wanted.iter().filter(|entry| !held.contains(entry)).cloned().collect();
+        if !missing.is_empty() {
+            held.extend(missing);
+            updated[list] = json!(held);
+            changed = true;
+        }
+    }
+    if changed { Step::Update(updated) } else { Step::Keep }
+}
+
+fn object(kind: PolicyKind, name: &str) -> Value {
+    json!({
+        "apiVersion": format!("{GROUP}/v1"),
+        "kind": kind.kind(),
+        "metadata": {
+            "name": name,
+            "annotations": {AUTOUPDATE: "true"},
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        },
+    })
+}
+
+fn rule(row: &Row) -> Value {
+    let mut rule = Map::new();
+    match row {
+        On(verbs, groups, resources) => {
+            rule.insert("apiGroups".into(), json!(groups));
+            rule.insert("resources".into(), json!(resources));
+            rule.insert("verbs".into(), json!(verbs));
+        }
+        At(verbs, urls) => {
+            rule.insert("nonResourceURLs".into(), json!(urls));
+            rule.insert("verbs".into(), json!(verbs));
+        }
+    }
+    Value::Object(rule)
+}

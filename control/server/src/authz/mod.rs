@@ -1,0 +1,20 @@
+//! May they: RBAC from an index in memory, the policy that every cluster begins with, and access reviews.
+
+pub mod bootstrap;
+mod decide;
+mod escalation;
+mod feed;
+mod policy;
+mod rbac;
+mod review;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{decide, forbidden, verdict};
+pub use escalation::Escalation;
+pub use feed::FeedError;
+pub use policy::{GROUP, Policy, PolicyKind, RoleRef};
+pub use rbac::{Ask, MASTERS, Rbac};
+pub use review::Reviewer;
+pub use rule::{Rule, uncovered};
