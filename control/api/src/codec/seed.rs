@@ -62,6 +62,8 @@ struct Notes<'r> {
     wrong_type: Option<String>,
     /// The Go name of the struct whose field is being read, for messages.
     within: Option<&'r str>,
+    /// The fields on the way here, which is how Go's messages name a place: no indices, no keys of maps.
+    fields: Vec<&'r str>,
 }
 
 impl<'r> Notes<'r> {
@@ -74,6 +76,7 @@ impl<'r> Notes<'r> {
             strict: Vec::new(),
             wrong_type: None,
             within: None,
+            fields: Vec::new(),
         }
     }
 
@@ -118,7 +121,7 @@ impl<'r> Notes<'r> {
             return;
         }
         let wanted = go_type(shape, self.registry);
-        let path = without_indices(&self.path);
+        let path = self.fields.join(".");
         self.wrong_type = Some(match self.within {
             Some(within) => {
                 format!(
@@ -132,21 +135,6 @@ impl<'r> Notes<'r> {
     fn refuse(&mut self, why: String) {
         self.wrong_type.get_or_insert(why);
     }
-}
-
-/// Go names a field by the names of fields alone.
-fn without_indices(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    let mut depth = 0usize;
-    for c in path.chars() {
-        match c {
-            '[' => depth += 1,
-            ']' => depth = depth.saturating_sub(1),
-            c if depth == 0 => out.push(c),
-            _ => {}
-        }
-    }
-    out
 }
 
 fn go_type(shape: &Shape, registry: &Registry) -> String {
@@ -411,8 +399,10 @@ fn read_object<'de, 'r, A: MapAccess<'de>>(
         seen[word] |= bit;
         let field = &object.fields[at];
         notes.within = Some(&object.go_name);
+        notes.fields.push(&field.name);
         let value =
             notes.at(true, &*key, |notes| source.next_value_seed(Seed { shape: &field.shape, notes }))?;
+        notes.fields.pop();
         match value {
             Some(value) => out.insert(key.into_owned(), value),
             None => out.remove(&*key),

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::{BASE, PART, POST, PROXY, STREAM, core, gvk, status};
 use crate::resource::{Resource, Subresource, Verb};
 use crate::schema::TypeRef;
-use crate::status::FieldError;
+use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
-use crate::{defaults, meta, validate};
+use crate::{defaults, meta, names, validate};
 
 /// The row of pods.
 pub(super) const RESOURCE: Resource = Resource {
@@ -88,6 +88,24 @@ impl Rules for PodRules {
         }
     }
 
+    fn prepare_status_update(new: &mut Value, old: &Value) {
+        let Some(status) = new.as_object_mut().and_then(|pod| defaults::make_object(pod, "status")) else {
+            return;
+        };
+        if let Some(class) = old.pointer("/status/qosClass") {
+            defaults::set(status, "qosClass", class.clone());
+        }
+        // The one address is the first of the many; either may be written alone.
+        for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
+            if let Some(ip) = status.get(one).filter(|_| !status.contains_key(many)) {
+                let all = json!([{"ip": ip}]);
+                status.insert(many.to_owned(), all);
+            } else if let Some(ip) = status.get(many).and_then(|all| all.get(0)?.get("ip")).cloned() {
+                defaults::set(status, one, ip);
+            }
+        }
+    }
+
     fn validate(pod: &Self::Object, errors: &mut Vec<FieldError>) {
         validate::pod(pod, errors);
     }
@@ -95,6 +113,14 @@ impl Rules for PodRules {
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Vec<FieldError>) {
         validate::pod(new, errors);
         validate::pod_update(new, old, errors);
+    }
+
+    fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Vec<FieldError>) {
+        let class = |pod: &Self::Object| pod.status.as_ref().and_then(|s| s.qos_class.clone());
+        if class(old).is_some() && class(new) != class(old) {
+            let at = FieldPath::root("status").child("qosClass");
+            errors.push(FieldError::invalid(&at, class(new), names::IMMUTABLE));
+        }
     }
 
     fn selectable<'a>(pod: &'a Value, field: &str) -> Cow<'a, str> {
