@@ -2,7 +2,7 @@
 
 use crate::container;
 use crate::join;
-use crate::process::{Stdio, open_place};
+use crate::process::{Stdio, join_cgroup, open_place};
 use crate::report::{self, Heard, LaunchError, LaunchErrorKind, Listener, Reporter, Step};
 use crate::sandbox::Sandbox;
 use crate::spec::{ExecProcess, PidNamespace, Spec};
@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 /// A process on its way to its program.
 #[derive(Debug)]
@@ -93,6 +94,21 @@ fn open_process(pid: u32) -> Result<OwnedFd, LaunchError> {
     let name = || format!("find process {pid}");
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH).step(name)?;
     pidfd_open(pid, PidfdFlags::empty()).step(name)
+}
+
+/// Goes on in a child of this process, in a session of its own, while this process ends with success. The child is born
+/// in or joins the control groups of the `cgroup.procs` files `procs`. This process must have one thread only.
+pub fn daemonize(procs: &[PathBuf]) -> Result<(), LaunchError> {
+    // Version 2 has no `tasks`.
+    let v2 = procs.iter().filter_map(|procs| procs.parent()).find(|dir| !dir.join("tasks").exists());
+    let dir = v2
+        .map(|dir| open_place(dir).step(|| format!("open the control group {}", dir.display())))
+        .transpose()?;
+    if let Fork::Parent { .. } = sys::fork(0, dir.as_ref().map(AsFd::as_fd)).step(|| "make a process")? {
+        sys::exit_now(0);
+    }
+    rustix::process::setsid().step(|| "start a session")?;
+    procs.iter().filter(|procs| procs.parent() != v2).try_for_each(|procs| join_cgroup(procs))
 }
 
 /// Forks into the control group and, if told so, the process namespace of another process.

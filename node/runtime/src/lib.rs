@@ -20,7 +20,7 @@ mod spec;
 mod sys;
 mod user;
 
-pub use launch::{Launching, Progress, exec, start};
+pub use launch::{Launching, Progress, daemonize, exec, start};
 pub use process::{Stdio, set_oom_score_adj};
 pub use report::{LaunchError, LaunchErrorKind};
 pub use sandbox::{Sandbox, SandboxSpec};

@@ -33,19 +33,15 @@ pub(crate) struct Ready {
 pub(crate) fn set_up(dir: &Path) -> Result<Ready, SupervisorError> {
     let layout = Layout(dir.to_owned());
     let config = read_config(&layout)?;
+    carrack_runtime::daemonize(&config.cgroup_procs)?;
     let lock = lock(&layout)?;
     // Signals that come from now on wait until the loop looks.
     let signals =
         carrack_runtime::signal_fd(&[libc::SIGCHLD, libc::SIGTERM]).doing(|| "listen for signals")?;
-    // Fails only for a group leader, which is detached already.
-    let _ = rustix::process::setsid();
     // An absent directory (a removed mount, say) must not be kept busy.
     rustix::process::chdir("/").doing(|| "enter /")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).doing(|| "become a subreaper")?;
-    for procs in &config.cgroup_procs {
-        std::fs::write(procs, "0").doing(|| format!("join the control group {}", procs.display()))?;
-    }
     if !carrack_runtime::set_oom_score_adj(config.oom_score_adj)? {
         eprintln!("the host does not let the OOM score adjustment be lowered to {}", config.oom_score_adj);
     }
