@@ -72,16 +72,6 @@ impl Authn {
         let tokens = Tokens { issuer: issuer.into(), audiences: vec![issuer.into()], keys, objects };
         Self { certificates: X509::new(verifier), tokens }
     }
-
-    /// What `/.well-known/openid-configuration` answers; `server` is the URL of this API server as clients reach it.
-    pub fn openid_configuration(&self, server: &str) -> Value {
-        discovery::configuration(&self.tokens.issuer, server)
-    }
-
-    /// What `/openid/v1/jwks` answers.
-    pub fn openid_keys(&self) -> Value {
-        discovery::key_set(&self.tokens.keys)
-    }
 }
 
 #[async_trait::async_trait]
@@ -122,5 +112,13 @@ impl Authenticator for Authn {
 impl TokenIssuer for Authn {
     async fn issue(&self, account: &Value, request: Value, bound: Option<&Value>) -> Result<Value, ApiError> {
         self.tokens.issue(account, request, bound, Timestamp::now()).await
+    }
+
+    fn openid_configuration(&self, server: &str) -> Option<Value> {
+        Some(discovery::configuration(&self.tokens.issuer, server))
+    }
+
+    fn openid_keys(&self) -> Option<Value> {
+        Some(discovery::key_set(&self.tokens.keys))
     }
 }

@@ -418,11 +418,11 @@ fn a_remembered_certificate_still_expires() {
 #[test]
 fn discovery_describes_the_key_that_signs() {
     let fixture = fixture();
-    let configuration = fixture.authn.openid_configuration("https://192.0.2.7:6443/");
+    let configuration = fixture.authn.openid_configuration("https://192.0.2.7:6443/").unwrap();
     assert_eq!(configuration["issuer"], ISSUER);
     assert_eq!(configuration["jwks_uri"], "https://192.0.2.7:6443/openid/v1/jwks");
 
-    let keys = fixture.authn.openid_keys();
+    let keys = fixture.authn.openid_keys().unwrap();
     let key = &keys["keys"][0];
     let part = |name: &str| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap();
     let point = [vec![4], part("x"), part("y")].concat();

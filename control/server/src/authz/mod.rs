@@ -4,6 +4,8 @@ pub mod bootstrap;
 mod decide;
 mod escalation;
 mod feed;
+#[cfg(test)]
+mod feed_tests;
 mod policy;
 mod rbac;
 mod review;
