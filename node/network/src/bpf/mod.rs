@@ -1,0 +1,197 @@
+//! Loads the kernel side, pins it, and replaces the programs of an earlier process in place.
+//!
+//! Pins: `<bpffs>/v<abi>/maps/<map>` and `<bpffs>/v<abi>/links/<program>`. Maps that are pinned are used again with what is in
+//! them, so that services go on working from one process to the next. All programs are loaded and verified before the first
+//! one is replaced.
+
+mod maps;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::FdLink;
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, ProgramError, ProgramFd, SchedClassifier, TcAttachType,
+};
+use aya::{Ebpf, EbpfLoader};
+use carrack_ebpf_abi::{VERSION, names};
+
+pub(crate) use maps::Maps;
+pub(crate) use maps::Setup;
+
+use crate::error::NetworkError;
+use crate::ipam::file_error;
+use crate::sys::{self, LinkTarget};
+
+/// The kernel side.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CARRACK_BPF_OBJECT"));
+
+/// An eBPF error with what was tried.
+pub(crate) fn bpf_error<E>(action: impl Into<String>) -> impl FnOnce(E) -> NetworkError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let action = action.into();
+    move |error| NetworkError::Bpf { action, source: Box::new(error) }
+}
+
+/// Where the programs go.
+pub(crate) struct Hooks<'a> {
+    /// The cgroup whose sockets reach services.
+    pub(crate) cgroup: &'a Path,
+    /// The interface where pods are masqueraded, with its index.
+    pub(crate) uplink: Option<(&'a str, u32)>,
+}
+
+/// Loads everything, writes the setup into the maps, and attaches or replaces every program.
+pub(crate) fn install(bpffs: &Path, setup: &Setup, hooks: &Hooks<'_>) -> Result<Maps, NetworkError> {
+    let pins = bpffs.join(format!("v{VERSION}"));
+    for dir in ["maps", "links"] {
+        let dir = pins.join(dir);
+        fs::create_dir_all(&dir).map_err(file_error("create", &dir))?;
+    }
+    let mut ebpf = load(&pins.join("maps"))?;
+    let mut maps = Maps::take(&mut ebpf)?;
+    maps.write_setup(setup)?;
+    let cgroup = File::open(hooks.cgroup).map_err(file_error("open the services' cgroup", hooks.cgroup))?;
+    let cgroup_id = cgroup.metadata().map_err(file_error("look at", hooks.cgroup))?.ino();
+    load_programs(&mut ebpf, hooks.uplink.is_some())?;
+    let links = pins.join("links");
+    for name in names::SOCKET_PROGRAMS {
+        let program: &mut CgroupSockAddr = program(&mut ebpf, name)?;
+        let fd = fd_of(program.fd(), name)?;
+        replace_or_attach(&links.join(name), &fd, LinkTarget::Cgroup(cgroup_id), || {
+            // `Single` alone works with links, and then means the same as `AllowMultiple`.
+            let id = program.attach(&cgroup, CgroupAttachMode::Single)?;
+            Ok(program.take_link(id)?.try_into()?)
+        })?;
+    }
+    for (name, direction) in MASQUERADE {
+        let pin = links.join(name);
+        let Some((uplink, index)) = hooks.uplink else {
+            remove_pin(&pin)?;
+            continue;
+        };
+        let program: &mut SchedClassifier = program(&mut ebpf, name)?;
+        let fd = fd_of(program.fd(), name)?;
+        replace_or_attach(&pin, &fd, LinkTarget::Tcx(index), || {
+            let id = program.attach(uplink, direction)?;
+            Ok(program.take_link(id)?.try_into()?)
+        })?;
+    }
+    remove_other_versions(bpffs)?;
+    Ok(maps)
+}
+
+const MASQUERADE: [(&str, TcAttachType); 2] =
+    [(names::MASQUERADE_OUT, TcAttachType::Egress), (names::MASQUERADE_IN, TcAttachType::Ingress)];
+
+/// Loads the object; its maps are the pinned ones where there are any.
+fn load(map_pins: &Path) -> Result<Ebpf, NetworkError> {
+    let mut loader = EbpfLoader::new();
+    // The programs look into no kernel structure, so the kernel's own type information is not needed.
+    loader.btf(None);
+    for name in names::MAPS {
+        loader.map_pin_path(name, map_pins.join(name));
+    }
+    loader.load(OBJECT).map_err(bpf_error("load the maps"))
+}
+
+fn load_programs(ebpf: &mut Ebpf, masquerade: bool) -> Result<(), NetworkError> {
+    for name in names::SOCKET_PROGRAMS {
+        let program: &mut CgroupSockAddr = program(ebpf, name)?;
+        program.load().map_err(bpf_error(format!("load {name}")))?;
+    }
+    for (name, _) in MASQUERADE.into_iter().filter(|_| masquerade) {
+        let program: &mut SchedClassifier = program(ebpf, name)?;
+        program.load().map_err(bpf_error(format!("load {name}")))?;
+    }
+    Ok(())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, NetworkError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| NetworkError::Config(format!("the eBPF object has no program {name}")))?;
+    program.try_into().map_err(bpf_error(format!("use {name}")))
+}
+
+/// A descriptor of its own for a program, so that the program can be borrowed for attaching.
+fn fd_of(fd: Result<&ProgramFd, ProgramError>, name: &str) -> Result<ProgramFd, NetworkError> {
+    let fd = fd.map_err(bpf_error(format!("use {name}")))?;
+    fd.try_clone().map_err(bpf_error(format!("use {name}")))
+}
+
+/// What attaching gives: the link, or whatever went wrong.
+type Attached = Result<FdLink, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Puts a program behind the link pinned at `pin`, or attaches it anew and pins the link.
+///
+/// A link to another target (a cgroup or interface that was made anew under its name) is unpinned, and thereby detached,
+/// only after the new one stands.
+fn replace_or_attach(
+    pin: &Path,
+    program: &ProgramFd,
+    target: LinkTarget,
+    attach: impl FnOnce() -> Attached,
+) -> Result<(), NetworkError> {
+    let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match sys::open_pinned(pin) {
+        Ok(link) => {
+            let at =
+                sys::link_target(link.as_fd()).map_err(bpf_error(format!("look at the link of {name}")))?;
+            if at == target && sys::update_link(link.as_fd(), program.as_fd()).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file_error("open", pin)(error)),
+    }
+    let link = attach().map_err(|source| NetworkError::Bpf { action: format!("attach {name}"), source })?;
+    remove_pin(pin)?;
+    link.pin(pin).map_err(bpf_error(format!("pin the link of {name}")))?;
+    Ok(())
+}
+
+fn remove_pin(pin: &Path) -> Result<(), NetworkError> {
+    crate::host::remove_file(pin)
+}
+
+/// Removes what programs of another ABI left, after ours have taken over.
+fn remove_other_versions(bpffs: &Path) -> Result<(), NetworkError> {
+    let ours = format!("v{VERSION}");
+    for entry in fs::read_dir(bpffs).map_err(file_error("read", bpffs))? {
+        let entry = entry.map_err(file_error("read", bpffs))?;
+        if entry.file_name().to_string_lossy() != ours {
+            remove_pins(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpins everything of a bpffs; what nobody else holds is detached and freed.
+pub(crate) fn remove_all(bpffs: &Path) -> Result<(), NetworkError> {
+    match fs::read_dir(bpffs) {
+        Ok(mut entries) => {
+            entries.try_for_each(|entry| remove_pins(&entry.map_err(file_error("read", bpffs))?.path()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("read", bpffs)(error)),
+    }
+}
+
+/// Links go first, so that no program runs with maps half gone.
+fn remove_pins(dir: &Path) -> Result<(), NetworkError> {
+    let remove = |path: PathBuf| match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", &path)(error)),
+        _ => Ok(()),
+    };
+    remove(dir.join("links"))?;
+    remove(dir.to_owned())
+}
