@@ -5,7 +5,14 @@
 //! own caller before it connects. What the requests do is up to the agent, behind [`NodeApi`].
 
 mod api;
+mod handlers;
+mod identity;
+mod logs;
+mod route;
 mod server;
+mod streaming;
+#[cfg(test)]
+mod tests;
 
 pub use api::{
     ApiFailure, Attach, ExecRequest, ExitStatus, LogSource, NodeApi, Reader, Streams, Target, TerminalSize,
