@@ -3,11 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use carrack_store::Store;
+
 use crate::{Admission, Authenticator, Authorizer, NodeProxy, TokenIssuer};
 
 /// What [`crate::ApiServer::new`] needs.
 #[derive(Clone)]
 pub struct Config {
+    /// Where everything is kept.
+    pub store: Store,
     /// The address under which clients and pods reach this server: what the endpoints of the
     /// `kubernetes` service say.
     pub advertise_address: IpAddr,

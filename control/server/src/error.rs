@@ -1,143 +1,104 @@
-//! What a client is told when a request fails: a `metav1.Status` in the making.
+//! What a client is told when a request fails: a `metav1.Status` behind one pointer, so that results stay small.
 
-use serde_json::{Value, json};
+use std::ops::Deref;
+
+use carrack_api::status::{self, GroupResource};
+use carrack_store::{ReadError, WatchError, WriteError};
+
+pub use carrack_api::status::{Cause, Details};
 
 /// A failed request: becomes the HTTP status and the `Status` object of the answer.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// The HTTP status code.
-    pub code: u16,
-    /// The machine-readable reason, for instance `NotFound`.
-    pub reason: &'static str,
-    /// What a person reads.
-    pub message: String,
-    /// What the failure is about.
-    pub details: Option<Box<Details>>,
-    /// A token to go on with after 410 in a chunked list.
-    pub continue_token: Option<String>,
+#[error("{0}")]
+pub struct ApiError(Box<carrack_api::Status>);
+
+impl From<carrack_api::Status> for ApiError {
+    fn from(status: carrack_api::Status) -> Self {
+        ApiError(Box::new(status))
+    }
 }
 
-/// The `details` of a `Status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Details {
-    /// The object's name.
-    pub name: String,
-    /// The API group.
-    pub group: String,
-    /// The resource (plural) or kind.
-    pub kind: String,
-    /// The object's UID.
-    pub uid: String,
-    /// One entry for each thing that is wrong.
-    pub causes: Vec<Cause>,
-    /// When to try again, in seconds; also sent as `Retry-After`.
-    pub retry_after_seconds: u32,
+impl Deref for ApiError {
+    type Target = carrack_api::Status;
+    fn deref(&self) -> &carrack_api::Status {
+        &self.0
+    }
 }
 
-/// One cause in the `details` of a `Status`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// Machine-readable, for instance `FieldValueRequired`.
-    pub reason: String,
-    /// What a person reads.
-    pub message: String,
-    /// The path of the field, for instance `spec.containers[0].name`.
-    pub field: String,
-}
-
-/// The resource with its group, as messages name it: `deployments.apps`, `pods`.
-fn qualified(group: &str, resource: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+/// Group and resource as the table's messages want them.
+fn of<'a>(group: &'a str, resource: &'a str) -> GroupResource<'a> {
+    GroupResource { group, resource }
 }
 
 impl ApiError {
     /// An error without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        ApiError { code, reason, message: message.into(), details: None, continue_token: None }
-    }
-
-    /// An error about one object.
-    fn about(
-        code: u16,
-        reason: &'static str,
-        (group, resource, name): (&str, &str, &str),
-        message: String,
-    ) -> Self {
-        ApiError {
-            details: Some(Box::new(Details {
-                name: name.to_owned(),
-                group: group.to_owned(),
-                kind: resource.to_owned(),
-                ..Details::default()
-            })),
-            ..Self::new(code, reason, message)
+        carrack_api::Status {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+            continue_token: None,
+            remaining_items: None,
         }
+        .into()
     }
 
     /// 404: the object does not exist.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} not found", qualified(group, resource));
-        Self::about(404, "NotFound", (group, resource, name), message)
+        status::not_found(of(group, resource), name).into()
     }
 
     /// 404: nothing is served at this path.
     pub fn no_such_path() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        status::no_such_path().into()
     }
 
     /// 409: the object is already there.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", qualified(group, resource));
-        Self::about(409, "AlreadyExists", (group, resource, name), message)
+        status::already_exists(of(group, resource), name).into()
     }
 
     /// 409: the request conflicts with the object's present state.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        let message =
-            format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
-        Self::about(409, "Conflict", (group, resource, name), message)
+        status::conflict(of(group, resource), name, why).into()
     }
 
     /// 403: the request is understood and refused.
     pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        let subject = qualified(group, resource);
-        let message = match (resource, name) {
-            ("", _) => format!("forbidden: {why}"),
-            (_, "") => format!("{subject} is forbidden: {why}"),
-            (_, name) => format!("{subject} {name:?} is forbidden: {why}"),
-        };
-        Self::about(403, "Forbidden", (group, resource, name), message)
+        if resource.is_empty() {
+            return Self::new(403, "Forbidden", format!("forbidden: {why}"));
+        }
+        status::forbidden_because(of(group, resource), name, why).into()
     }
 
     /// 401: no acceptable credentials.
     pub fn unauthorized() -> Self {
-        Self::new(401, "Unauthorized", "Unauthorized")
+        status::unauthorized().into()
     }
 
     /// 400: the request makes no sense.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, "BadRequest", message)
+        status::bad_request(message).into()
     }
 
     /// 422: the object is not valid; `kind` is the object's kind.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let list: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-        let what = match list.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        let message = format!("{} {name:?} is invalid: {what}", qualified(group, kind));
-        let mut error = Self::about(422, "Invalid", (group, kind, name), message);
-        if let Some(details) = error.details.as_mut() {
-            details.causes = causes;
+        let mut status = status::invalid(group, kind, name, &[]);
+        match list.as_slice() {
+            [] => {}
+            [one] => status.message += &format!(": {one}"),
+            many => status.message += &format!(": [{}]", many.join(", ")),
         }
-        error
+        status.details.get_or_insert_default().causes = causes;
+        status.into()
     }
 
     /// 405: the resource does not know this verb.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", message)
     }
 
     /// 406: none of the representations asked for exists.
@@ -152,91 +113,106 @@ impl ApiError {
 
     /// 413: the body is larger than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+        status::too_large(limit).into()
     }
 
     /// 410: the revision asked for is no longer kept.
     pub fn expired(message: impl Into<String>) -> Self {
-        Self::new(410, "Expired", message)
+        status::expired(message).into()
     }
 
     /// 429: come back after `seconds`.
     pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        Self::new(429, "TooManyRequests", message).retry_after(seconds)
+        status::too_many_requests(message, seconds).into()
     }
 
     /// 500: the server's own fault.
     pub fn internal(message: impl std::fmt::Display) -> Self {
-        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+        status::internal(message).into()
     }
 
     /// 503: a part that the request needs is away.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, "ServiceUnavailable", message)
+        status::unavailable(message).into()
     }
 
     /// 504: not done in time.
-    pub fn timeout(message: impl Into<String>) -> Self {
-        Self::new(504, "Timeout", message)
+    pub fn timeout(message: &str) -> Self {
+        status::timeout(message, 1).into()
     }
 
     /// The same error, telling the client when to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.details.get_or_insert_default().retry_after_seconds = seconds;
+        self.0.details.get_or_insert_default().retry_after_seconds = seconds;
         self
     }
 
     /// The same error with a further cause.
     #[must_use]
     pub fn with_cause(mut self, cause: Cause) -> Self {
-        self.details.get_or_insert_default().causes.push(cause);
+        self.0.details.get_or_insert_default().causes.push(cause);
         self
     }
 
-    /// The `metav1.Status` object.
-    pub fn to_status(&self) -> Value {
-        let mut metadata = json!({});
-        if let Some(token) = &self.continue_token {
-            metadata["continue"] = json!(token);
-        }
-        let mut status = json!({
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": metadata,
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-        });
-        if let Some(details) = &self.details {
-            status["details"] = details.to_value();
-        }
-        status["code"] = json!(self.code);
-        status
+    /// The seconds after which the client may try again, if the error says so.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.details.as_ref().map(|d| d.retry_after_seconds).filter(|seconds| *seconds > 0)
     }
 }
 
-impl Details {
-    /// The JSON form; empty fields are left out.
-    fn to_value(&self) -> Value {
-        let mut value = json!({});
-        for (key, text) in
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
-        {
-            if !text.is_empty() {
-                value[key] = json!(text);
+/// What a client is told when a write does not reach the store. Space and leadership may come back: 503 says
+/// so; an unknown outcome is a timeout, for which clients look before they repeat.
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::TooLarge { limit, .. } => ApiError::too_large(limit),
+            WriteError::NoSpace(_)
+            | WriteError::NotLeader { .. }
+            | WriteError::Stopped
+            | WriteError::Failed(_) => {
+                ApiError::unavailable(format!("the store cannot write: {error}")).retry_after(1)
             }
+            WriteError::Unknown => {
+                ApiError::timeout("the store's leader changed, the write may or may not be done")
+            }
+            other => ApiError::internal(format!("the store refused the write: {other}")),
         }
-        if !self.causes.is_empty() {
-            let causes = self
-                .causes
-                .iter()
-                .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}));
-            value["causes"] = causes.collect();
-        }
-        if self.retry_after_seconds > 0 {
-            value["retryAfterSeconds"] = json!(self.retry_after_seconds);
-        }
-        value
     }
+}
+
+/// What a client is told when the store cannot be read.
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Compacted { requested, compacted } => too_old(requested, compacted),
+            ReadError::FutureRevision { requested, current } => too_new(requested, current),
+            ReadError::NotLeader { .. } | ReadError::Stopped | ReadError::Failed(_) => {
+                ApiError::unavailable(format!("the store cannot be read: {error}")).retry_after(1)
+            }
+            ReadError::History(_) => ApiError::internal(error),
+        }
+    }
+}
+
+/// What a watcher is told when its watch cannot start or go on.
+impl From<WatchError> for ApiError {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Compacted { requested, compacted } => too_old(requested, compacted),
+            WatchError::BadRevision(_) => ApiError::bad_request(error.to_string()),
+            WatchError::Stopped => ApiError::unavailable(error.to_string()).retry_after(1),
+            WatchError::History(_) => ApiError::internal(error),
+        }
+    }
+}
+
+/// 410: events or history from `asked` on are gone.
+fn too_old(asked: i64, oldest: i64) -> ApiError {
+    status::too_old_resource_version(asked.unsigned_abs(), oldest.unsigned_abs()).into()
+}
+
+/// 504: `asked` is not reached yet.
+pub(crate) fn too_new(asked: i64, current: i64) -> ApiError {
+    status::too_large_resource_version(asked.unsigned_abs(), current.unsigned_abs()).into()
 }

@@ -56,9 +56,14 @@ pub struct RuleList {
 }
 
 /// Says whether a user may do something. Answers from memory.
+#[async_trait::async_trait]
 pub trait Authorizer: Send + Sync {
     /// The verdict on one request.
     fn authorize(&self, attributes: &Attributes) -> Decision;
+
+    /// Waits until the answers take in all that was stored before this call, so that nobody is refused what was
+    /// granted a moment ago; [`crate::authz::decide`] calls it before a refusal.
+    async fn catch_up(&self) {}
 
     /// What `user` may do in `namespace`.
     fn rules(&self, _user: &UserInfo, _namespace: &str) -> RuleList {
@@ -124,6 +129,17 @@ pub trait TokenIssuer: Send + Sync {
     /// that `request.spec.boundObjectRef` names (already looked up, UID checked). Returns the
     /// TokenRequest with its `status`.
     async fn issue(&self, account: &Value, request: Value, bound: Option<&Value>) -> Result<Value, ApiError>;
+
+    /// What `/.well-known/openid-configuration` answers, `server` being the URL of this server; `None` when tokens
+    /// cannot be checked by others.
+    fn openid_configuration(&self, _server: &str) -> Option<Value> {
+        None
+    }
+
+    /// What `/openid/v1/jwks` answers: the public keys that tokens are signed with.
+    fn openid_keys(&self) -> Option<Value> {
+        None
+    }
 }
 
 /// A request that a node has to answer: `log`, `exec`, `attach`, `portforward`.

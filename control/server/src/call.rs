@@ -1,0 +1,202 @@
+//! One request about a served resource, after authorization: what its verb needs to answer it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use carrack_api::codec::{self, Decoded};
+use carrack_api::schema::TypeRef;
+use carrack_api::{Resource, Scope, Subresource, status};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::negotiate::Representation;
+use crate::options::{FieldValidation, WriteOptions};
+use crate::query::Query;
+use crate::registry::Registry;
+use crate::router::RequestInfo;
+use crate::server::Inner;
+use crate::{AdmissionRequest, ApiError, Attributes, Operation};
+
+/// Media types of bodies that are objects.
+pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml"];
+
+/// The request.
+pub(crate) struct Call {
+    pub(crate) server: Arc<Inner>,
+    pub(crate) resource: &'static Resource,
+    pub(crate) subresource: Option<&'static Subresource>,
+    pub(crate) info: RequestInfo,
+    pub(crate) attributes: Attributes,
+    pub(crate) query: Query,
+    pub(crate) representation: Representation,
+    /// The body's media type, without parameters.
+    pub(crate) content_type: String,
+    pub(crate) warnings: Arc<Warnings>,
+}
+
+/// Texts for `Warning` headers, each once, in order.
+#[derive(Default)]
+pub(crate) struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    /// Adds texts that are not there yet.
+    pub(crate) fn add(&self, texts: impl IntoIterator<Item = String>) {
+        let mut all = self.0.lock();
+        for text in texts {
+            if !all.contains(&text) {
+                all.push(text);
+            }
+        }
+    }
+
+    /// Takes all texts out.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl Call {
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.server.registry
+    }
+
+    /// The namespace of namespaced resources, empty for others.
+    pub(crate) fn namespace(&self) -> &str {
+        match self.resource.scope {
+            Scope::Namespaced => &self.info.namespace,
+            Scope::Cluster => "",
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// The same call for objects of another resource, in the same namespace.
+    pub(crate) fn on(&self, resource: &'static Resource) -> Call {
+        Call {
+            server: self.server.clone(),
+            resource,
+            subresource: None,
+            info: self.info.clone(),
+            attributes: self.attributes.clone(),
+            query: self.query.clone(),
+            representation: self.representation,
+            content_type: self.content_type.clone(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    /// 404 for the object that the request names.
+    pub(crate) fn not_found(&self) -> ApiError {
+        status::not_found(self.resource, self.name()).into()
+    }
+
+    /// How the body is written; 415 when it is neither JSON nor YAML.
+    pub(crate) fn body_media(&self) -> Result<codec::Media, ApiError> {
+        match self.content_type.as_str() {
+            "" | "*/*" | "application/json" | "text/json" => Ok(codec::Media::Json),
+            "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(codec::Media::Yaml),
+            _ => Err(status::unsupported_media_type(OBJECT_MEDIA).into()),
+        }
+    }
+
+    /// Decodes a body that is an object of the resource, in the served form.
+    pub(crate) fn decode(&self, body: &[u8], options: &WriteOptions) -> Result<Value, ApiError> {
+        let decoded = codec::decode_object(body, self.body_media()?, self.resource)
+            .map_err(|e| e.into_status(self.resource))?;
+        self.settle_strict(decoded, options.field_validation)
+    }
+
+    /// Decodes a body of another type, such as a Scale or Binding.
+    pub(crate) fn decode_as(
+        &self,
+        body: &[u8],
+        of: &TypeRef,
+        (api_version, kind): (&str, &str),
+        options: &WriteOptions,
+    ) -> Result<Value, ApiError> {
+        let refuse = |why: codec::DecodeError| match why {
+            codec::DecodeError::TooLarge => ApiError::too_large(codec::MAX_BODY),
+            other => ApiError::bad_request(format!("{kind} cannot be decoded: {other}")),
+        };
+        let mut decoded = codec::decode_type(body, self.body_media()?, of).map_err(refuse)?;
+        codec::identify(&mut decoded.value, api_version, kind).map_err(refuse)?;
+        self.settle_strict(decoded, options.field_validation)
+    }
+
+    /// Does what `fieldValidation` says about unknown and repeated fields.
+    pub(crate) fn settle_strict(&self, decoded: Decoded, mode: FieldValidation) -> Result<Value, ApiError> {
+        match (mode, decoded.strict_error()) {
+            (FieldValidation::Strict, Some(why)) => {
+                Err(status::cannot_be_handled(self.resource, &why).into())
+            }
+            (FieldValidation::Warn, Some(_)) => {
+                self.warnings.add(decoded.strict.iter().map(ToString::to_string));
+                Ok(decoded.value)
+            }
+            _ => Ok(decoded.value),
+        }
+    }
+
+    /// What admission sees of this call.
+    pub(crate) fn admission<'a>(
+        &'a self,
+        operation: Operation,
+        kind: &'a str,
+        old: Option<&'a Value>,
+        dry_run: bool,
+    ) -> AdmissionRequest<'a> {
+        AdmissionRequest { attributes: &self.attributes, operation, kind, old, dry_run }
+    }
+
+    /// Runs mutating admission; says whether the object changed.
+    pub(crate) async fn mutate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: &mut Value,
+    ) -> Result<bool, ApiError> {
+        if self.server.config.admission.is_empty() {
+            return Ok(false);
+        }
+        let before = object.clone();
+        for admission in &self.server.config.admission {
+            admission.mutate(request, object).await?;
+        }
+        Ok(*object != before)
+    }
+
+    /// Runs validating admission; its warnings go to the client.
+    pub(crate) async fn judge(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        for admission in &self.server.config.admission {
+            self.warnings.add(admission.validate(request, object).await?);
+        }
+        Ok(())
+    }
+}
+
+/// What a verb answers.
+pub(crate) enum Answer {
+    /// A stored object, with the HTTP status.
+    Stored(u16, crate::object::Stored),
+    /// An object of the resource in the served form that is not stored this way (a dry run).
+    Object(u16, Value),
+    /// Any other object: `Status`, `Scale`, a review.
+    Other(u16, Value),
+    /// A response that is ready, such as a stream.
+    Ready(http::Response<crate::ResponseBody>),
+}
+
+impl Answer {
+    /// 200 `Status: Success`, as deletions answer.
+    pub(crate) fn success(resource: &Resource, name: &str, uid: &str) -> Self {
+        Answer::Other(200, status::success(resource, name, uid).to_value())
+    }
+}
+
+/// A request body that was read completely.
+pub(crate) type Body = Bytes;

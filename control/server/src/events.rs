@@ -1,0 +1,168 @@
+//! Watch events as lines of JSON, made of the stored bytes where nothing has to be transformed.
+
+use carrack_api::select::Selection;
+use carrack_api::table::{self, Include};
+use carrack_api::{Resource, Scope};
+use carrack_store::{Event, EventKind, Revision};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::ApiError;
+use crate::negotiate::Transform;
+use crate::object::{Stored, view};
+
+/// What an event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// The object is new, or new to the selector.
+    Added,
+    /// The object changed.
+    Modified,
+    /// The object is gone, or no longer selected.
+    Deleted,
+}
+
+impl Type {
+    fn as_str(self) -> &'static str {
+        match self {
+            Type::Added => "ADDED",
+            Type::Modified => "MODIFIED",
+            Type::Deleted => "DELETED",
+        }
+    }
+}
+
+/// The annotation of the bookmark that ends the initial state of a watch.
+const INITIAL_END: &str = "k8s.io/initial-events-end";
+
+/// Encodes the events of one watch.
+pub(crate) struct Encoder {
+    resource: &'static Resource,
+    transform: Transform,
+    include: Include,
+    /// Whether the next table tells its columns: only the first one does.
+    definitions: bool,
+}
+
+impl Encoder {
+    pub(crate) fn new(resource: &'static Resource, transform: Transform, include: Include) -> Self {
+        Encoder { resource, transform, include, definitions: true }
+    }
+
+    /// What a change means to a watcher with this selection; `None` when it does not concern it.
+    pub(crate) fn judge(&self, event: &Event, selection: &Selection) -> Option<Type> {
+        let everything = selection.is_everything();
+        let selects = |kv| everything || selection.matches(&view(self.resource, kv));
+        let is_new = event.kv.create_revision == event.kv.mod_revision;
+        let before = match &event.prev {
+            Some(prev) => selects(prev),
+            // What was there is compacted: better one event too many than one too few.
+            None => event.kind == EventKind::Delete || !is_new,
+        };
+        let after = event.kind == EventKind::Put && selects(&event.kv);
+        match (before, after) {
+            (false, false) => None,
+            (false, true) => Some(Type::Added),
+            (true, true) => Some(Type::Modified),
+            (true, false) => Some(Type::Deleted),
+        }
+    }
+
+    /// Appends the event of an object with these stored bytes.
+    pub(crate) fn event(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: Type,
+        value: &bytes::Bytes,
+        revision: Revision,
+    ) -> Result<(), ApiError> {
+        let stored = Stored { value: value.clone(), revision };
+        if self.transform == Transform::None {
+            out.extend_from_slice(b"{\"type\":\"");
+            out.extend_from_slice(kind.as_str().as_bytes());
+            out.extend_from_slice(b"\",\"object\":");
+            for part in stored.parts(self.resource)? {
+                out.extend_from_slice(&part);
+            }
+            out.extend_from_slice(b"}\n");
+            return Ok(());
+        }
+        let object = stored.served(self.resource)?;
+        self.value(out, kind.as_str(), &object)
+    }
+
+    /// Appends an event with the object transformed as the watch asked for.
+    fn value(&mut self, out: &mut Vec<u8>, kind: &str, object: &Value) -> Result<(), ApiError> {
+        let object = match self.transform {
+            Transform::None => object.clone(),
+            Transform::Metadata(version) => table::partial_metadata(object, version),
+            Transform::Table(version) => {
+                let row = table::row(self.resource, object, self.include, version, Timestamp::now());
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                let definitions = std::mem::take(&mut self.definitions);
+                table::table(self.resource, version, metadata, vec![row], definitions)
+            }
+        };
+        write_line(out, kind, &object)
+    }
+
+    /// Appends a bookmark: everything up to `revision` was sent.
+    pub(crate) fn bookmark(
+        &mut self,
+        out: &mut Vec<u8>,
+        revision: Revision,
+        initial_end: bool,
+    ) -> Result<(), ApiError> {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({INITIAL_END: "true"});
+        }
+        let object = match self.transform {
+            Transform::None => {
+                json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version, "metadata": metadata})
+            }
+            Transform::Metadata(version) => table::partial_metadata(&json!({"metadata": metadata}), version),
+            Transform::Table(version) => {
+                let definitions = std::mem::take(&mut self.definitions);
+                table::table(self.resource, version, metadata, Vec::new(), definitions)
+            }
+        };
+        write_line(out, "BOOKMARK", &object)
+    }
+
+    /// Appends the deletion of an object of which only the key is left.
+    pub(crate) fn forgotten(
+        &mut self,
+        out: &mut Vec<u8>,
+        key: &[u8],
+        revision: Revision,
+    ) -> Result<(), ApiError> {
+        let key = String::from_utf8_lossy(key);
+        let path = key.strip_prefix(self.resource.storage_prefix).unwrap_or(&key);
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        match (self.resource.scope, path.split_once('/')) {
+            (Scope::Namespaced, Some((namespace, name))) => {
+                metadata["namespace"] = json!(namespace);
+                metadata["name"] = json!(name);
+            }
+            _ => metadata["name"] = json!(path),
+        }
+        let object = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version, "metadata": metadata});
+        self.value(out, Type::Deleted.as_str(), &object)
+    }
+
+    /// The event that ends a watch which cannot go on.
+    pub(crate) fn error(&self, error: &ApiError) -> bytes::Bytes {
+        let mut out = b"{\"type\":\"ERROR\",\"object\":".to_vec();
+        out.extend_from_slice(&error.to_json());
+        out.extend_from_slice(b"}\n");
+        out.into()
+    }
+}
+
+/// Appends one event.
+fn write_line(out: &mut Vec<u8>, kind: &str, object: &Value) -> Result<(), ApiError> {
+    serde_json::to_writer(&mut *out, &json!({"type": kind, "object": object})).map_err(ApiError::internal)?;
+    out.push(b'\n');
+    Ok(())
+}

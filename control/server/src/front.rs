@@ -1,0 +1,176 @@
+//! The TLS front: connections, HTTP/1.1 and HTTP/2, authentication, and an orderly end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::authn::{anonymous, anonymous_path};
+use crate::server::{ApiServer, Inner};
+use crate::service::{Origin, handle};
+use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, respond};
+
+/// Connections at once. Each costs a task and its TLS buffers; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long a client may take to shake hands, and to send the head of a request.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most headers of a request, and most bytes of them.
+const MAX_HEADERS: usize = 128;
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection; what Go's server allows.
+const MAX_STREAMS: u32 = 250;
+/// How often a silent HTTP/2 client is asked whether it is there, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long what was sent may stay untaken before the connection is dropped: the end of readers that do not read.
+const UNTAKEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long requests may go on after the shutdown began.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Wait after a failed `accept`, which means too few file descriptors or too little memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl ApiServer {
+    /// Serves HTTPS on `listener` until `shutdown`: then watches end, requests in flight are answered (for at most
+    /// ten seconds), and connections are closed. `tls` has to ask for client certificates without demanding them.
+    pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
+        let acceptor = TlsAcceptor::from(tls);
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        let http = builder();
+        loop {
+            let (stream, place) = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = accept(&listener, &places) => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let (server, acceptor, http) = (self.inner.clone(), acceptor.clone(), http.clone());
+            let watcher = graceful.watcher();
+            tokio::spawn(async move {
+                let _place = place;
+                let Some(stream) = shake_hands(acceptor, stream).await else { return };
+                let credentials = certificates(&stream);
+                let service = service_fn(move |request| answer(server.clone(), credentials.clone(), request));
+                let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(error, "a connection ended badly");
+                }
+            });
+        }
+        drop(listener);
+        self.begin_shutdown();
+        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some connections did not end in {} s; they are dropped", DRAIN.as_secs());
+        }
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// How HTTP is spoken.
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// The TLS handshake; `None` when it fails or takes too long.
+async fn shake_hands(acceptor: TlsAcceptor, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%error, "cannot set options of a connection");
+    }
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Answers go out at once, and peers that are gone or do not read are noticed.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PING_EVERY).with_interval(PING_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(UNTAKEN_TIMEOUT))
+}
+
+/// The client's certificates, which TLS has checked.
+fn certificates(stream: &TlsStream<TcpStream>) -> Credentials {
+    let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    Credentials { certificates: sent.iter().map(|c| c.clone().into_owned()).collect(), bearer: None }
+}
+
+/// Answers one request of a connection.
+async fn answer(
+    server: Arc<Inner>,
+    connection: Credentials,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, std::convert::Infallible> {
+    let credentials = Credentials { bearer: bearer(request.headers()), ..connection };
+    let user = match authenticate(&server, &credentials, request.uri().path()).await {
+        Ok(user) => user,
+        Err(error) => return Ok(respond::refusal(&error)),
+    };
+    let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+    Ok(handle(server, user, request, Origin::Network).await)
+}
+
+/// Who sent the request. Without credentials only a few paths are answered.
+async fn authenticate(server: &Inner, credentials: &Credentials, path: &str) -> Result<UserInfo, ApiError> {
+    match server.config.authenticator.authenticate(credentials).await? {
+        Some(user) => Ok(user),
+        None if anonymous_path(path) => Ok(anonymous()),
+        None => Err(ApiError::unauthorized()),
+    }
+}
+
+/// The token of `Authorization: Bearer …`.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}

@@ -1,0 +1,192 @@
+//! `/metrics`: what the server counts, under upstream's names, in the Prometheus text format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use carrack_api::Resource;
+use parking_lot::Mutex;
+
+use crate::server::Inner;
+
+/// Upper bounds of the duration buckets, in seconds: those of upstream's alerts, thinned.
+const BOUNDS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 5.0, 30.0, 60.0];
+
+/// What a request is counted under. Resources and verbs come from the table and the router, so that clients cannot
+/// make series at will.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RequestKey {
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    code: u16,
+}
+
+/// Durations of one verb on one resource.
+#[derive(Clone, Copy, Debug, Default)]
+struct Durations {
+    buckets: [u64; BOUNDS.len()],
+    count: u64,
+    seconds: f64,
+}
+
+/// The counters.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    requests: Mutex<BTreeMap<RequestKey, u64>>,
+    durations: Mutex<BTreeMap<(&'static str, &'static str, &'static str), Durations>>,
+    watches_started: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    watches_open: Arc<AtomicI64>,
+}
+
+/// Counts a watch as open as long as it lives.
+pub(crate) struct OpenWatch(Arc<AtomicI64>);
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Subject {
+    pub(crate) verb: &'static str,
+    pub(crate) resource: Option<&'static Resource>,
+    pub(crate) subresource: &'static str,
+}
+
+impl Metrics {
+    /// Counts an answered request.
+    pub(crate) fn request(&self, subject: Subject, code: u16, took: Duration) {
+        let (group, resource) = subject.resource.map_or(("", ""), |r| (r.group, r.plural));
+        let key = RequestKey { verb: subject.verb, group, resource, subresource: subject.subresource, code };
+        *self.requests.lock().entry(key).or_default() += 1;
+        if subject.verb == "watch" {
+            return;
+        }
+        let mut durations = self.durations.lock();
+        let entry = durations.entry((subject.verb, group, resource)).or_default();
+        let seconds = took.as_secs_f64();
+        for (bucket, bound) in entry.buckets.iter_mut().zip(BOUNDS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+        entry.count += 1;
+        entry.seconds += seconds;
+    }
+
+    /// Counts a watch that begins.
+    pub(crate) fn watch_started(&self, resource: &'static Resource) {
+        *self.watches_started.lock().entry((resource.group, resource.plural)).or_default() += 1;
+    }
+
+    /// Counts a watch as open until the result is dropped.
+    pub(crate) fn open_watch(&self) -> OpenWatch {
+        self.watches_open.fetch_add(1, Ordering::Relaxed);
+        OpenWatch(self.watches_open.clone())
+    }
+}
+
+/// The page.
+pub(crate) fn page(server: &Inner) -> String {
+    let mut out = String::new();
+    requests(&mut out, &server.metrics);
+    durations(&mut out, &server.metrics);
+    watches(&mut out, &server.metrics);
+    in_flight(&mut out, server);
+    store(&mut out, server);
+    out
+}
+
+/// Writes the head of a metric.
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn requests(out: &mut String, metrics: &Metrics) {
+    head(out, "apiserver_request_total", "counter", "Requests by verb, resource and HTTP status.");
+    for (key, count) in &*metrics.requests.lock() {
+        let RequestKey { verb, group, resource, subresource, code } = key;
+        let _ = writeln!(
+            out,
+            "apiserver_request_total{{verb=\"{}\",group=\"{group}\",resource=\"{resource}\",\
+             subresource=\"{subresource}\",code=\"{code}\"}} {count}",
+            verb.to_ascii_uppercase()
+        );
+    }
+}
+
+fn durations(out: &mut String, metrics: &Metrics) {
+    let name = "apiserver_request_duration_seconds";
+    head(out, name, "histogram", "Time until the answer began, in seconds; without watches.");
+    for ((verb, group, resource), entry) in &*metrics.durations.lock() {
+        let labels =
+            format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_ascii_uppercase());
+        for (count, bound) in entry.buckets.iter().zip(BOUNDS) {
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", entry.count);
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", entry.seconds);
+        let _ = writeln!(out, "{name}_count{{{labels}}} {}", entry.count);
+    }
+}
+
+fn watches(out: &mut String, metrics: &Metrics) {
+    head(out, "apiserver_watches_started_total", "counter", "Watches begun, by resource.");
+    for ((group, resource), count) in &*metrics.watches_started.lock() {
+        let _ = writeln!(
+            out,
+            "apiserver_watches_started_total{{group=\"{group}\",resource=\"{resource}\"}} {count}"
+        );
+    }
+    head(out, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
+    let open = metrics.watches_open.load(Ordering::Relaxed);
+    let _ = writeln!(out, "apiserver_longrunning_requests{{verb=\"WATCH\"}} {open}");
+}
+
+fn in_flight(out: &mut String, server: &Inner) {
+    let name = "apiserver_current_inflight_requests";
+    head(out, name, "gauge", "Requests in flight.");
+    let (reads, writes) = server.limits.in_flight();
+    let _ = writeln!(out, "{name}{{request_kind=\"readOnly\"}} {reads}");
+    let _ = writeln!(out, "{name}{{request_kind=\"mutating\"}} {writes}");
+}
+
+fn store(out: &mut String, server: &Inner) {
+    let status = server.registry.store().status();
+    let gauges: [(&str, &str, u64); 6] = [
+        ("etcd_debugging_mvcc_keys_total", "Keys at the newest revision.", status.keys),
+        ("etcd_debugging_mvcc_current_revision", "The newest revision.", status.revision.unsigned_abs()),
+        (
+            "etcd_debugging_mvcc_compact_revision",
+            "The oldest revision that can be read.",
+            status.compacted_revision.unsigned_abs(),
+        ),
+        ("etcd_debugging_mvcc_watcher_total", "Watchers of the store.", status.watchers),
+        ("etcd_mvcc_db_total_size_in_bytes", "Bytes of the history's file.", status.db_bytes),
+        ("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of all kept revisions.", status.db_bytes_in_use),
+    ];
+    for (name, help, value) in gauges {
+        head(out, name, "gauge", help);
+        let _ = writeln!(out, "{name} {value}");
+    }
+    for (name, help, latency) in [
+        ("etcd_disk_wal_fsync_duration_seconds", "Syncs of the log, in seconds.", &status.log_sync),
+        (
+            "etcd_disk_backend_commit_duration_seconds",
+            "Durable commits of the history, in seconds.",
+            &status.checkpoint,
+        ),
+    ] {
+        head(out, name, "histogram", help);
+        for (bound, count) in latency.cumulative {
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", latency.count);
+        let _ = writeln!(out, "{name}_sum {}", latency.total.as_secs_f64());
+        let _ = writeln!(out, "{name}_count {}", latency.count);
+    }
+}

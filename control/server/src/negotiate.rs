@@ -1,0 +1,231 @@
+//! Which representation the client wants: media type, Table, PartialObjectMetadata, indentation, compression.
+
+use carrack_api::discovery::AggregatedVersion;
+use carrack_api::table::Version;
+use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+
+use crate::ApiError;
+use crate::query::Query;
+
+/// What can be produced for any object.
+const PRODUCED: &[&str] = &["application/json", "application/yaml"];
+
+/// The text form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    /// `application/json`
+    Json,
+    /// `application/yaml`
+    Yaml,
+}
+
+impl Media {
+    /// The value of `Content-Type`.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// What becomes of each object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transform {
+    /// The object itself.
+    None,
+    /// Rows of a Table.
+    Table(Version),
+    /// Metadata alone.
+    Metadata(Version),
+}
+
+/// The representation that was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Representation {
+    /// The text form.
+    pub(crate) media: Media,
+    /// What becomes of objects.
+    pub(crate) transform: Transform,
+    /// Whether JSON is indented.
+    pub(crate) pretty: bool,
+    /// Whether the client takes gzip.
+    pub(crate) gzip: bool,
+}
+
+/// One entry of an `Accept` header.
+#[derive(Debug)]
+struct Accepted<'a> {
+    media: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+impl<'a> Accepted<'a> {
+    fn parse(entry: &'a str) -> Self {
+        let mut parts = entry.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|p| p.split_once('=')).collect();
+        let quality =
+            parameters.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok()).unwrap_or(1.0);
+        Accepted { media, parameters, quality }
+    }
+
+    fn parameter(&self, key: &str) -> Option<&'a str> {
+        self.parameters.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+    }
+
+    /// The text form, if this entry means one that can be produced.
+    fn media(&self) -> Option<Media> {
+        match self.media {
+            "application/json" | "*/*" | "application/*" => Some(Media::Json),
+            "application/yaml" => Some(Media::Yaml),
+            _ => None,
+        }
+    }
+
+    /// What becomes of objects, if this entry asks for something that can be produced. `single` is true
+    /// where one object is answered (which has no list form).
+    fn transform(&self) -> Option<Transform> {
+        let Some(kind) = self.parameter("as") else { return Some(Transform::None) };
+        if self.parameter("g") != Some("meta.k8s.io") {
+            return None;
+        }
+        let version = Version::parse(self.parameter("v")?)?;
+        match kind {
+            "Table" => Some(Transform::Table(version)),
+            "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Transform::Metadata(version)),
+            _ => None,
+        }
+    }
+}
+
+/// The entries of the `Accept` headers, best first; one for everything when there are none.
+fn accepted(headers: &HeaderMap) -> Vec<Accepted<'_>> {
+    let mut entries: Vec<Accepted<'_>> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .filter(|v| !v.is_empty())
+        .map(Accepted::parse)
+        .filter(|a| a.quality > 0.0)
+        .collect();
+    if entries.is_empty() {
+        entries.push(Accepted::parse("*/*"));
+    }
+    entries.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    entries
+}
+
+impl Representation {
+    /// Agrees on a representation for objects and lists; 406 when nothing fits.
+    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, ApiError> {
+        let chosen = accepted(headers).iter().find_map(|a| Some((a.media()?, a.transform()?)));
+        let Some((media, transform)) = chosen else {
+            return Err(carrack_api::status::not_acceptable(PRODUCED).into());
+        };
+        let pretty = query.optional_flag("pretty").unwrap_or_else(|| is_for_eyes(headers));
+        Ok(Representation { media, transform, pretty, gzip: accepts_gzip(headers) })
+    }
+
+    /// The representation of errors: JSON whatever was asked for.
+    pub(crate) fn plain() -> Self {
+        Representation { media: Media::Json, transform: Transform::None, pretty: false, gzip: false }
+    }
+
+    /// The same without a transformation, for answers that have no other form (such as `Status`).
+    pub(crate) fn untransformed(self) -> Self {
+        Representation { transform: Transform::None, ..self }
+    }
+
+    /// Whether the stored bytes can be sent as they are.
+    pub(crate) fn is_verbatim(&self) -> bool {
+        self.media == Media::Json && self.transform == Transform::None && !self.pretty
+    }
+}
+
+/// Whether a person reads along, as upstream guesses: browsers and `curl` get indented JSON.
+fn is_for_eyes(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|a| agent.starts_with(a))
+}
+
+/// Whether the client takes gzip.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(Accepted::parse)
+        .any(|a| a.media == "gzip" && a.quality > 0.0)
+}
+
+/// The version of the aggregated discovery document that the client prefers over the plain one.
+pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<AggregatedVersion> {
+    for entry in accepted(headers) {
+        if entry.media().is_none() {
+            continue;
+        }
+        // An entry for the plain form that comes first is preferred.
+        let kind = entry.parameter("as")?;
+        if kind == "APIGroupDiscoveryList"
+            && entry.parameter("g") == Some("apidiscovery.k8s.io")
+            && let Some(version) = entry.parameter("v").and_then(AggregatedVersion::parse)
+        {
+            return Some(version);
+        }
+    }
+    None
+}
+
+/// The media type of the request's body, in lower case and without parameters; empty when absent.
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(accept: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().unwrap());
+        headers
+    }
+
+    fn chosen(accept: &str) -> Result<(Media, Transform), u16> {
+        Representation::negotiate(&headers(accept), &Query::default())
+            .map(|r| (r.media, r.transform))
+            .map_err(|e| e.code)
+    }
+
+    #[test]
+    fn kubectl_gets_tables() {
+        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(chosen(accept), Ok((Media::Json, Transform::Table(Version::V1))));
+        let unknown = "application/json;as=Table;v=v9;g=meta.k8s.io,application/json";
+        assert_eq!(chosen(unknown), Ok((Media::Json, Transform::None)));
+    }
+
+    #[test]
+    fn protobuf_falls_back_to_json_and_alone_is_refused() {
+        let both = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(chosen(both), Ok((Media::Json, Transform::None)));
+        assert_eq!(chosen("application/vnd.kubernetes.protobuf"), Err(406));
+        assert_eq!(chosen("text/html;q=0.9,*/*;q=0.8"), Ok((Media::Json, Transform::None)));
+        assert_eq!(chosen("application/json;q=0.5,application/yaml"), Ok((Media::Yaml, Transform::None)));
+    }
+
+    #[test]
+    fn aggregated_discovery_by_accept() {
+        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+        assert_eq!(aggregated_discovery(&headers(v2)), Some(AggregatedVersion::V2));
+        assert_eq!(aggregated_discovery(&headers("application/json")), None);
+        assert_eq!(aggregated_discovery(&HeaderMap::new()), None);
+    }
+}

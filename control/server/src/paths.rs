@@ -1,0 +1,166 @@
+//! Paths that name no resource: discovery, OpenAPI, version, health, metrics, the keys of token issuing.
+
+use carrack_api::discovery;
+use carrack_api::openapi::{self, Document};
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, Method, Response};
+use serde_json::{Value, json};
+
+use crate::negotiate::{Representation, aggregated_discovery};
+use crate::query::Query;
+use crate::respond::{self, Pieces};
+use crate::server::Inner;
+use crate::{ApiError, ResponseBody, health, metrics};
+
+/// What the version endpoint says beside the platform.
+const GIT_VERSION: &str = "v1.35.0+carrack";
+
+/// Answers a path; 404 when there is nothing, 405 when it is not asked for by GET or HEAD.
+pub(crate) fn answer(
+    server: &Inner,
+    method: &Method,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, ApiError> {
+    if let Some(response) = health::answer(server, path, query) {
+        return Ok(response);
+    }
+    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    let response = match segments.as_slice() {
+        ["metrics"] => text_metrics(server),
+        ["openapi", "v2"] => openapi_document(openapi::v2(), headers)?,
+        ["openapi", "v3"] => json_value(&openapi::v3_index(), query, headers)?,
+        ["openapi", "v3", rest @ ..] => {
+            let document = openapi::v3(&rest.join("/")).ok_or_else(ApiError::no_such_path)?;
+            openapi_document(document, headers)?
+        }
+        _ => match value(server, &segments, headers)? {
+            Answer::Plain(value) => json_value(&value, query, headers)?,
+            Answer::Aggregated(value, version) => {
+                let mut response = json_value(&value, query, &HeaderMap::new())?;
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(version.content_type()));
+                response
+            }
+        },
+    };
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(response)
+}
+
+/// A document and how it is labelled.
+enum Answer {
+    Plain(Value),
+    Aggregated(Value, discovery::AggregatedVersion),
+}
+
+/// The documents that are JSON values.
+fn value(server: &Inner, segments: &[&str], headers: &HeaderMap) -> Result<Answer, ApiError> {
+    let aggregated = aggregated_discovery(headers);
+    let plain = match segments {
+        [] => paths(),
+        ["version"] => version(),
+        ["api"] => match aggregated {
+            Some(version) => return Ok(Answer::Aggregated(discovery::aggregated_core(version), version)),
+            None => discovery::api_versions(&address(server)),
+        },
+        ["apis"] => match aggregated {
+            Some(version) => return Ok(Answer::Aggregated(discovery::aggregated_groups(version), version)),
+            None => discovery::api_group_list(),
+        },
+        ["api", version] => discovery::api_resource_list("", version).ok_or_else(ApiError::no_such_path)?,
+        ["apis", group] => discovery::api_group(group).ok_or_else(ApiError::no_such_path)?,
+        ["apis", group, version] => {
+            discovery::api_resource_list(group, version).ok_or_else(ApiError::no_such_path)?
+        }
+        [".well-known", "openid-configuration"] => {
+            let url = format!("https://{}", address(server));
+            server.config.tokens.openid_configuration(&url).ok_or_else(ApiError::no_such_path)?
+        }
+        ["openid", "v1", "jwks"] => server.config.tokens.openid_keys().ok_or_else(ApiError::no_such_path)?,
+        _ => return Err(ApiError::no_such_path()),
+    };
+    Ok(Answer::Plain(plain))
+}
+
+/// Where clients reach this server.
+fn address(server: &Inner) -> String {
+    std::net::SocketAddr::new(server.config.advertise_address, server.config.secure_port).to_string()
+}
+
+/// What is served at all.
+fn paths() -> Value {
+    let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
+    for group in discovery::groups() {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(discovery::versions_of(group).into_iter().map(|v| format!("/apis/{group}/{v}")));
+    }
+    let others = [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+        "/openid/v1/jwks",
+    ];
+    paths.extend(others.map(str::to_owned));
+    paths.sort();
+    json!({"paths": paths})
+}
+
+/// The version whose behaviour this server follows.
+fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "35",
+        "emulationMajor": "1",
+        "emulationMinor": "35",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "34",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": "linux/amd64",
+    })
+}
+
+/// A value as JSON (or YAML).
+fn json_value(value: &Value, query: &Query, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
+    let representation = Representation::negotiate(headers, query)?.untransformed();
+    let mut response = respond::value(200, value, &representation);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+/// An OpenAPI document, or 304 when the client has it. Clients that ask for protobuf alone are told 406.
+fn openapi_document(document: &Document, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
+    let tag = format!("\"{}\"", document.hash);
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let mut response = if known {
+        respond::text(304, "")
+    } else {
+        let representation = Representation::negotiate(headers, &Query::default())?;
+        Pieces::ready(vec![document.json.clone()]).into_response(200, &representation)
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// The metrics page.
+fn text_metrics(server: &Inner) -> Response<ResponseBody> {
+    let mut response = respond::text(200, metrics::page(server));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,222 @@
+//! Changing a stored object: the loop that updates, patches and subresources share.
+//!
+//! Each round reads the object, lets the caller make the wanted one, runs it through the kind's rules and
+//! admission, and swaps it in if nobody else wrote meanwhile. A round that loses starts over with what is there
+//! then, so that only a caller who insists on a resourceVersion meets a conflict.
+
+use std::sync::Arc;
+
+use carrack_api::{Scope, meta, status};
+use carrack_store::KeyValue;
+use serde_json::Value;
+
+use crate::call::{Answer, Call};
+use crate::object::{Stored, to_served};
+use crate::registry::{Swap, encode, written};
+use crate::{ApiError, Operation, side};
+
+/// How often a lost race is run again. Each loss means that another writer won, so that this many writers of
+/// one object at once get through.
+const ATTEMPTS: usize = 128;
+
+/// Which part of the object a write may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the status.
+    Object,
+    /// The status.
+    Status,
+    /// What the closure changes and nothing else: the server's own steps, such as a binding.
+    Exact,
+}
+
+/// What became of the object.
+pub(crate) enum Rewritten {
+    /// It is (or with this content was) stored.
+    Stored(Stored),
+    /// It would look like this (dry run), or looked like this when it was removed; in the stored form.
+    Object(Value),
+}
+
+impl Rewritten {
+    /// The answer of a verb that answers the object itself.
+    pub(crate) fn into_answer(self, call: &Call) -> Answer {
+        match self {
+            Rewritten::Stored(stored) => Answer::Stored(200, stored),
+            Rewritten::Object(mut object) => {
+                to_served(call.resource, &mut object);
+                Answer::Object(200, object)
+            }
+        }
+    }
+
+    /// The object in the stored form, with its resourceVersion.
+    pub(crate) fn into_object(self) -> Result<Value, ApiError> {
+        match self {
+            Rewritten::Stored(stored) => stored.object(),
+            Rewritten::Object(object) => Ok(object),
+        }
+    }
+}
+
+/// Changes the object that the call names to what `change` makes of the present one (both in the stored form,
+/// with resourceVersion). `None` when there is no such object.
+pub(crate) async fn rewrite(
+    call: &Call,
+    name: &str,
+    part: Part,
+    dry_run: bool,
+    change: impl Fn(&Value) -> Result<Value, ApiError> + Send + Sync,
+) -> Result<Option<Rewritten>, ApiError> {
+    let key = call.resource.key(call.namespace(), name);
+    let mut present = call.registry().get_key(key.clone()).await?;
+    for _ in 0..ATTEMPTS {
+        let Some(kv) = present else { return Ok(None) };
+        let old = Stored::from(&*kv).object()?;
+        let new = change(&old)?;
+        match round(call, &key, name, part, dry_run, &kv, &old, new).await? {
+            Round::Done(result) => return Ok(Some(result)),
+            Round::Lost(found) => present = found,
+        }
+    }
+    Err(status::conflict(call.resource, name, status::OPTIMISTIC_LOCK).into())
+}
+
+/// What one round came to.
+enum Round {
+    Done(Rewritten),
+    Lost(Option<Arc<KeyValue>>),
+}
+
+/// One round: rules, admission, validation, swap.
+#[expect(clippy::too_many_arguments, reason = "the state of the one loop above")]
+async fn round(
+    call: &Call,
+    key: &str,
+    name: &str,
+    part: Part,
+    dry_run: bool,
+    kv: &KeyValue,
+    old: &Value,
+    mut new: Value,
+) -> Result<Round, ApiError> {
+    check_identity(call, name, part, &mut new, old)?;
+    prepare(call, part, &mut new, old);
+    let admission = call.admission(Operation::Update, call.resource.kind, Some(old), dry_run);
+    if call.mutate(&admission, &mut new).await? {
+        prepare(call, part, &mut new, old);
+    }
+    let beside = match part {
+        Part::Object => side::prepare(call, Some(old), Some(&mut new), dry_run).await?,
+        Part::Status | Part::Exact => side::keep(kv),
+    };
+    validate(call, name, part, &new, old)?;
+    call.judge(&admission, Some(&new)).await?;
+    if goes_now(call, &new, old) {
+        if dry_run {
+            return Ok(Round::Done(Rewritten::Object(new)));
+        }
+        let release = side::prepare(call, Some(old), None, false).await?;
+        return Ok(match call.registry().remove(key, kv.mod_revision, release).await? {
+            Swap::Done(revision) => {
+                meta::set(&mut new, "resourceVersion", revision.to_string());
+                Round::Done(Rewritten::Object(new))
+            }
+            Swap::Lost(found) => Round::Lost(found),
+        });
+    }
+    let value = encode(&new)?;
+    if value == kv.value {
+        return Ok(Round::Done(Rewritten::Stored(Stored::from(kv))));
+    }
+    if dry_run {
+        meta::set(&mut new, "resourceVersion", kv.mod_revision.to_string());
+        return Ok(Round::Done(Rewritten::Object(new)));
+    }
+    Ok(match call.registry().put(key, kv.mod_revision, value.clone(), beside).await? {
+        Swap::Done(revision) => Round::Done(Rewritten::Stored(written(value, revision))),
+        Swap::Lost(found) => Round::Lost(found),
+    })
+}
+
+/// Checks that the wanted object is the present one: name, namespace, UID and resourceVersion.
+fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+    meta::check_name(new, name)?;
+    meta::set(new, "name", name);
+    if call.resource.scope == Scope::Namespaced {
+        meta::check_namespace(new, call.namespace())?;
+    }
+    let (wanted, found) = (meta::uid(new), meta::uid(old));
+    if !wanted.is_empty() && wanted != found {
+        return Err(status::uid_precondition(call.resource, name, wanted, found).into());
+    }
+    match meta::resource_version(new) {
+        "" if part == Part::Object && !call.resource.strategy.allows_unconditional_update() => {
+            return Err(meta::resource_version_required(call.resource, name).into());
+        }
+        // Upstream takes "0" for unset in writes.
+        "" | "0" => {}
+        wanted if wanted != meta::resource_version(old) => {
+            return Err(status::conflict(call.resource, name, status::OPTIMISTIC_LOCK).into());
+        }
+        _ => {}
+    }
+    let revision = meta::resource_version(old).to_owned();
+    meta::set(new, "resourceVersion", revision);
+    meta::stamp_update(new, old);
+    Ok(())
+}
+
+/// Applies the kind's rules about what a write may change.
+fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) {
+    let strategy = call.resource.strategy;
+    match part {
+        Part::Object => {
+            strategy.default(new);
+            strategy.prepare_update(new, old);
+        }
+        Part::Status => {
+            strategy.default(new);
+            strategy.prepare_status_update(new, old);
+        }
+        Part::Exact => {}
+    }
+}
+
+/// Refuses what is not valid.
+fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Result<(), ApiError> {
+    let strategy = call.resource.strategy;
+    let errors = match part {
+        Part::Object => strategy.validate_update(new, old),
+        Part::Status => strategy.validate_status_update(new, old),
+        Part::Exact => Vec::new(),
+    };
+    if !errors.is_empty() {
+        return Err(status::invalid_object(call.resource, name, &errors).into());
+    }
+    if part == Part::Object {
+        call.warnings.add(strategy.warnings(new));
+    }
+    Ok(())
+}
+
+/// Whether the object's deletion has begun and nothing holds it any more after this write.
+fn goes_now(call: &Call, new: &Value, old: &Value) -> bool {
+    if !meta::is_deleting(old) || meta::finalizers(new).next().is_some() {
+        return false;
+    }
+    if is_namespace(call) {
+        return spec_finalizers(new).is_empty();
+    }
+    meta::deletion_grace(old) == Some(0)
+}
+
+/// Whether the call is about Namespace objects, which have finalizers of their own in `spec`.
+pub(crate) fn is_namespace(call: &Call) -> bool {
+    call.resource.group.is_empty() && call.resource.plural == "namespaces"
+}
+
+/// `spec.finalizers` of a namespace.
+pub(crate) fn spec_finalizers(namespace: &Value) -> &[Value] {
+    namespace.pointer("/spec/finalizers").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}

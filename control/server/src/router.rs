@@ -1,0 +1,223 @@
+//! From a request line to what is asked: resource or path, verb, namespace, name, subresource.
+//!
+//! Paths of resources are `/api/v1/…` and `/apis/<group>/<version>/…`, there
+//! `[namespaces/<namespace>/]<resource>[/<name>[/<subresource>]]`. The parsing does not need to know which
+//! resources exist, so that somebody who may not see a resource learns nothing about it.
+
+use http::Method;
+
+use crate::query::{Query, percent_decode};
+use crate::{ApiError, Attributes, UserInfo};
+
+/// What the request line asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestInfo {
+    /// `get`, `list`, `watch`, …; for other paths the method in lower case.
+    pub(crate) verb: &'static str,
+    /// The API group; empty for core.
+    pub(crate) group: String,
+    /// The API version.
+    pub(crate) version: String,
+    /// The namespace, or empty.
+    pub(crate) namespace: String,
+    /// The resource's plural name; empty when the path names no resource.
+    pub(crate) resource: String,
+    /// The object's name, or empty.
+    pub(crate) name: String,
+    /// The subresource, or empty.
+    pub(crate) subresource: String,
+    /// What follows the subresource (`proxy/some/path`), or empty.
+    pub(crate) rest: String,
+    /// The decoded path.
+    pub(crate) path: String,
+}
+
+impl RequestInfo {
+    /// Reads method, path and query.
+    pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Result<Self, ApiError> {
+        let mut info =
+            RequestInfo { verb: plain_verb(method), path: percent_decode(path)?, ..RequestInfo::default() };
+        let segments = segments(path)?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let rest = match segments.as_slice() {
+            ["api", version, rest @ ..] if !rest.is_empty() => {
+                info.version = (*version).to_owned();
+                rest
+            }
+            ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+                info.group = (*group).to_owned();
+                info.version = (*version).to_owned();
+                rest
+            }
+            _ => return Ok(info),
+        };
+        info.read_resource(rest);
+        info.verb = info.resource_verb(method, query);
+        if info.name.is_empty() && matches!(info.verb, "list" | "watch" | "deletecollection") {
+            info.name = name_in_field_selector(query).unwrap_or_default();
+        }
+        Ok(info)
+    }
+
+    /// Reads what follows the version.
+    fn read_resource(&mut self, segments: &[&str]) {
+        let text = |s: &&str| (*s).to_owned();
+        let object = match segments {
+            // The subresources of a namespace itself; all else below a namespace is a resource in it.
+            ["namespaces", namespace, sub @ ("status" | "finalize")] => {
+                self.namespace = text(namespace);
+                self.subresource = text(sub);
+                &segments[..2]
+            }
+            ["namespaces", namespace, inner @ ..] if !inner.is_empty() => {
+                self.namespace = text(namespace);
+                inner
+            }
+            ["namespaces", namespace] => {
+                self.namespace = text(namespace);
+                segments
+            }
+            _ => segments,
+        };
+        self.resource = object.first().map(text).unwrap_or_default();
+        self.name = object.get(1).map(text).unwrap_or_default();
+        if let Some(subresource) = object.get(2) {
+            self.subresource = text(subresource);
+        }
+        self.rest = object.get(3..).map(|r| r.join("/")).unwrap_or_default();
+    }
+
+    /// The verb of a request about a resource.
+    fn resource_verb(&self, method: &Method, query: &Query) -> &'static str {
+        let collection = self.name.is_empty();
+        match *method {
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE if collection => "deletecollection",
+            Method::DELETE => "delete",
+            Method::GET | Method::HEAD if query.flag("watch") && self.subresource.is_empty() => "watch",
+            Method::GET | Method::HEAD if collection => "list",
+            Method::GET | Method::HEAD => "get",
+            _ => plain_verb(method),
+        }
+    }
+
+    /// Whether the path names a resource.
+    pub(crate) fn is_resource(&self) -> bool {
+        !self.resource.is_empty()
+    }
+
+    /// Whether the request goes on for as long as the client wishes.
+    pub(crate) fn is_long_running(&self) -> bool {
+        self.verb == "watch"
+            || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+    }
+
+    /// What an authorizer judges. Streams of a pod are judged by their usual verbs: opening them by GET is
+    /// `get`, by POST `create`.
+    pub(crate) fn attributes(&self, user: UserInfo) -> Attributes {
+        Attributes {
+            user,
+            verb: self.verb.to_owned(),
+            api_group: self.group.clone(),
+            version: self.version.clone(),
+            resource: self.resource.clone(),
+            subresource: self.subresource.clone(),
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// The decoded, non-empty segments of a path.
+fn segments(path: &str) -> Result<Vec<String>, ApiError> {
+    path.split('/').filter(|s| !s.is_empty()).map(percent_decode).collect()
+}
+
+/// The method as a verb for paths that name no resource.
+fn plain_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        _ => "other",
+    }
+}
+
+/// The name in `fieldSelector=metadata.name=x`: such a list is about one object, for RBAC too.
+fn name_in_field_selector(query: &Query) -> Option<String> {
+    query.get("fieldSelector")?.split(',').find_map(|term| {
+        let name = term.strip_prefix("metadata.name=")?;
+        Some(name.trim_start_matches('=').to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(method: Method, path: &str, query: &str) -> RequestInfo {
+        RequestInfo::parse(&method, path, &Query::parse(query).unwrap()).unwrap()
+    }
+
+    /// `verb group/version namespace resource name subresource`, absent parts as `-`.
+    fn line(method: Method, path: &str, query: &str) -> String {
+        let i = info(method, path, query);
+        let dash = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
+        let parts = [i.verb, &i.group, &i.version, &i.namespace, &i.resource, &i.name, &i.subresource];
+        parts.map(dash).join(" ")
+    }
+
+    #[test]
+    fn reads_resource_paths() {
+        let cases = [
+            (Method::GET, "/api/v1/pods", "", "list - v1 - pods - -"),
+            (Method::GET, "/api/v1/pods", "watch=1", "watch - v1 - pods - -"),
+            (Method::GET, "/api/v1/namespaces", "", "list - v1 - namespaces - -"),
+            (Method::GET, "/api/v1/namespaces/a", "", "get - v1 a namespaces a -"),
+            (Method::PUT, "/api/v1/namespaces/a/finalize", "", "update - v1 a namespaces a finalize"),
+            (Method::GET, "/api/v1/namespaces/a/pods", "", "list - v1 a pods - -"),
+            (Method::POST, "/api/v1/namespaces/a/pods/b/binding", "", "create - v1 a pods b binding"),
+            (Method::DELETE, "/api/v1/namespaces/a/pods", "", "deletecollection - v1 a pods - -"),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/a/deployments/b",
+                "",
+                "delete apps v1 a deployments b -",
+            ),
+            (Method::PATCH, "/api/v1/nodes/n/status", "", "patch - v1 - nodes n status"),
+            (
+                Method::GET,
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "",
+                "get rbac.authorization.k8s.io v1 - clusterroles system:node -",
+            ),
+            (Method::GET, "/api/v1/pods", "fieldSelector=metadata.name%3Dx", "list - v1 - pods x -"),
+        ];
+        for (method, path, query, expected) in cases {
+            assert_eq!(line(method, path, query), expected, "{path}?{query}");
+        }
+    }
+
+    #[test]
+    fn other_paths_name_no_resource() {
+        for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps/v1", "/healthz", "/openapi/v3/apis/apps/v1"]
+        {
+            let info = info(Method::GET, path, "");
+            assert!(!info.is_resource(), "{path}");
+            assert_eq!(info.verb, "get");
+        }
+    }
+
+    #[test]
+    fn broken_escapes_are_refused() {
+        let error = RequestInfo::parse(&Method::GET, "/api/v1/pods/%zz", &Query::default()).unwrap_err();
+        assert_eq!(error.code, 400);
+    }
+}

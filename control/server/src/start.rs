@@ -1,0 +1,234 @@
+//! What every cluster has: made or brought up to date at start, and the care of the store's history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carrack_api::resources;
+use carrack_store::Revision;
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use crate::authz::bootstrap::{self, Step};
+use crate::server::{ApiServer, Inner};
+use crate::service::{Origin, handle};
+use crate::{ApiError, UserInfo, full};
+
+/// The namespaces of every cluster.
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+/// How long history is kept at least: so long a watch may be away and come back; upstream's figure. At most it
+/// is kept twice as long.
+const KEEP_HISTORY: Duration = Duration::from_secs(300);
+
+/// Why the objects that every cluster has could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The server refused one of them.
+    #[error("cannot make {what}: {message}")]
+    Refused {
+        /// The object, by its path.
+        what: String,
+        /// What the server said.
+        message: String,
+    },
+}
+
+impl ApiServer {
+    /// Makes the namespaces, roles and services that every cluster has, where they are not there or not as they
+    /// should be, and starts to drop history that nobody needs. To be called once, before or while serving.
+    pub async fn start(&self) -> Result<(), StartError> {
+        for name in NAMESPACES {
+            self.ensure("/api/v1/namespaces", json!({"metadata": {"name": name}}), |_| None).await?;
+        }
+        for (_, wanted) in bootstrap::objects() {
+            self.ensure_policy(wanted).await?;
+        }
+        self.ensure_kubernetes().await?;
+        self.ensure_dns().await?;
+        tokio::spawn(drop_history(self.inner.clone()));
+        Ok(())
+    }
+
+    /// One object of the bootstrap policy.
+    async fn ensure_policy(&self, wanted: Value) -> Result<(), StartError> {
+        let kind = wanted["kind"].as_str().unwrap_or_default();
+        let row = resources().iter().find(|r| r.kind == kind && r.group == crate::authz::GROUP);
+        let collection = row.map_or_else(String::new, |r| format!("{}/{}", r.root_path(), r.plural));
+        let path =
+            format!("{collection}/{}", encode(wanted["metadata"]["name"].as_str().unwrap_or_default()));
+        let (code, stored) = self.request(Method::GET, &path, None).await;
+        if code == 404 {
+            return self.ensure(&collection, wanted, |_| None).await;
+        }
+        accept(&path, code, &stored)?;
+        match bootstrap::reconcile(&stored, &wanted) {
+            Step::Keep => Ok(()),
+            Step::Update(updated) => {
+                let (code, answer) = self.request(Method::PUT, &path, Some(&updated)).await;
+                accept(&path, code, &answer)
+            }
+            Step::Replace => {
+                let (code, answer) = self.request(Method::DELETE, &path, None).await;
+                accept(&path, code, &answer)?;
+                self.ensure(&collection, wanted, |_| None).await
+            }
+        }
+    }
+
+    /// The service under which pods find this server, and its endpoints.
+    async fn ensure_kubernetes(&self) -> Result<(), StartError> {
+        let config = &self.inner.config;
+        let service = json!({
+            "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": self.inner.service_range.first().to_string(),
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.secure_port}],
+            },
+        });
+        let ports = service["spec"]["ports"].clone();
+        self.ensure("/api/v1/namespaces/default/services", service, |found| {
+            replaced(found, "/spec/ports/0/targetPort", &ports[0]["targetPort"])
+        })
+        .await?;
+        let address = config.advertise_address.to_string();
+        let subsets = json!([{
+            "addresses": [{"ip": address}],
+            "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}],
+        }]);
+        let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
+        let endpoints = json!({"metadata": {"name": "kubernetes", "labels": labels}, "subsets": subsets});
+        self.ensure("/api/v1/namespaces/default/endpoints", endpoints, |found| {
+            replaced(found, "/subsets", &subsets)
+        })
+        .await?;
+        let endpoints = json!([{"addresses": [address], "conditions": {"ready": true}}]);
+        let slice_ports = json!([{"name": "https", "port": config.secure_port, "protocol": "TCP"}]);
+        let slice = json!({
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": if config.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": endpoints,
+            "ports": slice_ports,
+        });
+        self.ensure("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice, |found| {
+            let with_endpoints = replaced(found, "/endpoints", &endpoints);
+            let with_ports = replaced(with_endpoints.as_ref().unwrap_or(found), "/ports", &slice_ports);
+            with_ports.or(with_endpoints)
+        })
+        .await
+    }
+
+    /// The service of the cluster's DNS, which each node answers by itself: it has no endpoints.
+    async fn ensure_dns(&self) -> Result<(), StartError> {
+        let service = json!({
+            "metadata": {
+                "name": "kube-dns",
+                "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
+            },
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": self.inner.config.dns_address.to_string(),
+                "ports": [
+                    {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                    {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+                ],
+            },
+        });
+        self.ensure("/api/v1/namespaces/kube-system/services", service, |_| None).await
+    }
+
+    /// Creates an object, or brings the one that is there to what `amend` makes of it (`None`: it is fine).
+    async fn ensure(
+        &self,
+        collection: &str,
+        object: Value,
+        amend: impl Fn(&Value) -> Option<Value>,
+    ) -> Result<(), StartError> {
+        let (code, answer) = self.request(Method::POST, collection, Some(&object)).await;
+        let path =
+            format!("{collection}/{}", encode(object["metadata"]["name"].as_str().unwrap_or_default()));
+        if code != 409 || answer["reason"] != "AlreadyExists" {
+            return accept(&path, code, &answer);
+        }
+        let (code, stored) = self.request(Method::GET, &path, None).await;
+        accept(&path, code, &stored)?;
+        let Some(amended) = amend(&stored) else { return Ok(()) };
+        let (code, answer) = self.request(Method::PUT, &path, Some(&amended)).await;
+        accept(&path, code, &answer)
+    }
+
+    /// A request of the server to itself.
+    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let mut request = Request::new(full(text));
+        *request.method_mut() = method;
+        match path.parse() {
+            Ok(uri) => *request.uri_mut() = uri,
+            Err(error) => return failed(&error),
+        }
+        let user = UserInfo::new("system:apiserver", ["system:masters"]);
+        let response = handle(self.inner.clone(), user, request, Origin::Server).await;
+        let code = response.status().as_u16();
+        let body: Bytes = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return failed(&error),
+        };
+        (code, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+/// A request that did not come to an answer.
+fn failed(error: &dyn std::fmt::Display) -> (u16, Value) {
+    let error = ApiError::internal(error);
+    (error.code, error.to_value())
+}
+
+/// Refuses an answer that is no success.
+fn accept(what: &str, code: u16, answer: &Value) -> Result<(), StartError> {
+    if code < 400 {
+        return Ok(());
+    }
+    let message = answer["message"].as_str().unwrap_or("no message").to_owned();
+    Err(StartError::Refused { what: what.to_owned(), message })
+}
+
+/// A name as a path segment: those of roles have colons, which the parser of URLs takes for a scheme.
+fn encode(name: &str) -> String {
+    name.replace('%', "%25").replace(':', "%3A").replace('/', "%2F")
+}
+
+/// The object with another value at a pointer; `None` when it has that value.
+fn replaced(object: &Value, pointer: &str, value: &Value) -> Option<Value> {
+    if object.pointer(pointer) == Some(value) {
+        return None;
+    }
+    let mut new = object.clone();
+    match new.pointer_mut(pointer) {
+        Some(place) => *place = value.clone(),
+        None => {
+            let field = pointer.trim_start_matches('/');
+            new.as_object_mut()?.insert(field.to_owned(), value.clone());
+        }
+    }
+    Some(new)
+}
+
+/// Drops history that is older than [`KEEP_HISTORY`], until the server shuts down.
+async fn drop_history(server: Arc<Inner>) {
+    let store = server.registry.store();
+    let mut before: Revision = store.revision();
+    loop {
+        tokio::select! {
+            () = server.shutdown.cancelled() => return,
+            () = tokio::time::sleep(KEEP_HISTORY) => {}
+        }
+        let now = store.revision();
+        if before > store.compacted_revision()
+            && let Err(error) = store.compact(before).await
+        {
+            tracing::warn!(%error, "cannot drop old history of the store");
+        }
+        before = now;
+    }
+}

@@ -1,0 +1,127 @@
+//! `create`: a new object, under its own name or a generated one.
+
+use bytes::Bytes;
+use carrack_api::{meta, status};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::call::{Answer, Body, Call};
+use crate::object::{to_served, to_storage};
+use crate::options::WriteOptions;
+use crate::registry::{Beside, Swap, encode, written};
+use crate::{ApiError, Operation, namespaces, side};
+
+/// How often a generated name is tried; upstream's figure.
+const NAME_ATTEMPTS: usize = 8;
+/// How often a creation is tried again because something beside the object changed (its namespace, an address).
+const ATTEMPTS: usize = 64;
+
+/// Creates the object in the body.
+pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let object = call.decode(&body, &options)?;
+    check(call, &object)?;
+    from_object(call, object, &options).await
+}
+
+/// Refuses what a new object may not bring along.
+fn check(call: &Call, object: &Value) -> Result<(), ApiError> {
+    if !call.namespace().is_empty() {
+        meta::check_namespace(object, call.namespace())?;
+    }
+    if !meta::resource_version(object).is_empty() {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    Ok(())
+}
+
+/// Creates `object` (in the served form, decoded and checked against the path).
+pub(super) async fn from_object(
+    call: &Call,
+    object: Value,
+    options: &WriteOptions,
+) -> Result<Answer, ApiError> {
+    let Some(base) = meta::wants_generated_name(&object).map(str::to_owned) else {
+        return attempt(call, object, options).await;
+    };
+    let mut last = None;
+    for _ in 0..NAME_ATTEMPTS {
+        let mut named = object.clone();
+        let name = meta::generate_name(&base, rand::random());
+        meta::set(&mut named, "name", name.as_str());
+        match attempt(call, named, options).await {
+            Err(error) if error.reason == "AlreadyExists" => last = Some(name),
+            other => return other,
+        }
+    }
+    Err(status::generate_name_conflict(call.resource, &last.unwrap_or_default()).into())
+}
+
+/// Creates `object`, whose name is set.
+async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<Answer, ApiError> {
+    let mut new = object;
+    let uid = uuid::Uuid::new_v4().to_string();
+    meta::stamp_new(&mut new, call.resource.scope, call.namespace(), &uid, Timestamp::now());
+    to_storage(call.resource, &mut new);
+    call.resource.strategy.default(&mut new);
+    call.resource.strategy.prepare_create(&mut new);
+    let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
+    if call.mutate(&admission, &mut new).await? {
+        call.resource.strategy.default(&mut new);
+    }
+    let name = meta::name(&new).to_owned();
+    // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
+    for _ in 0..ATTEMPTS {
+        let guard = namespaces::guard(call.registry(), call.resource, call.namespace(), &name).await?;
+        let mut object = new.clone();
+        let mut beside = match side::prepare(call, None, Some(&mut object), options.dry_run).await {
+            Ok(beside) => beside,
+            // What the object wants may be taken by the very object of that name, which is the better answer.
+            Err(error) => {
+                let known = call.registry().get(call.resource, call.namespace(), &name).await?;
+                return Err(if known.is_some() {
+                    status::already_exists(call.resource, &name).into()
+                } else {
+                    error
+                });
+            }
+        };
+        let errors = call.resource.strategy.validate_create(&object);
+        if !errors.is_empty() {
+            return Err(status::invalid_object(call.resource, &name, &errors).into());
+        }
+        call.warnings.add(call.resource.strategy.warnings(&object));
+        call.judge(&admission, Some(&object)).await?;
+        beside.compare.extend(guard);
+        if let Some(answer) = store(call, object, &name, beside, options.dry_run).await? {
+            return Ok(answer);
+        }
+    }
+    Err(status::conflict(call.resource, &name, "what the object depends on kept changing; please try again")
+        .into())
+}
+
+/// Stores the object; `None` when something beside it was not as assumed.
+async fn store(
+    call: &Call,
+    mut object: Value,
+    name: &str,
+    beside: Beside,
+    dry_run: bool,
+) -> Result<Option<Answer>, ApiError> {
+    let exists = || ApiError::from(status::already_exists(call.resource, name));
+    let key = call.resource.key(call.namespace(), name);
+    let value: Bytes = encode(&object)?;
+    if dry_run {
+        if call.registry().get_key(key).await?.is_some() {
+            return Err(exists());
+        }
+        to_served(call.resource, &mut object);
+        return Ok(Some(Answer::Object(201, object)));
+    }
+    match call.registry().put(&key, 0, value.clone(), beside).await? {
+        Swap::Done(revision) => Ok(Some(Answer::Stored(201, written(value, revision)))),
+        Swap::Lost(Some(_)) => Err(exists()),
+        Swap::Lost(None) => Ok(None),
+    }
+}

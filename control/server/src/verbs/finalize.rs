@@ -1,0 +1,26 @@
+//! `namespaces/finalize`: replaces `spec.finalizers`; the namespace goes when none is left and it is being
+//! deleted.
+
+use serde_json::{Value, json};
+
+use crate::ApiError;
+use crate::call::{Answer, Body, Call};
+use crate::options::WriteOptions;
+use crate::rewrite::{Part, rewrite};
+
+/// Takes the finalizers from the body.
+pub(super) async fn update(call: &Call, body: Body) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let wanted = call.decode(&body, &options)?;
+    carrack_api::meta::check_name(&wanted, call.name())?;
+    let finalizers = wanted.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
+    let revision = carrack_api::meta::resource_version(&wanted).to_owned();
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        new["spec"]["finalizers"] = finalizers.clone();
+        carrack_api::meta::set(&mut new, "resourceVersion", revision.as_str());
+        Ok(new)
+    };
+    let result = rewrite(call, call.name(), Part::Exact, options.dry_run, change).await?;
+    Ok(result.ok_or_else(|| call.not_found())?.into_answer(call))
+}

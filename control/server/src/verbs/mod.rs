@@ -1,0 +1,127 @@
+//! The verbs, one file each, and the choice among them.
+
+mod binding;
+mod connect;
+mod create;
+mod delete;
+mod delete_collection;
+mod finalize;
+mod get;
+mod list;
+mod patch;
+mod review;
+mod scale;
+mod token;
+mod update;
+mod watch;
+
+use carrack_api::{Scope, Verb};
+use futures::future::BoxFuture;
+
+use crate::call::{Answer, Body, Call};
+use crate::{ApiError, RequestBody};
+
+/// The verb of a request in the table's words; `None` for what no resource answers.
+fn verb_of(name: &str) -> Option<Verb> {
+    Verb::ALL.iter().copied().find(|v| v.as_str() == name)
+}
+
+/// Refuses paths that no resource has: a cluster-scoped resource below a namespace, an object of a namespaced
+/// one without.
+pub(crate) fn check_path(call: &Call) -> Result<(), ApiError> {
+    let in_namespace = !call.info.namespace.is_empty();
+    let fits = match call.resource.scope {
+        // The path of a namespace itself reads as being below it.
+        Scope::Cluster => !in_namespace || call.resource.plural == "namespaces",
+        Scope::Namespaced => in_namespace || !path_has_name(call),
+    };
+    if !fits {
+        return Err(ApiError::no_such_path());
+    }
+    if call.resource.scope == Scope::Namespaced
+        && !in_namespace
+        && !matches!(call.info.verb, "list" | "watch")
+    {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(())
+}
+
+/// Whether the path (and not a field selector) names an object.
+fn path_has_name(call: &Call) -> bool {
+    !call.info.name.is_empty() && !matches!(call.info.verb, "list" | "watch" | "deletecollection")
+}
+
+/// Checks that the resource (or subresource) answers the verb.
+pub(crate) fn check_verb(call: &Call) -> Result<(), ApiError> {
+    let verb = verb_of(call.info.verb).ok_or_else(ApiError::method_not_allowed)?;
+    let verbs = call.subresource.map_or(call.resource.verbs, |s| s.verbs);
+    if !verbs.contains(&verb) {
+        return Err(ApiError::method_not_allowed());
+    }
+    if matches!(verb, Verb::Update | Verb::Patch) && call.info.name.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    // A creation names its object in the body.
+    if verb == Verb::Create && call.subresource.is_none() && !call.info.name.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(())
+}
+
+/// Answers a request whose body is read at once.
+pub(crate) fn answer(call: &Call, body: Body) -> BoxFuture<'_, Result<Answer, ApiError>> {
+    // One allocation keeps the futures around it small, and their types shallow enough for the compiler.
+    Box::pin(choose(call, body))
+}
+
+/// Chooses among the verbs.
+async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
+    if let Some(subresource) = call.subresource {
+        return match (subresource.name, call.info.verb) {
+            ("status", "get") => get::get(call).await,
+            ("status", "update") => update::update(call, body, update::Part::Status).await,
+            ("status", "patch") => patch::patch(call, body, update::Part::Status).await,
+            ("scale", "get") => scale::get(call).await,
+            ("scale", "update") => scale::update(call, body).await,
+            ("scale", "patch") => scale::patch(call, body).await,
+            ("binding", "create") => binding::create(call, body).await,
+            ("finalize", "update") => finalize::update(call, body).await,
+            ("token", "create") => token::create(call, body).await,
+            (other, _) => Err(carrack_api::status::not_implemented(&format!(
+                "subresource {other:?} of {}",
+                call.resource.group_resource()
+            ))
+            .into()),
+        };
+    }
+    if call.resource.storage_prefix.is_empty() {
+        return match call.resource.plural {
+            "bindings" => binding::create(call, body).await,
+            _ => review::create(call, body).await,
+        };
+    }
+    match call.info.verb {
+        "get" => get::get(call).await,
+        "list" => list::list(call).await,
+        "watch" => watch::watch(call).await,
+        "create" => create::create(call, body).await,
+        "update" => update::update(call, body, update::Part::Object).await,
+        "patch" => patch::patch(call, body, update::Part::Object).await,
+        "delete" => delete::delete(call, body).await,
+        "deletecollection" => delete_collection::delete(call, body).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Whether the subresource is answered by the pod's node, with the request handed through as it is.
+pub(crate) fn is_connection(call: &Call) -> bool {
+    call.resource.plural == "pods"
+        && call.resource.group.is_empty()
+        && call.subresource.is_some_and(|s| matches!(s.name, "log" | "exec" | "attach" | "portforward"))
+}
+
+/// Answers a request that a node has to answer.
+pub(crate) async fn connect(call: &Call, request: http::Request<RequestBody>) -> Result<Answer, ApiError> {
+    connect::connect(call, request).await
+}

@@ -1,0 +1,56 @@
+//! `patch`: JSON, merge and strategic merge patches, tried anew when the object changes meanwhile.
+
+use carrack_api::patch::{self, PatchKind};
+use carrack_api::{meta, status};
+use serde_json::Value;
+
+use crate::ApiError;
+use crate::call::{Answer, Body, Call};
+use crate::object::{to_served, to_storage};
+use crate::options::WriteOptions;
+use crate::rewrite::{Part, rewrite};
+
+/// Patches the object that the request names, or its status.
+pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let kind = kind(call)?;
+    let change = |old: &Value| {
+        let mut served = old.clone();
+        to_served(call.resource, &mut served);
+        let decoded = patch::apply(kind, call.resource, served, &body).map_err(|why| {
+            let text = String::from_utf8_lossy(&body);
+            why.into_status(call.resource, call.name(), &text)
+        })?;
+        let mut new = call.settle_strict(decoded, options.field_validation)?;
+        check_kept(call, &new, old)?;
+        to_storage(call.resource, &mut new);
+        Ok(new)
+    };
+    let result = rewrite(call, call.name(), part, options.dry_run, change).await?;
+    Ok(result.ok_or_else(|| call.not_found())?.into_answer(call))
+}
+
+/// The kind of patch; 415 for what is not understood.
+pub(super) fn kind(call: &Call) -> Result<PatchKind, ApiError> {
+    if call.content_type.starts_with("application/apply-patch") {
+        let message = format!(
+            "server-side apply is not supported by this server yet; accepted media types include: {}",
+            PatchKind::MEDIA_TYPES.join(", ")
+        );
+        return Err(ApiError::unsupported_media_type(message));
+    }
+    PatchKind::from_media_type(&call.content_type)
+        .ok_or_else(|| status::unsupported_media_type(PatchKind::MEDIA_TYPES).into())
+}
+
+/// A patch changes an object and does not make it another one.
+fn check_kept(call: &Call, new: &Value, old: &Value) -> Result<(), ApiError> {
+    if meta::name(new) != meta::name(old) {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            meta::name(new),
+            call.name()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! Reviews: questions in the form of objects that are answered and not stored.
+
+use carrack_api::meta;
+
+use crate::ApiError;
+use crate::authz::Reviewer;
+use crate::call::{Answer, Body, Call};
+use crate::options::WriteOptions;
+
+/// Answers the review in the body.
+pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let review = call.decode(&body, &options)?;
+    if !call.namespace().is_empty() {
+        meta::check_namespace(&review, call.namespace())?;
+    }
+    let reviewer = Reviewer {
+        authorizers: call.server.config.authorizers.clone(),
+        authenticator: call.server.config.authenticator.clone(),
+    };
+    let answered =
+        reviewer.answer(call.resource.plural, &call.attributes.user, call.namespace(), review).await;
+    let review = answered.ok_or_else(|| {
+        ApiError::from(carrack_api::status::not_implemented(&call.resource.group_resource()))
+    })??;
+    Ok(Answer::Object(201, review))
+}

@@ -1,0 +1,39 @@
+//! `update`: the object becomes what the body says; for some kinds it is created when it is not there.
+
+use crate::ApiError;
+use crate::call::{Answer, Body, Call};
+use crate::object::to_storage;
+use crate::options::WriteOptions;
+use crate::rewrite::rewrite;
+
+pub(super) use crate::rewrite::Part;
+
+/// Updates the object that the request names, or its status.
+pub(super) async fn update(call: &Call, body: Body, part: Part) -> Result<Answer, ApiError> {
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let served = call.decode(&body, &options)?;
+    carrack_api::meta::check_name(&served, call.name())?;
+    let mut wanted = served.clone();
+    to_storage(call.resource, &mut wanted);
+    let result = rewrite(call, call.name(), part, options.dry_run, |_| Ok(wanted.clone())).await?;
+    if let Some(result) = result {
+        return Ok(result.into_answer(call));
+    }
+    if part == Part::Object && call.resource.strategy.allows_create_on_update() {
+        return create(call, served, &options).await;
+    }
+    Err(call.not_found())
+}
+
+/// Creates the object that an update did not find.
+async fn create(
+    call: &Call,
+    mut object: serde_json::Value,
+    options: &WriteOptions,
+) -> Result<Answer, ApiError> {
+    if !carrack_api::meta::resource_version(&object).is_empty() {
+        return Err(call.not_found());
+    }
+    carrack_api::meta::set(&mut object, "name", call.name());
+    super::create::from_object(call, object, options).await
+}

@@ -1,0 +1,197 @@
+//! `watch`: the present state if asked for, then every change, as a stream that costs the server a position in
+//! the history and no buffer of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carrack_api::select::Selection;
+use carrack_store::{KeyValue, Range, Revision, Watch, Watcher};
+use futures::{FutureExt, stream};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use rand::Rng;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Answer, Call};
+use crate::events::{Encoder, Type};
+use crate::negotiate::Media;
+use crate::object::view;
+use crate::options::{WatchOptions, WatchStart};
+use crate::{ApiError, BoxError, respond};
+
+/// About how many bytes of events are put together before they are sent.
+const PIECE: usize = 64 * 1024;
+/// Between bookmarks, as upstream.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long a watch lasts when the client does not say: between this and twice as long, so that clients do not
+/// all come back at once. Upstream's figure.
+const LEAST_DURATION: Duration = Duration::from_secs(1800);
+
+/// Starts the watch that the call asks for.
+pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
+    let options = WatchOptions::parse(&call.query)?;
+    if call.representation.media != Media::Json {
+        return Err(ApiError::not_acceptable("a watch is sent as application/json only"));
+    }
+    let selection = super::list::selection(call, &options.list)?;
+    let session = session(call, &options, selection).await?;
+    call.server.metrics.watch_started(call.resource);
+    let open = call.server.metrics.open_watch();
+    let frames = stream::unfold((session, open), |(mut session, open)| async move {
+        let piece = session.next_piece().await?;
+        Some((Ok::<_, BoxError>(Frame::data(piece)), (session, open)))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(Answer::Ready(response))
+}
+
+/// Reads the state that the watch begins with, and opens it right behind.
+async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> Result<Session, ApiError> {
+    let store = call.registry().store();
+    let keys = super::list::keys(call, &selection);
+    let mut initial = Vec::new();
+    let watch = match options.start {
+        WatchStart::State | WatchStart::StateThenBookmark(_) => {
+            if let WatchStart::StateThenBookmark(least) = options.start {
+                super::list::check_reached(call, least)?;
+            }
+            let response = store.range(Range::of(keys.clone())).await?;
+            initial = response.kvs;
+            initial.retain(|kv| selection.is_everything() || selection.matches(&view(call.resource, kv)));
+            Watch::of(keys).since(response.revision + 1)
+        }
+        WatchStart::Now => Watch::of(keys),
+        WatchStart::After(revision) => {
+            super::list::check_reached(call, revision)?;
+            Watch::of(keys).since(revision + 1)
+        }
+    };
+    let watcher = store.watch(watch).map_err(ApiError::from)?;
+    let include = respond::include(&call.query)?;
+    let lasts = options.list.timeout_seconds.map_or_else(
+        || LEAST_DURATION + rand::rng().random_range(Duration::ZERO..LEAST_DURATION),
+        Duration::from_secs,
+    );
+    let now = Instant::now();
+    Ok(Session {
+        encoder: Encoder::new(call.resource, call.representation.transform, include),
+        mark_initial_end: matches!(options.start, WatchStart::StateThenBookmark(_)),
+        initial: initial.into(),
+        watcher,
+        selection,
+        bookmark_at: options.bookmarks.then(|| now + BOOKMARK_EVERY),
+        // Far times overflow the clock; a day is longer than any client needs.
+        ends_at: now + lasts.min(Duration::from_secs(86_400)),
+        shutdown: call.server.shutdown.clone(),
+        ended: false,
+    })
+}
+
+/// A running watch.
+struct Session {
+    encoder: Encoder,
+    /// Objects that are still to be sent as ADDED.
+    initial: VecDeque<Arc<KeyValue>>,
+    /// Whether a bookmark says when all of `initial` was sent.
+    mark_initial_end: bool,
+    watcher: Watcher,
+    selection: Selection,
+    /// When the next bookmark is due; `None` when the client wants none.
+    bookmark_at: Option<Instant>,
+    ends_at: Instant,
+    shutdown: CancellationToken,
+    ended: bool,
+}
+
+impl Session {
+    /// The next bytes; `None` at the end.
+    async fn next_piece(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        match self.piece().await {
+            Ok(piece) => piece,
+            Err(error) => {
+                self.ended = true;
+                Some(self.encoder.error(&error))
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let mut out = Vec::new();
+        while let Some(kv) = self.initial.pop_front() {
+            self.encoder.event(&mut out, Type::Added, &kv.value, kv.mod_revision)?;
+            if out.len() >= PIECE {
+                return Ok(Some(out.into()));
+            }
+        }
+        if std::mem::take(&mut self.mark_initial_end) {
+            self.encoder.bookmark(&mut out, self.watcher.progress(), true)?;
+        }
+        while out.is_empty() {
+            let far = self.ends_at + BOOKMARK_EVERY;
+            let batch = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Ok(None),
+                batch = self.watcher.next() => batch,
+                () = tokio::time::sleep_until(self.ends_at) => return self.last_piece(),
+                () = tokio::time::sleep_until(self.bookmark_at.unwrap_or(far)) => {
+                    self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
+                    self.encoder.bookmark(&mut out, self.watcher.progress(), false)?;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { return Ok(None) };
+            self.encode(&mut out, batch?)?;
+            self.encode_what_is_there(&mut out)?;
+        }
+        Ok(Some(out.into()))
+    }
+
+    /// Adds the changes that are there without waiting, up to a piece.
+    fn encode_what_is_there(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        while out.len() < PIECE {
+            match self.watcher.next().now_or_never() {
+                Some(Some(batch)) => self.encode(out, batch?)?,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a watch whose time is up: a bookmark, so that the client goes on from here.
+    fn last_piece(&mut self) -> Result<Option<Bytes>, ApiError> {
+        self.ended = true;
+        if self.bookmark_at.is_none() {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        self.encoder.bookmark(&mut out, self.watcher.progress(), false)?;
+        Ok(Some(out.into()))
+    }
+
+    /// Encodes what the changes of one revision mean to this watcher.
+    fn encode(&mut self, out: &mut Vec<u8>, batch: carrack_store::WatchBatch) -> Result<(), ApiError> {
+        for event in batch.events {
+            let Some(kind) = self.encoder.judge(&event, &self.selection) else { continue };
+            let revision: Revision = event.kv.mod_revision;
+            match (kind, &event.prev) {
+                (Type::Deleted, Some(prev)) => self.encoder.event(out, kind, &prev.value, revision)?,
+                (Type::Deleted, None) if event.kv.value.is_empty() => {
+                    self.encoder.forgotten(out, &event.kv.key, revision)?;
+                }
+                _ => self.encoder.event(out, kind, &event.kv.value, revision)?,
+            }
+        }
+        Ok(())
+    }
+}
