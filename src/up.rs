@@ -1,0 +1,188 @@
+//! `carrack up`: everything on one host, in one process, in the foreground.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use carrack_server::pki::Pki;
+use carrack_server::{ApiServer, UserInfo};
+use carrack_store::Store;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Up;
+use crate::parts::Settings;
+use crate::{down, instance, server};
+
+/// The first and the longest pause before a part that ended is started again.
+const RESTART_FIRST: Duration = Duration::from_millis(100);
+const RESTART_MAX: Duration = Duration::from_secs(10);
+/// A part that ran this long starts at the first pause again.
+const STEADY: Duration = Duration::from_secs(60);
+/// How long the parts are given to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs until Ctrl-C or SIGTERM.
+pub(crate) fn run(options: Up) -> Result<()> {
+    start_log(&options.log)?;
+    let place = options.place.clone();
+    let _instance = instance::take(&place.data_dir)?;
+    let purge = options.purge;
+    let settings = Settings::new(options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let result = runtime.block_on(everything(settings));
+    // What still hangs in a system call does not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result?;
+    if purge {
+        down::remove(&place)?;
+        tracing::info!("the cluster is down");
+    } else {
+        tracing::info!("carrack has ended; pods keep running, `carrack up` takes them over and `carrack down` ends them");
+    }
+    Ok(())
+}
+
+fn start_log(filter: &str) -> Result<()> {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+async fn everything(settings: Settings) -> Result<()> {
+    let began = Instant::now();
+    let shutdown = CancellationToken::new();
+    let ended = CancellationToken::new();
+    let pki = Arc::new(settings.pki().context("keys and certificates")?);
+    let store = Store::open(server::store_options(&settings)).await.context("the store")?;
+    let api = server::assemble(&settings, &pki, store.clone()).await?;
+    let address = std::net::SocketAddr::new(settings.up.bind, settings.up.port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("the API server can not listen on {address}"))?;
+    let front = tokio::spawn({
+        let (api, tls, ended) = (api.clone(), pki.server_tls()?, ended.clone());
+        async move { api.serve(listener, tls, ended).await }
+    });
+    let kubeconfig = settings.up.place.data_dir.join("admin.kubeconfig");
+    Pki::write_secret(&kubeconfig, &pki.admin_kubeconfig(&settings.server_url()))?;
+    tracing::info!(
+        after = ?began.elapsed(), url = settings.server_url(), kubeconfig = %kubeconfig.display(),
+        "the API server answers"
+    );
+    let parts = start_parts(&settings, &pki, &api, &shutdown)?;
+    tokio::spawn({
+        let pki = pki.clone();
+        async move { pki.keep_fresh().await }
+    });
+    tell_when_ready(&settings, &api, began);
+    wait_for_signal().await?;
+    tracing::info!("ending");
+    shutdown.cancel();
+    let all = futures::future::join_all(parts);
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        tracing::warn!("some parts did not end in {PATIENCE:?} and are left");
+    }
+    ended.cancel();
+    if tokio::time::timeout(PATIENCE, front).await.is_err() {
+        tracing::warn!("some connections did not end in {PATIENCE:?} and are cut");
+    }
+    store.shutdown().await;
+    Ok(())
+}
+
+/// A client of the API server in this process, with an identity of its own.
+fn client(api: &ApiServer, name: &str, groups: &[&str]) -> Client {
+    Client::new(api.as_user(UserInfo::new(name, groups.iter().copied())), "default")
+}
+
+type Part = tokio::task::JoinHandle<()>;
+
+fn start_parts(
+    settings: &Settings,
+    pki: &Arc<Pki>,
+    api: &ApiServer,
+    shutdown: &CancellationToken,
+) -> Result<Vec<Part>> {
+    let controllers = client(api, "system:kube-controller-manager", &[]);
+    let scheduler = client(api, "system:kube-scheduler", &[]);
+    let scheduler_options = carrack_scheduler::Options::new(settings.node_name.clone());
+    let node_user = format!("system:node:{}", settings.node_name);
+    let node = client(api, &node_user, &["system:nodes"]);
+    let controller_options = settings.controllers(pki)?;
+    let agent_options = settings.agent(pki)?;
+    Ok(vec![
+        keep("controllers", shutdown, move |shutdown| {
+            carrack_controllers::run(controllers.clone(), controller_options.clone(), shutdown)
+        }),
+        keep("scheduler", shutdown, move |shutdown| {
+            carrack_scheduler::run(scheduler.clone(), scheduler_options.clone(), shutdown)
+        }),
+        keep("node", shutdown, move |shutdown| carrack_agent::run(node.clone(), agent_options.clone(), shutdown)),
+    ])
+}
+
+/// Runs a part until shutdown; one that ends before is told of and started again, after a pause.
+fn keep<F, E>(name: &'static str, shutdown: &CancellationToken, start: impl Fn(CancellationToken) -> F + Send + 'static) -> Part
+where
+    F: Future<Output = Result<(), E>> + Send,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        let mut pause = RESTART_FIRST;
+        loop {
+            let began = Instant::now();
+            let result = start(shutdown.child_token()).await;
+            if shutdown.is_cancelled() {
+                return;
+            }
+            match result {
+                Ok(()) => tracing::error!(part = name, "has ended; starting it again"),
+                Err(error) => {
+                    let error = anyhow::Error::new(error);
+                    tracing::error!(part = name, "has failed; starting it again: {error:#}");
+                }
+            }
+            pause = if began.elapsed() > STEADY { RESTART_FIRST } else { (pause * 2).min(RESTART_MAX) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    })
+}
+
+/// Says when the node is Ready for the first time.
+fn tell_when_ready(settings: &Settings, api: &ApiServer, began: Instant) {
+    use k8s_openapi::api::core::v1::Node;
+    let nodes: kube::Api<Node> = kube::Api::all(client(api, &format!("system:node:{}", settings.node_name), &["system:nodes"]));
+    let name = settings.node_name.clone();
+    tokio::spawn(async move {
+        let is_ready = |node: Option<&Node>| {
+            let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_deref());
+            conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True")
+        };
+        match kube::runtime::wait::await_condition(nodes, &name, is_ready).await {
+            Ok(_) => tracing::info!(after = ?began.elapsed(), node = name, "the node is Ready"),
+            Err(error) => tracing::debug!(%error, "the node was not waited for"),
+        }
+    });
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
