@@ -27,4 +27,5 @@ pub use digest::Digest;
 pub use error::{ImageError, ImportError, LayerError, PullError, PullFailure};
 pub use image::{Image, ImageConfig};
 pub use reference::{Reference, ReferenceError};
-pub use store::{ImageStore, Progress, ProgressCallback, PullOptions};
+pub use store::{ImageStore, Progress, ProgressCallback, PullOptions, StoreOptions};
+pub use unpack::Limits;

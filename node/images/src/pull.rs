@@ -1,6 +1,7 @@
 //! Pulling an image: manifest, configuration, layers, names.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +16,7 @@ use crate::error::{ImageError, LayerError, PullError, PullFailure};
 use crate::image::Image;
 use crate::manifest::{self, Configuration, Descriptor, Document, DocumentError, MAX_DOCUMENT};
 use crate::reference::Reference;
-use crate::registry::Registry;
+use crate::registry::{Registry, Transports};
 use crate::store::{ImageStore, Progress, ProgressCallback, PullOptions};
 use crate::unpack::Expected;
 
@@ -30,15 +31,16 @@ pub(crate) struct Pulls {
     /// Held by the one that pulls a reference.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     fetching: Arc<Semaphore>,
-}
-
-impl Default for Pulls {
-    fn default() -> Pulls {
-        Pulls { busy: Mutex::default(), fetching: Arc::new(Semaphore::new(LAYERS_AT_ONCE_IN_ALL)) }
-    }
+    transports: Transports,
 }
 
 impl Pulls {
+    /// `certificates` are the folders of [`crate::StoreOptions`].
+    pub(crate) fn new(certificates: Vec<PathBuf>) -> Pulls {
+        let fetching = Arc::new(Semaphore::new(LAYERS_AT_ONCE_IN_ALL));
+        Pulls { busy: Mutex::default(), fetching, transports: Transports::new(certificates) }
+    }
+
     /// Waits until nobody else pulls the reference. Whoever waited asks the registry again, with its own
     /// credentials, which is cheap since the layers are there.
     async fn claim(&self, reference: &str) -> tokio::sync::OwnedMutexGuard<()> {
@@ -72,7 +74,8 @@ async fn pull_reference(
     credentials: &[Credential],
     options: &PullOptions,
 ) -> Result<Image, PullFailure> {
-    let registry = Registry::connect(reference, credentials, &options.insecure).await?;
+    let registry =
+        Registry::connect(&store.inner.pulls.transports, reference, credentials, &options.insecure).await?;
     let resolved = resolve(&registry, reference).await?;
     let configuration = fetch_configuration(&registry, &resolved.config).await?;
     if configuration.diff_ids.len() != resolved.layers.len() {

@@ -51,6 +51,23 @@ pub struct PullOptions {
     pub progress: Option<ProgressCallback>,
 }
 
+/// How a store works.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// What a layer may unpack to.
+    pub limits: Limits,
+    /// Folders with further CA certificates for single registries, laid out as docker's and containerd's: PEM files
+    /// `<folder>/<host[:port]>/*.crt`. They are read when a pull begins.
+    pub certificates: Vec<PathBuf>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        let certificates = ["/etc/containerd/certs.d", "/etc/docker/certs.d"].map(PathBuf::from).into();
+        StoreOptions { limits: Limits::default(), certificates }
+    }
+}
+
 /// The images of a node, in one directory that one process uses at a time. Clones share it.
 #[derive(Clone)]
 pub struct ImageStore {
@@ -68,19 +85,20 @@ pub(crate) struct Inner {
 impl ImageStore {
     /// Opens the store, makes it if it is not there, and removes what an interrupted pull left.
     pub fn open(dir: &Path) -> Result<ImageStore, ImageError> {
-        ImageStore::open_with(dir, Limits::default())
+        ImageStore::open_with(dir, StoreOptions::default())
     }
 
-    pub(crate) fn open_with(dir: &Path, limits: Limits) -> Result<ImageStore, ImageError> {
+    /// Opens the store with options of its own.
+    pub fn open_with(dir: &Path, options: StoreOptions) -> Result<ImageStore, ImageError> {
         fs::create_dir_all(dir).map_err(io_error(dir))?;
         // Images hold set-id programs of strangers; nobody but root may reach them.
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io_error(dir))?;
         let lock = lock(dir)?;
-        let layers = Arc::new(Layers::open(dir.join("layers"), dir.join("tmp"), limits)?);
+        let layers = Arc::new(Layers::open(dir.join("layers"), dir.join("tmp"), options.limits)?);
         let catalogue = Catalogue::open(dir.join("images"), dir.join("names.json"), &layers)?;
         let in_use = catalogue.layers_in_use();
         layers.sweep(|layer| in_use.contains(&layer))?;
-        let pulls = Pulls::default();
+        let pulls = Pulls::new(options.certificates);
         Ok(ImageStore {
             inner: Arc::new(Inner { layers, catalogue: Mutex::new(catalogue), pulls, _lock: lock }),
         })

@@ -51,19 +51,30 @@ fn pod_limit(pod: &Pod) -> Option<Amount> {
 /// Makes the folder, or finds that it is there. Gives whether it was made. Everybody may write in it,
 /// whatever the umask: containers run as any user.
 pub(crate) fn set_up(path: &Path, medium: Medium, flags: MountFlags) -> io::Result<bool> {
-    let is_new = match fs::create_dir(path) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+    let is_new = match fs::symlink_metadata(path) {
+        Ok(_) => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_open_dir(path)?;
+            true
+        }
         Err(error) => return Err(error),
     };
     match medium {
-        Medium::Disk => {
-            if is_new {
-                fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-            }
-            Ok(is_new)
-        }
+        Medium::Disk => Ok(is_new),
         Medium::Memory(_) if is_mounted(path)? => Ok(false),
         Medium::Memory(size) => mount_memory(path, size, flags).map(|()| true),
     }
+}
+
+/// Makes a folder that everybody may write in, in one step: a crash must not leave one that is there but closed. Its
+/// mode is never set again, since the pod may have changed it.
+fn make_open_dir(path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Names of volumes begin with a letter or digit.
+    let staging = path.with_file_name(format!(".{name}.new"));
+    match fs::create_dir(&staging) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => fs::set_permissions(&staging, fs::Permissions::from_mode(0o777))?,
+    }
+    fs::rename(&staging, path)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use carrack_volumes::{MountRequest, Sources, TokenKey, Volume, VolumeError, Volumes};
@@ -242,8 +242,15 @@ fn empty_dirs() {
     assert_eq!((size("memory"), size("bounded")), (1 << 20, 64 << 20));
     assert!(fs::write(volumes["memory"].host_path.join("big"), vec![0; 2 << 20]).is_err());
     fs::write(volumes["disk"].host_path.join("kept"), "x").unwrap();
+    // What the pod made of its volume stays.
+    fs::set_permissions(&volumes["disk"].host_path, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(volumes["disk"].host_path.with_file_name(".late.new")).unwrap();
     node.set_up(&pod, &sources());
     assert!(volumes["disk"].host_path.join("kept").exists());
+    assert_eq!(mode(&volumes["disk"].host_path), 0o700);
+    // A crash came before the folder had its mode and its name.
+    let late = node.set_up(&self::pod(r#"{"name":"late","emptyDir":{}}"#), &sources());
+    assert_eq!(mode(&late["late"].host_path), 0o777);
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::reference::Reference;
 use auth::{Challenge, TokenError};
 use transport::{Ask, NoAnswer, Transport};
 
+pub(crate) use transport::Transports;
+
 /// How often a request is made before its failure counts.
 const ATTEMPTS: u32 = 5;
 /// The pause after the first failure; it doubles, and is varied so that nodes do not come back together.
@@ -56,13 +58,15 @@ pub(crate) struct Fetched {
 impl Registry {
     /// Finds out how the registry is reached. Registries that may be insecure are tried over HTTP first.
     pub(crate) async fn connect(
+        transports: &Transports,
         reference: &Reference,
         credentials: &[Credential],
         insecure: &[String],
     ) -> Result<Registry, PullFailure> {
         let plain = is_loopback(reference.host()) || insecure.iter().any(|host| host == reference.host());
         let schemes: &[&str] = if plain { &["http", "https"] } else { &["https"] };
-        let transport = Transport::shared().map_err(|error| no_answer("GET", reference.host(), error))?;
+        let transport =
+            transports.to(reference.registry()).map_err(|error| no_answer("GET", reference.host(), error))?;
         let mut matching: Vec<(usize, Credential)> = credentials
             .iter()
             .filter_map(|credential| Some((credential.matches(reference)?, credential.clone())))
@@ -76,23 +80,35 @@ impl Registry {
             authorization: Mutex::new(None),
             authorizing: tokio::sync::Mutex::new(()),
         };
-        let mut first = None;
-        for scheme in schemes {
-            registry.base = format!("{scheme}://{}", reference.host());
-            match registry.ping().await {
-                Ok(()) => return Ok(registry),
-                Err(error) => _ = first.get_or_insert(error),
+        let mut pauses = Pauses::default();
+        loop {
+            let mut failures = Vec::new();
+            for scheme in schemes {
+                registry.base = format!("{scheme}://{}", reference.host());
+                match registry.ping().await {
+                    Ok(()) => return Ok(registry),
+                    Err(failure) => failures.push(failure),
+                }
+            }
+            // A refused connection is a clear answer, and the agent backs off by itself. Otherwise the last failure
+            // says most: it is the one of HTTPS.
+            let is_clear = failures.iter().all(|failure| failure.connecting);
+            let index = if is_clear { 0 } else { failures.len() - 1 };
+            if is_clear || !pauses.pause(None).await {
+                let url = format!("{}://{}/v2/", schemes[index], reference.host());
+                return Err(no_answer("GET", &url, failures.swap_remove(index)));
             }
         }
-        Err(first.unwrap_or_else(|| PullFailure::Protocol("no way to reach the registry".to_owned())))
     }
 
-    /// Asks whether anybody is there who speaks the API. Refusals count as yes.
-    async fn ping(&self) -> Result<(), PullFailure> {
-        let url = format!("{}/v2/", self.base);
-        let response = self.retry("GET", &url, || self.send(Method::GET, &url, HeaderMap::new())).await?;
+    /// Asks whether anybody is there who speaks the API. Refusals count as yes; servers that speak TLS call plain HTTP a
+    /// bad request.
+    async fn ping(&self) -> Result<(), NoAnswer> {
+        let response = self.send(Method::GET, &format!("{}/v2/", self.base), HeaderMap::new()).await?;
         match response.status() {
-            StatusCode::BAD_REQUEST => Err(self.unexpected("GET", &url, response).await),
+            status @ StatusCode::BAD_REQUEST => {
+                Err(NoAnswer { message: status.to_string(), connecting: false })
+            }
             _ => Ok(()),
         }
     }

@@ -1,5 +1,8 @@
 //! HTTP to registries: connections, TLS, time limits, redirects.
 
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +15,9 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -20,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// An HTTP client for all registries; clones share its connections.
+/// An HTTP client; clones share its connections.
 #[derive(Clone)]
 pub(crate) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -43,22 +49,65 @@ pub(crate) struct Ask {
     pub(crate) body: Bytes,
 }
 
-impl Transport {
-    /// The one transport of the process, made when it is first needed: reading the host's certificates takes
-    /// some milliseconds.
-    pub(crate) fn shared() -> Result<Transport, NoAnswer> {
-        static SHARED: OnceLock<Transport> = OnceLock::new();
-        if let Some(transport) = SHARED.get() {
-            return Ok(transport.clone());
-        }
-        let transport = Transport::new()?;
-        Ok(SHARED.get_or_init(|| transport).clone())
+/// The clients of a store: one for all registries but those that have CA certificates of their own.
+pub(crate) struct Transports {
+    folders: Vec<PathBuf>,
+    common: OnceLock<Transport>,
+    /// By the certificates, so that new ones are noticed.
+    special: Mutex<HashMap<Vec<CertificateDer<'static>>, Transport>>,
+}
+
+impl Transports {
+    pub(crate) fn new(folders: Vec<PathBuf>) -> Transports {
+        Transports { folders, common: OnceLock::new(), special: Mutex::default() }
     }
 
-    fn new() -> Result<Transport, NoAnswer> {
+    /// The client for a registry. The first one takes some milliseconds, since the host's certificates are read.
+    pub(super) fn to(&self, registry: &str) -> Result<Transport, NoAnswer> {
+        let certificates = self.certificates(registry)?;
+        if certificates.is_empty() {
+            if let Some(transport) = self.common.get() {
+                return Ok(transport.clone());
+            }
+            let transport = Transport::new(Vec::new())?;
+            return Ok(self.common.get_or_init(|| transport).clone());
+        }
+        if let Some(transport) = self.special.lock().get(&certificates) {
+            return Ok(transport.clone());
+        }
+        let transport = Transport::new(certificates.clone())?;
+        self.special.lock().insert(certificates, transport.clone());
+        Ok(transport)
+    }
+
+    /// The certificates in `<folder>/<registry>/*.crt`. A file that cannot be read is an error: without it the
+    /// registry would just seem to be a stranger.
+    fn certificates(&self, registry: &str) -> Result<Vec<CertificateDer<'static>>, NoAnswer> {
+        let mut found = Vec::new();
+        for folder in &self.folders {
+            let Ok(entries) = fs::read_dir(folder.join(registry)) else { continue };
+            let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+            files.retain(|file| file.extension().is_some_and(|extension| extension == "crt"));
+            files.sort();
+            for file in files {
+                let bad = |error: pem::Error| NoAnswer {
+                    message: format!("certificates in {}: {error}", file.display()),
+                    connecting: true,
+                };
+                for certificate in CertificateDer::pem_file_iter(&file).map_err(bad)? {
+                    found.push(certificate.map_err(bad)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Transport {
+    fn new(own: Vec<CertificateDer<'static>>) -> Result<Transport, NoAnswer> {
         let mut roots = rustls::RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
+        let (usable, _) = roots.add_parsable_certificates(found.certs.into_iter().chain(own));
         if usable == 0 {
             // Plain HTTP registries still work; HTTPS ones fail with an unknown issuer.
             tracing::warn!(errors = ?found.errors, "the host has no CA certificates; registries over HTTPS cannot be trusted");

@@ -10,14 +10,14 @@ pub(super) const MAX_EXTENSION: u64 = 1 << 20;
 pub(super) const MAX_SPARSE_PIECES: usize = 1 << 20;
 
 /// How much one layer may unpack to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
     /// Entries in the archive. The largest images in use have about half a million files.
-    pub(crate) entries: u64,
+    pub entries: u64,
     /// Bytes of the uncompressed archive, and so of the files; holes of sparse files do not count.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// The size of one file, holes included.
-    pub(crate) file: u64,
+    pub file: u64,
 }
 
 impl Default for Limits {

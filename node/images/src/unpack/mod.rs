@@ -9,7 +9,7 @@ mod tree;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-pub(crate) use limits::Limits;
+pub use limits::Limits;
 pub(crate) use tar::{Kind, TarReader};
 pub(crate) use tree::{OPAQUE, is_whiteout};
 

@@ -381,3 +381,80 @@ async fn what_a_crash_left_is_removed() {
     assert!(store.list().is_empty());
     pull(&store, &registry.reference("app:v1")).await.unwrap();
 }
+
+/// A certificate for localhost that vouches for itself: as PEM, and ready to serve with.
+fn certificate() -> (String, tokio_rustls::TlsAcceptor) {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key.into())
+        .unwrap();
+    (signed.cert.pem(), Arc::new(tls).into())
+}
+
+#[tokio::test]
+async fn trusts_a_registry_whose_certificate_was_put_there() {
+    let (pem, tls) = certificate();
+    let registry = Registry::start_with(Auth::Basic, Some(tls)).await;
+    registry.push("v1", &[layer(&[("a", b"1")])]);
+    let dir = tempfile::tempdir().unwrap();
+    let host = format!("localhost:{}", registry.address.port());
+    let folder = dir.path().join("certs.d").join(&host);
+    let certificates = vec![dir.path().join("certs.d")];
+    let options = carrack_images::StoreOptions { certificates, ..Default::default() };
+    let store = ImageStore::open_with(&dir.path().join("images"), options).unwrap();
+    let reference = format!("{host}/app:v1");
+    let cause = failure(store.pull(&reference, &credential("pass"), &PullOptions::default()).await);
+    assert!(cause.to_string().contains("certificate"), "{cause}");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("ca.crt"), "-----BEGIN CERTIFICATE-----\nrubbish").unwrap();
+    let cause = failure(store.pull(&reference, &credential("pass"), &PullOptions::default()).await);
+    assert!(cause.to_string().contains("ca.crt"), "{cause}");
+    fs::write(folder.join("ca.crt"), pem).unwrap();
+    store.pull(&reference, &credential("pass"), &PullOptions::default()).await.unwrap();
+}
+
+/// A file system of its own, unmounted with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(options: &std::ffi::CStr) -> SmallDisk {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", dir.path(), "tmpfs", flags, Some(options)).unwrap();
+        SmallDisk(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The folder is removed after this; what is not unmounted would make that fail loudly.
+        _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_nothing_half_done() {
+    let registry = Registry::start(Auth::None).await;
+    let noise: Vec<u8> =
+        (0..1_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    registry.push("big", &[layer(&[("small", b"1")]), layer(&[("noise", &noise)])]);
+    let names: Vec<String> = (0..500).map(|n| format!("file-{n}")).collect();
+    let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    registry.push("many", &[layer(&many)]);
+    registry.push("fits", &[layer(&[("a", b"1")])]);
+    let disk = SmallDisk::new(c"size=2m,nr_inodes=200");
+    let store = ImageStore::open(disk.0.path()).unwrap();
+    for tag in ["big", "many"] {
+        let error = pull(&store, &registry.reference(&format!("app:{tag}"))).await.unwrap_err();
+        assert!(matches!(error.failure(), Some(PullFailure::NoSpace)), "{error}");
+        assert!(error.to_string().ends_with("no space left on device"), "{error}");
+    }
+    store.collect(&HashSet::new()).unwrap();
+    assert_nothing_left(disk.0.path());
+    pull(&store, &registry.reference("app:fits")).await.unwrap();
+}

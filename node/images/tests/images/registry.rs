@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -68,6 +69,11 @@ impl Drop for Registry {
 
 impl Registry {
     pub(crate) async fn start(auth: Auth) -> Registry {
+        Registry::start_with(auth, None).await
+    }
+
+    /// Starts one that speaks TLS if it is given a certificate.
+    pub(crate) async fn start_with(auth: Auth, tls: Option<TlsAcceptor>) -> Registry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -83,14 +89,22 @@ impl Registry {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
+                let tls = tls.clone();
                 tokio::spawn(async move {
                     let service = service_fn(|request| {
                         let state = state.clone();
                         async move { Ok::<_, Infallible>(answer(&state, address, request).await) }
                     });
                     let connection = hyper::server::conn::http1::Builder::new();
-                    // A broken body ends the connection; that is the point.
-                    _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                    // A broken body ends the connection; that is the point. So does plain HTTP where there is TLS.
+                    match tls {
+                        None => _ = connection.serve_connection(TokioIo::new(stream), service).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                            }
+                        }
+                    }
                 });
             }
         });
