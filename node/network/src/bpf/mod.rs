@@ -166,24 +166,31 @@ fn remove_pin(pin: &Path) -> Result<(), NetworkError> {
 /// Removes what programs of another ABI left, after ours have taken over.
 fn remove_other_versions(bpffs: &Path) -> Result<(), NetworkError> {
     let ours = format!("v{VERSION}");
-    for entry in fs::read_dir(bpffs).map_err(file_error("read", bpffs))? {
-        let entry = entry.map_err(file_error("read", bpffs))?;
-        if entry.file_name().to_string_lossy() != ours {
-            remove_pins(&entry.path())?;
-        }
-    }
-    Ok(())
+    versions(bpffs)?.iter().filter(|path| !path.ends_with(&ours)).try_for_each(|path| remove_pins(path))
 }
 
-/// Unpins everything of a bpffs; what nobody else holds is detached and freed.
+/// Unpins everything of ours in a bpffs; what nobody else holds is detached and freed.
 pub(crate) fn remove_all(bpffs: &Path) -> Result<(), NetworkError> {
-    match fs::read_dir(bpffs) {
-        Ok(mut entries) => {
-            entries.try_for_each(|entry| remove_pins(&entry.map_err(file_error("read", bpffs))?.path()))
+    versions(bpffs)?.iter().try_for_each(|path| remove_pins(path))
+}
+
+/// The directories `v<abi>` of a bpffs. The kernel puts files of its own beside them.
+fn versions(bpffs: &Path) -> Result<Vec<PathBuf>, NetworkError> {
+    let entries = match fs::read_dir(bpffs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error("read", bpffs)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(file_error("read", bpffs))?;
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix('v')).unwrap_or_default();
+        if digits.parse::<u32>().is_ok() {
+            found.push(entry.path());
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(file_error("read", bpffs)(error)),
     }
+    Ok(found)
 }
 
 /// Links go first, so that no program runs with maps half gone.

@@ -38,7 +38,8 @@ pub(crate) struct LinkState {
     pub(crate) peer: Option<u32>,
 }
 
-/// A pair of links: `host` here and still down, `pod` in the namespace `netns` and up.
+/// A pair of links: `host` here, `pod` in the namespace `netns`. Both are down: the kernel cannot open an end before the
+/// other is there.
 pub(crate) fn new_pair(
     host: &End<'_>,
     pod: &End<'_>,
@@ -46,8 +47,6 @@ pub(crate) fn new_pair(
     mtu: u32,
 ) -> RouteNetlinkMessage {
     let mut peer = end(pod, mtu);
-    peer.header.flags = LinkFlags::Up;
-    peer.header.change_mask = LinkFlags::Up;
     peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     let mut message = end(host, mtu);
     message.attributes.push(LinkAttribute::LinkInfo(vec![
