@@ -169,7 +169,12 @@ impl Cgroup {
     }
 
     fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let restricted = self.devices_restricted()?;
         for setting in limits::settings(self.host.mode, limits) {
+            // Denying everything and allowing some again would hit a running container in between.
+            if setting.controller == "devices" && restricted {
+                continue;
+            }
             let dir = match (setting.controller, setting.optional) {
                 ("", _) => self.v2(),
                 (controller, false) => self.v1(controller)?,
@@ -187,6 +192,14 @@ impl Cgroup {
                 .at("restrict the devices of", &dir)?;
         }
         Ok(())
+    }
+
+    /// Whether the devices hierarchy of version 1 holds rules already.
+    fn devices_restricted(&self) -> Result<bool, CgroupError> {
+        let Ok(dir) = self.v1("devices") else { return Ok(false) };
+        let file = dir.join("devices.list");
+        let rules = if_exists(std::fs::read_to_string(&file)).at("read", &file)?;
+        Ok(rules.is_some_and(|rules| rules.trim() != "a *:* rwm"))
     }
 
     fn dirs(&self) -> impl Iterator<Item = PathBuf> {

@@ -5,14 +5,14 @@ use crate::join;
 use crate::process::{Stdio, join_cgroup, open_place};
 use crate::report::{self, Heard, LaunchError, LaunchErrorKind, Listener, Reporter, Step};
 use crate::sandbox::Sandbox;
-use crate::spec::{ExecProcess, PidNamespace, Spec};
+use crate::spec::{CgroupPaths, ExecProcess, PidNamespace, Spec};
 use crate::sys::{self, Fork};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A process on its way to its program.
 #[derive(Debug)]
@@ -87,6 +87,12 @@ pub fn exec(
     if process.tty == stdio.is_some() {
         return Err(LaunchError::invalid("a process has either a terminal or streams"));
     }
+    let here = spec.cgroups.v2_dir.as_deref().and_then(|dir| present_cgroup(container, dir));
+    let moved = here.map(|dir| Spec {
+        cgroups: CgroupPaths { v2_dir: Some(dir), ..spec.cgroups.clone() },
+        ..spec.clone()
+    });
+    let spec = moved.as_ref().unwrap_or(spec);
     spawn(spec, 0, Some(container), |reporter| join::run(spec, process, container, stdio, reporter))
 }
 
@@ -118,12 +124,8 @@ fn spawn(
     pid_namespace: Option<BorrowedFd<'_>>,
     body: impl FnOnce(&Reporter) -> Result<Infallible, LaunchError>,
 ) -> Result<Launching, LaunchError> {
-    let cgroup = spec
-        .cgroups
-        .v2_dir
-        .as_deref()
-        .map(|dir| open_place(dir).step(|| format!("open the control group {}", dir.display())));
-    let cgroup = cgroup.transpose()?;
+    let open = |dir: &Path| open_place(dir).step(|| format!("open the control group {}", dir.display()));
+    let cgroup = spec.cgroups.v2_dir.as_deref().map(open).transpose()?;
     let (reporter, listener) = report::channel().step(|| "make a socket pair")?;
     let fork = match pid_namespace {
         Some(target) => fork_into(target, flags, cgroup.as_ref().map(AsFd::as_fd)),
@@ -145,6 +147,21 @@ fn spawn(
             sys::exit_now(1)
         }
     }
+}
+
+/// The control group in which a container's first process is now. One that may write to its control groups (systemd
+/// in a privileged container) divides its own and moves into a part; then nothing can be born in the whole any more.
+fn present_cgroup(container: BorrowedFd<'_>, v2_dir: &Path) -> Option<PathBuf> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", container.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().to_owned();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = table.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // The directory ends as the path begins; what the path has more is the part.
+    let part = Path::new(path).ancestors().filter(|whole| !whole.as_os_str().is_empty());
+    let mut part = part
+        .filter(|whole| v2_dir.ends_with(whole))
+        .filter_map(|whole| Path::new(path).strip_prefix(whole).ok());
+    part.next().filter(|part| !part.as_os_str().is_empty()).map(|part| v2_dir.join(part))
 }
 
 /// Children are born in the namespace that this process is set to have them in; its own never changes.

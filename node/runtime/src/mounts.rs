@@ -4,7 +4,7 @@
 //! inside the root filesystem. Nothing is named twice, so nothing can be swapped in between.
 
 use crate::devices;
-use crate::inroot::{InRoot, Make};
+use crate::inroot::{InRoot, Make, normal};
 use crate::report::{LaunchError, Step};
 use crate::spec::{CgroupPaths, Devices, Mount, MountKind, Propagation, Root};
 use crate::sys;
@@ -47,16 +47,34 @@ pub(crate) struct Opened<'a>(Vec<(&'a Mount, Option<OwnedFd>)>);
 /// propagation both ways needs that.
 pub(crate) fn open_sources(mounts: &[Mount]) -> Result<Opened<'_>, LaunchError> {
     let mut opened = Vec::with_capacity(mounts.len());
-    for mount in mounts {
+    for mount in in_order(mounts) {
         let source = match &mount.kind {
             MountKind::Bind { source } => Some(open_bind(mount, source)?),
             _ => None,
         };
         opened.push((mount, source));
     }
-    // Stable: of equal depth, the order given counts.
-    opened.sort_by_key(|(mount, _)| mount.target.components().count());
     Ok(Opened(opened))
+}
+
+/// Parents first. Of several with one target the last counts: a volume takes the place of a default mount. A volume at
+/// `/dev` takes the place of all that would be made below it, as it is the host's `/dev` more often than not.
+fn in_order(mounts: &[Mount]) -> Vec<&Mount> {
+    let volume = |mount: &Mount| matches!(mount.kind, MountKind::Bind { .. } | MountKind::Tmpfs { .. });
+    let dev_is_volume =
+        mounts.iter().any(|mount| volume(mount) && normal(&mount.target) == Path::new("/dev"));
+    let mut chosen: Vec<(PathBuf, &Mount)> = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        let target = normal(&mount.target);
+        if dev_is_volume && !volume(mount) && target.starts_with("/dev") {
+            continue;
+        }
+        chosen.retain(|(known, _)| *known != target);
+        chosen.push((target, mount));
+    }
+    // Stable: of equal depth, the order given counts.
+    chosen.sort_by_key(|(target, _)| target.components().count());
+    chosen.into_iter().map(|(_, mount)| mount).collect()
 }
 
 fn open_bind(mount: &Mount, source: &Path) -> Result<OwnedFd, LaunchError> {
@@ -390,4 +408,25 @@ fn attributes(mount: &Mount) -> u32 {
     .iter()
     .filter(|(wanted, _)| *wanted)
     .fold(0, |flags, (_, flag)| flags | flag.bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::default_mounts;
+
+    fn targets(mounts: &[Mount]) -> Vec<String> {
+        in_order(mounts).iter().map(|mount| mount.target.display().to_string()).collect()
+    }
+
+    #[test]
+    fn volumes_replace_default_mounts() {
+        let mut mounts = vec![Mount::bind("/a", "/data/deep"), Mount::bind("/b", "/data")];
+        mounts.extend(default_mounts());
+        mounts.push(Mount::bind("/shm", "/dev/shm/"));
+        let expected = "/data /proc /dev /sys /data/deep /dev/pts /dev/mqueue /dev/shm/ /sys/fs/cgroup";
+        assert_eq!(targets(&mounts).join(" "), expected);
+        mounts.push(Mount::bind("/dev", "/dev"));
+        assert_eq!(targets(&mounts).join(" "), "/data /proc /sys /dev /data/deep /dev/shm/ /sys/fs/cgroup");
+    }
 }

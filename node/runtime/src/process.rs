@@ -73,8 +73,9 @@ fn die_with_parent(reporter: &Reporter) -> Result<(), LaunchError> {
 
 /// Joins control groups of version 1, and of version 2 where the process was not born in it.
 pub(crate) fn join_cgroups(spec: &Spec) -> Result<(), LaunchError> {
-    let born_in = spec.cgroups.v2_dir.as_deref();
-    let others = spec.cgroups.procs.iter().filter(|procs| born_in.is_none() || procs.parent() != born_in);
+    // A process that was born in a part of its group stays there.
+    let born_in = |dir: &Path| spec.cgroups.v2_dir.as_deref().is_some_and(|born_in| born_in.starts_with(dir));
+    let others = spec.cgroups.procs.iter().filter(|procs| !procs.parent().is_some_and(born_in));
     others.into_iter().try_for_each(|procs| join_cgroup(procs))
 }
 

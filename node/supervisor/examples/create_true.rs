@@ -3,7 +3,8 @@
 //! `cargo run --profile bench -p carrack-supervisor --example create_true [-- <times>]`, as root, with busybox-static
 //! and runc installed. Both sides make the same namespaces but for the network's, user and default mounts, a memory and
 //! a process limit, and a log or pipe for the output; carrack also syncs an exit record. `pod` includes making and
-//! ending the whole pod: a supervisor process with a network namespace.
+//! ending the whole pod: a supervisor process with a network namespace. The run directory is a tmpfs of the bench's own,
+//! as /run is on most hosts; add `disk` to have it, and with it the synced records, on the disk of the temporary directory.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use carrack_cgroups::{Cgroups, DevicePolicy, Limits};
@@ -22,8 +23,9 @@ fn main() -> ExitCode {
         return carrack_supervisor::main(&args[2..]);
     }
     let times = args.get(1).and_then(|times| times.to_str()?.parse().ok()).unwrap_or(100);
+    let disk = args.get(2).is_some_and(|word| word == "disk");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    match runtime.block_on(bench(times)) {
+    match runtime.block_on(bench(times, disk)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -34,8 +36,8 @@ fn main() -> ExitCode {
 
 /// Directories and control groups, removed at the end.
 struct Place {
-    /// On tmpfs, as the agent's run directory is.
     run: tempfile::TempDir,
+    mounted: bool,
     disk: tempfile::TempDir,
     cgroups: Cgroups,
 }
@@ -45,15 +47,25 @@ impl Drop for Place {
         if let Err(error) = self.cgroups.purge() {
             eprintln!("{error}");
         }
+        if self.mounted
+            && let Err(error) = rustix::mount::unmount(self.run.path(), rustix::mount::UnmountFlags::DETACH)
+        {
+            eprintln!("{}: {error}", self.run.path().display());
+        }
     }
 }
 
-async fn bench(times: usize) -> Result<(), Failure> {
-    let place = Place {
-        run: tempfile::Builder::new().prefix("carrack-bench-").tempdir_in("/run")?,
+async fn bench(times: usize, disk: bool) -> Result<(), Failure> {
+    let mut place = Place {
+        run: tempfile::Builder::new().prefix("carrack-bench-").tempdir()?,
+        mounted: false,
         disk: tempfile::Builder::new().prefix("carrack-bench-").tempdir()?,
         cgroups: Cgroups::open(&format!("carrack-bench-{}", std::process::id()))?,
     };
+    if !disk {
+        rustix::mount::mount("tmpfs", place.run.path(), "tmpfs", rustix::mount::MountFlags::empty(), None)?;
+        place.mounted = true;
+    }
     let root = place.disk.path().join("root");
     std::fs::create_dir_all(root.join("bin"))?;
     std::fs::copy("/bin/busybox", root.join("bin/true"))

@@ -171,14 +171,28 @@ async fn exec_joins_the_container() {
 }
 
 #[tokio::test]
+async fn exec_follows_a_container_that_divides_its_control_group() {
+    let pod = Pod::new().await;
+    let script = "cd /sys/fs/cgroup; [ -d unified ] && cd unified; mkdir init && echo $$ > init/cgroup.procs && \
+        c=$(cut -d' ' -f1 cgroup.controllers) && { [ -z $c ] || echo +$c > cgroup.subtree_control; } && echo divided; sleep 1000";
+    let mut container = pod.script("c", script);
+    container.spec.make_privileged();
+    pod.sandbox.start_container(&container).await.unwrap();
+    pod.logged("c", "divided").await;
+    let exec = pod.sandbox.exec("c", &exec_script("grep ^0:: /proc/self/cgroup")).await.unwrap();
+    assert_eq!(exec_to_end(exec).await, (0, "0::/init\n".into(), String::new()));
+}
+
+#[tokio::test]
 async fn terminals_work() {
     let pod = Pod::new().await;
-    let mut container = pod.script("c", "tty; test -t 0 && test -t 2 && echo is a tty; ls -l /dev/console | cut -c1; read line; echo got $line; stty size");
+    let mut container = pod.script("c", "tty; test -t 0 && test -t 2 && echo is a tty; ls -l /dev/console | cut -c1; echo ready; read line; echo got $line; stty size");
     container.spec.tty = true;
     let mut events = pod.sandbox.events();
     pod.sandbox.start_container(&container).await.unwrap();
     let attached = pod.sandbox.attach("c").await.unwrap();
     attached.resize(33, 77).unwrap();
+    pod.logged("c", "ready").await;
     write(attached.stdin.as_ref().unwrap(), "hello\n");
     exited(&mut events, "c").await;
     let log = pod.log("c").replace('\r', "");
