@@ -2,7 +2,12 @@
 //!
 //! A case is `=== <command> <arguments>`, the input, `--->`, and what is expected up to the next case. Run with
 //! `UPDATE_GOLDEN=1` to write what comes out as what is expected, and read the difference.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at what it does not understand")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at what it does not understand"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -75,6 +80,9 @@ impl<'a> Case<'a> {
             "create" => create(resource(1), self.input),
             "update" => update(resource(1), self.input),
             "status" => status_update(resource(1), self.input),
+            "part" => part_update(words[1], resource(2), self.input),
+            "warn" => made(resource(1), self.input)
+                .map_or_else(|w| w, |o| resource(1).strategy.warnings(&o).join("\n")),
             "decode" => decode(resource(1), self.input),
             "json" => decode_json(resource(1), self.input),
             "patch" => apply_patch(words[1], resource(2), self.input),
@@ -165,6 +173,18 @@ fn status_update(resource: &Resource, input: &str) -> String {
     meta::stamp_update(&mut new, &old);
     strategy.prepare_status_update(&mut new, &old);
     let errors = strategy.validate_status_update(&new, &old);
+    if errors.is_empty() { yaml(&new) } else { refusal(resource, &new, &errors) }
+}
+
+fn part_update(part: &str, resource: &Resource, input: &str) -> String {
+    let [old, new] = documents(input)[..] else { panic!("an update of a part has two documents") };
+    let old = made(resource, old).unwrap();
+    let mut new = read(resource, new).unwrap().value;
+    let strategy = resource.strategy;
+    strategy.default(&mut new);
+    meta::stamp_update(&mut new, &old);
+    assert!(strategy.prepare_part_update(part, &mut new, &old), "{part} is no part");
+    let errors = strategy.validate_part_update(part, &new, &old);
     if errors.is_empty() { yaml(&new) } else { refusal(resource, &new, &errors) }
 }
 

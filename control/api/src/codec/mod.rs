@@ -4,6 +4,7 @@
 //! the text and dropped, wrong types are refused in the words of Go's decoder, nulls are treated as absent,
 //! quantities and times are brought into their canonical form.
 
+mod notes;
 mod seed;
 mod store;
 

@@ -98,12 +98,23 @@ impl Rules for DeploymentRules {
         }
     }
 
+    fn warnings(deployment: &Self::Object, warnings: &mut Vec<String>) {
+        if let Some(spec) = deployment.spec.as_ref().and_then(|s| s.template.spec.as_ref()) {
+            let path = FieldPath::root("spec").child("template").child("spec");
+            validate::pod_warnings(spec, &path, warnings);
+        }
+    }
+
+    fn validate_presence(object: &Value, errors: &mut Errors) {
+        workload::selector_is_there("deployment", object, errors);
+    }
+
     fn validate(deployment: &Self::Object, errors: &mut Errors) {
         let path = FieldPath::root("spec");
         let empty = apps::v1::DeploymentSpec::default();
         let spec = deployment.spec.as_ref().unwrap_or(&empty);
         workload::replicas(spec.replicas, &path, errors);
-        workload::selector_and_template("deployment", &spec.selector, &spec.template, &path, errors);
+        workload::selector_and_template(&spec.selector, &spec.template, &path, errors);
         strategy(spec.strategy.as_ref(), &path.child("strategy"), errors);
         let numbers = [
             ("minReadySeconds", spec.min_ready_seconds),

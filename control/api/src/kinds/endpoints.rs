@@ -87,6 +87,11 @@ impl Rules for EndpointsRules {
         }
     }
 
+    fn warnings(_endpoints: &Self::Object, warnings: &mut Vec<String>) {
+        warnings
+            .push("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned());
+    }
+
     fn validate(endpoints: &Self::Object, errors: &mut Errors) {
         let path = FieldPath::root("subsets");
         for (index, subset) in validate::list(&endpoints.subsets).iter().enumerate() {

@@ -67,6 +67,8 @@ impl Rules for NamespaceRules {
     }
 
     fn prepare_create(namespace: &mut Value) {
+        // A generated name is known only now.
+        Self::default(namespace);
         let Some(fields) = namespace.as_object_mut() else { return };
         fields.insert("status".into(), json!({"phase": "Active"}));
         let Some(spec) = crate::defaults::make_object(fields, "spec") else { return };

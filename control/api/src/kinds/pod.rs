@@ -1,5 +1,6 @@
 //! Pods, and the Binding that puts one on a node.
 
+mod parts;
 mod print;
 mod quality;
 
@@ -103,6 +104,21 @@ impl Rules for PodRules {
             } else if let Some(ip) = status.get(many).and_then(|all| all.get(0)?.get("ip")).cloned() {
                 defaults::set(status, one, ip);
             }
+        }
+    }
+
+    fn prepare_part_update(part: &str, new: &mut Value, old: &Value) -> bool {
+        parts::prepare(part, new, old)
+    }
+
+    fn validate_part_update(part: &str, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        parts::validate(part, new, old, errors);
+    }
+
+    fn warnings(pod: &Self::Object, warnings: &mut Vec<String>) {
+        let path = FieldPath::root("spec");
+        if let Some(spec) = &pod.spec {
+            validate::pod_warnings(spec, &path, warnings);
         }
     }
 

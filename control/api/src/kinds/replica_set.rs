@@ -86,6 +86,18 @@ impl Rules for ReplicaSetRules {
         }
     }
 
+    fn warnings(set: &Self::Object, warnings: &mut Vec<String>) {
+        if let Some(spec) = set.spec.as_ref().and_then(|s| s.template.as_ref()).and_then(|t| t.spec.as_ref())
+        {
+            let path = FieldPath::root("spec").child("template").child("spec");
+            validate::pod_warnings(spec, &path, warnings);
+        }
+    }
+
+    fn validate_presence(object: &Value, errors: &mut Errors) {
+        workload::selector_is_there("replicaset", object, errors);
+    }
+
     fn validate(set: &Self::Object, errors: &mut Errors) {
         let path = FieldPath::root("spec");
         let empty = apps::v1::ReplicaSetSpec::default();
@@ -95,7 +107,7 @@ impl Rules for ReplicaSetRules {
         validate::not_negative(&path.child("minReadySeconds"), ready, errors);
         match &spec.template {
             Some(template) => {
-                workload::selector_and_template("replicaset", &spec.selector, template, &path, errors);
+                workload::selector_and_template(&spec.selector, template, &path, errors);
             }
             None => errors.push(FieldError::required(&path.child("template"), "")),
         }

@@ -45,6 +45,7 @@ impl Rules for ServiceRules {
     type Object = core_api::v1::Service;
 
     const NAME: NameRule = NameRule::Label1035;
+    const CREATE_ON_UPDATE: bool = true;
     const HAS_STATUS: bool = true;
     const SELECTABLE: &'static [&'static str] =
         &["metadata.name", "metadata.namespace", "spec.clusterIP", "spec.type"];
@@ -53,12 +54,18 @@ impl Rules for ServiceRules {
         let Some(spec) = service.as_object_mut().and_then(|s| make_object(s, "spec")) else { return };
         set(spec, "sessionAffinity", "None");
         set(spec, "type", "ClusterIP");
-        if text(spec, "sessionAffinity") == "None" {
-            spec.remove("sessionAffinityConfig");
-        } else if let Some(client) =
-            make_object(spec, "sessionAffinityConfig").and_then(|c| make_object(c, "clientIP"))
-        {
-            set(client, "timeoutSeconds", AFFINITY_SECONDS);
+        match text(spec, "sessionAffinity") {
+            "None" => {
+                spec.remove("sessionAffinityConfig");
+            }
+            "ClientIP" => {
+                let config =
+                    make_object(spec, "sessionAffinityConfig").and_then(|c| make_object(c, "clientIP"));
+                if let Some(client) = config {
+                    set(client, "timeoutSeconds", AFFINITY_SECONDS);
+                }
+            }
+            _ => {}
         }
         for port in objects(spec, "ports") {
             set(port, "protocol", "TCP");

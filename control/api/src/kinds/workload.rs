@@ -23,9 +23,27 @@ pub(super) fn replicas(replicas: Option<i32>, path: &FieldPath, errors: &mut Err
     validate::not_negative(&path.child("replicas"), i64::from(replicas.unwrap_or_default()), errors);
 }
 
+/// A selector has to be there and to ask for something.
+pub(super) fn selector_is_there(word: &str, object: &Value, errors: &mut Errors) {
+    let at = FieldPath::root("spec").child("selector");
+    match object.pointer("/spec/selector") {
+        None => {
+            errors.push(FieldError::required(&at, ""));
+            let labels = object.pointer("/spec/template/metadata/labels").cloned();
+            let at = FieldPath::root("spec").child("template").child("metadata").child("labels");
+            let shown = labels.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+            errors.push(FieldError::invalid(&at, shown, "`selector` does not match template `labels`"));
+        }
+        Some(selector) if LabelSelector::from_value(Some(selector)).is_ok_and(|s| s.is_everything()) => {
+            let why = format!("empty selector is invalid for {word}");
+            errors.push(FieldError::invalid(&at, selector.clone(), why));
+        }
+        Some(_) => {}
+    }
+}
+
 /// The selector and the template, which has to match it and to be of a pod that runs for good.
 pub(super) fn selector_and_template(
-    word: &str,
     selector: &ApiSelector,
     template: &PodTemplateSpec,
     path: &FieldPath,
@@ -33,16 +51,12 @@ pub(super) fn selector_and_template(
 ) {
     let at = path.child("selector");
     validate::label_selector(selector, &at, errors);
-    let count = selector.match_labels.as_ref().map_or(0, |l| l.len())
-        + validate::list(&selector.match_expressions).len();
     let template_at = path.child("template");
     match LabelSelector::from_typed(selector) {
-        _ if count == 0 => {
-            let why = format!("empty selector is invalid for {word}");
-            errors.push(FieldError::invalid(&at, validate::shown(selector), why));
-        }
         // What is wrong with it was said above.
         Err(_) => {}
+        // That it is missing is said by `selector_is_there`.
+        Ok(selector) if selector.is_everything() => {}
         Ok(selector) => {
             let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
             if !selector.matches(|key| labels?.get(key).map(String::as_str)) {

@@ -36,6 +36,10 @@ pub trait Strategy: Send + Sync {
     /// metadata) is taken from `old`.
     fn prepare_status_update(&self, new: &mut Value, old: &Value);
 
+    /// Before an update through another subresource whose body is the kind itself, such as `ephemeralcontainers`:
+    /// everything that the part does not own is taken from `old`. False when the kind has no such part.
+    fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> bool;
+
     /// What is wrong with a new object, metadata included. Empty means valid.
     fn validate_create(&self, object: &Value) -> Vec<FieldError>;
 
@@ -44,6 +48,10 @@ pub trait Strategy: Send + Sync {
 
     /// What is wrong with changing the status of `old` to that of `new`, metadata included.
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError>;
+
+    /// What is wrong with changing `old` to `new` through the part that
+    /// [`prepare_part_update`](Strategy::prepare_part_update) knows, metadata included.
+    fn validate_part_update(&self, part: &str, new: &Value, old: &Value) -> Vec<FieldError>;
 
     /// What is allowed and yet unwise, for `Warning` headers.
     fn warnings(&self, object: &Value) -> Vec<String>;

@@ -43,6 +43,14 @@ pub trait Rules: Send + Sync {
     fn prepare_update(_new: &mut Value, _old: &Value) {}
     /// Kind-specific part of preparing a status update.
     fn prepare_status_update(_new: &mut Value, _old: &Value) {}
+    /// See [`Strategy::prepare_part_update`]; the generation is raised afterwards where something changed.
+    fn prepare_part_update(_part: &str, _new: &mut Value, _old: &Value) -> bool {
+        false
+    }
+    /// See [`Strategy::validate_part_update`], without metadata.
+    fn validate_part_update(_part: &str, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
+    /// What the types cannot tell, such as whether a field was there at all; asked on create and update.
+    fn validate_presence(_object: &Value, _errors: &mut Vec<FieldError>) {}
     /// Validation of a new object without metadata.
     fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
     /// Validation of a change; the default validates the new object.
@@ -90,6 +98,18 @@ fn typed<T: DeserializeOwned>(object: &Value, errors: &mut Vec<FieldError>) -> O
     }
 }
 
+/// Keeps the generation, or raises it when what is wanted changed.
+fn count_generation<R: Rules>(new: &mut Value, old: &Value) {
+    meta::copy_in_metadata(new, old, "generation");
+    let differs = || {
+        meta::wanted_state_differs(new, old)
+            || (R::ANNOTATIONS_COUNT && meta::differs_in_metadata(new, old, "annotations"))
+    };
+    if R::HAS_GENERATION && differs() {
+        meta::set_generation(new, meta::generation(old) + 1);
+    }
+}
+
 impl<R: Rules> Strategy for Typed<R> {
     fn default(&self, object: &mut Value) {
         R::default(object);
@@ -112,14 +132,13 @@ impl<R: Rules> Strategy for Typed<R> {
             meta::copy_field(new, old, "status");
         }
         R::prepare_update(new, old);
-        meta::copy_in_metadata(new, old, "generation");
-        let differs = || {
-            meta::wanted_state_differs(new, old)
-                || (R::ANNOTATIONS_COUNT && meta::differs_in_metadata(new, old, "annotations"))
-        };
-        if R::HAS_GENERATION && differs() {
-            meta::set_generation(new, meta::generation(old) + 1);
-        }
+        count_generation::<R>(new, old);
+    }
+
+    fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> bool {
+        let known = R::prepare_part_update(part, new, old);
+        count_generation::<R>(new, old);
+        known
     }
 
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
@@ -130,6 +149,7 @@ impl<R: Rules> Strategy for Typed<R> {
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_create(object, R::SCOPE, R::NAME, &mut errors);
+        R::validate_presence(object, &mut errors);
         if let Some(object) = typed::<R::Object>(object, &mut errors) {
             R::validate(&object, &mut errors);
         }
@@ -139,6 +159,7 @@ impl<R: Rules> Strategy for Typed<R> {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_update(new, old, &mut errors);
+        R::validate_presence(new, &mut errors);
         if let (Some(new), Some(old)) = (typed::<R::Object>(new, &mut errors), typed(old, &mut errors)) {
             R::validate_update(&new, &old, &mut errors);
         }
@@ -151,6 +172,13 @@ impl<R: Rules> Strategy for Typed<R> {
         if let (Some(new), Some(old)) = (typed::<R::Object>(new, &mut errors), typed(old, &mut errors)) {
             R::validate_status_update(&new, &old, &mut errors);
         }
+        errors
+    }
+
+    fn validate_part_update(&self, part: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        meta::validate_update(new, old, &mut errors);
+        R::validate_part_update(part, new, old, &mut errors);
         errors
     }
 

@@ -11,6 +11,7 @@ mod security;
 mod selector;
 mod volume;
 mod volume_source;
+mod warnings;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde_json::Value;
@@ -22,6 +23,7 @@ use crate::status::{FieldError, FieldPath};
 pub(crate) use pod::{pod, pod_template};
 pub(crate) use pod_update::pod_update;
 pub(crate) use selector::{label_map, label_selector};
+pub(crate) use warnings::pod_warnings;
 
 /// Where validation puts what is wrong.
 pub(crate) type Errors = Vec<FieldError>;

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, PodSpec, PodTemplateSp
 
 use super::container::{self, Pod as Shared};
 use super::{
-    Errors, affinity, label_map, list, not_negative, one_of, refuse, require, require_by, require_one_of,
-    resources, security, text, volume,
+    Errors, affinity, label_map, list, one_of, refuse, require, require_by, require_one_of, resources,
+    security, text, volume,
 };
 use crate::meta;
 use crate::names;
@@ -79,9 +79,7 @@ fn durations(spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
             errors.push(FieldError::invalid(&at, seconds, names::inclusive_range(1, most)));
         }
     }
-    if let Some(seconds) = spec.termination_grace_period_seconds {
-        not_negative(&path.child("terminationGracePeriodSeconds"), seconds, errors);
-    }
+    // A grace period below 0 is taken for 1; see the warnings.
 }
 
 fn placement(spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
