@@ -46,7 +46,8 @@ pub fn on_a_scene<F: Future<Output = Result<Scene>>>(name: &str, test: impl FnOn
         })
     };
     if let Err(error) = run() {
-        panic!("{error:?}");
+        let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        panic!("{}", causes.join("\n  because: "));
     }
 }
 

@@ -139,6 +139,14 @@ impl Call {
         }
     }
 
+    /// The rules of the form that is stored, which is the form that writes work on.
+    pub(crate) fn strategy(&self) -> &'static dyn carrack_api::strategy::Strategy {
+        let stored = |row: &&carrack_api::Resource| {
+            row.is_storage_version() && row.storage_prefix == self.resource.storage_prefix
+        };
+        carrack_api::resources().iter().find(stored).map_or(self.resource.strategy, |row| row.strategy)
+    }
+
     /// What admission sees of this call.
     pub(crate) fn admission<'a>(
         &'a self,

@@ -151,7 +151,7 @@ fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Va
         return Err(status::uid_precondition(call.resource, name, wanted, found).into());
     }
     match meta::resource_version(new) {
-        "" if part == Part::Object && !call.resource.strategy.allows_unconditional_update() => {
+        "" if part == Part::Object && !call.strategy().allows_unconditional_update() => {
             return Err(meta::resource_version_required(call.resource, name).into());
         }
         // Upstream takes "0" for unset in writes.
@@ -169,7 +169,7 @@ fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Va
 
 /// Applies the kind's rules about what a write may change.
 fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) {
-    let strategy = call.resource.strategy;
+    let strategy = call.strategy();
     match part {
         Part::Object => {
             strategy.default(new);
@@ -185,7 +185,7 @@ fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) {
 
 /// Refuses what is not valid.
 fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Result<(), ApiError> {
-    let strategy = call.resource.strategy;
+    let strategy = call.strategy();
     let errors = match part {
         Part::Object => strategy.validate_update(new, old),
         Part::Status => strategy.validate_status_update(new, old),

@@ -63,11 +63,11 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     let uid = uuid::Uuid::new_v4().to_string();
     meta::stamp_new(&mut new, call.resource.scope, call.namespace(), &uid, Timestamp::now());
     to_storage(call.resource, &mut new);
-    call.resource.strategy.default(&mut new);
-    call.resource.strategy.prepare_create(&mut new);
+    call.strategy().default(&mut new);
+    call.strategy().prepare_create(&mut new);
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
     if call.mutate(&admission, &mut new).await? {
-        call.resource.strategy.default(&mut new);
+        call.strategy().default(&mut new);
     }
     let name = meta::name(&new).to_owned();
     // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
@@ -86,11 +86,11 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
                 });
             }
         };
-        let errors = call.resource.strategy.validate_create(&object);
+        let errors = call.strategy().validate_create(&object);
         if !errors.is_empty() {
             return Err(status::invalid_object(call.resource, &name, &errors).into());
         }
-        call.warnings.add(call.resource.strategy.warnings(&object));
+        call.warnings.add(call.strategy().warnings(&object));
         call.judge(&admission, Some(&object)).await?;
         beside.compare.extend(guard);
         if let Some(answer) = store(call, object, &name, beside, options.dry_run).await? {

@@ -84,7 +84,7 @@ pub(super) async fn delete_named(
         let plan = if is_namespace(call) {
             plan_namespace(&old, now)
         } else {
-            plan(call.resource.strategy, &old, options, now)
+            plan(call.strategy(), &old, options, now)
         };
         present = match plan {
             Plan::Pending => return Ok(Answer::Stored(200, Stored::from(&*kv))),
