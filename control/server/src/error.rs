@@ -161,14 +161,14 @@ impl ApiError {
     }
 }
 
-/// What a client is told when a write does not reach the store. Space and leadership may come back: 503 says
-/// so; an unknown outcome is a timeout, for which clients look before they repeat.
+/// What a client is told when a write does not reach the store. Leadership comes back by itself: 503 says so. A full
+/// disk needs a person: 500, as upstream's, so that clients do not silently repeat the write for minutes. An unknown
+/// outcome is a timeout, for which clients look before they repeat.
 impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::TooLarge { limit, .. } => ApiError::too_large(limit),
-            WriteError::NoSpace(_)
-            | WriteError::NotLeader { .. }
+            WriteError::NotLeader { .. }
             | WriteError::Stopped
             | WriteError::Failed(_) => {
                 ApiError::unavailable(format!("the store cannot write: {error}")).retry_after(1)
