@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -53,10 +54,12 @@ impl ApiServer {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         let http = builder();
+        let mut connections = JoinSet::new();
         loop {
             let (stream, place) = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
                 accepted = accept(&listener, &places) => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
@@ -68,7 +71,7 @@ impl ApiServer {
             };
             let (server, acceptor, http) = (self.inner.clone(), acceptor.clone(), http.clone());
             let watcher = graceful.watcher();
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let _place = place;
                 let Some(stream) = shake_hands(acceptor, stream).await else { return };
                 let credentials = certificates(&stream);
@@ -84,6 +87,7 @@ impl ApiServer {
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
             tracing::warn!("some connections did not end in {} s; they are dropped", DRAIN.as_secs());
         }
+        connections.shutdown().await;
     }
 }
 

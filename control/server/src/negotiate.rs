@@ -121,9 +121,11 @@ fn accepted(headers: &HeaderMap) -> Vec<Accepted<'_>> {
 }
 
 impl Representation {
-    /// Agrees on a representation for objects and lists; 406 when nothing fits.
-    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, ApiError> {
-        let chosen = accepted(headers).iter().find_map(|a| Some((a.media()?, a.transform()?)));
+    /// Agrees on a representation; 406 when nothing fits. Tables and bare metadata are made only where `transforms`
+    /// says so: of stored objects.
+    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, transforms: bool) -> Result<Self, ApiError> {
+        let fits = |transform: &Transform| transforms || *transform == Transform::None;
+        let chosen = accepted(headers).iter().find_map(|a| Some((a.media()?, a.transform().filter(fits)?)));
         let Some((media, transform)) = chosen else {
             return Err(carrack_api::status::not_acceptable(PRODUCED).into());
         };
@@ -199,7 +201,7 @@ mod tests {
     }
 
     fn chosen(accept: &str) -> Result<(Media, Transform), u16> {
-        Representation::negotiate(&headers(accept), &Query::default())
+        Representation::negotiate(&headers(accept), &Query::default(), true)
             .map(|r| (r.media, r.transform))
             .map_err(|e| e.code)
     }
@@ -210,6 +212,10 @@ mod tests {
         assert_eq!(chosen(accept), Ok((Media::Json, Transform::Table(Version::V1))));
         let unknown = "application/json;as=Table;v=v9;g=meta.k8s.io,application/json";
         assert_eq!(chosen(unknown), Ok((Media::Json, Transform::None)));
+        let plain =
+            |a: &str| Representation::negotiate(&headers(a), &Query::default(), false).map(|r| r.transform);
+        assert_eq!(plain(accept).unwrap(), Transform::None);
+        assert_eq!(plain("application/json;as=Table;v=v1;g=meta.k8s.io").unwrap_err().code, 406);
     }
 
     #[test]

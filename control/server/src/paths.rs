@@ -133,7 +133,7 @@ fn version() -> Value {
 
 /// A value as JSON (or YAML).
 fn json_value(value: &Value, query: &Query, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
-    let representation = Representation::negotiate(headers, query)?.untransformed();
+    let representation = Representation::negotiate(headers, query, false)?;
     let mut response = respond::value(200, value, &representation);
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Ok(response)
@@ -146,7 +146,7 @@ fn openapi_document(document: &Document, headers: &HeaderMap) -> Result<Response
     let mut response = if known {
         respond::text(304, "")
     } else {
-        let representation = Representation::negotiate(headers, &Query::default())?;
+        let representation = Representation::negotiate(headers, &Query::default(), false)?;
         Pieces::ready(vec![document.json.clone()]).into_response(200, &representation)
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {

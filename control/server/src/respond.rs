@@ -48,7 +48,11 @@ impl Pieces {
         let compress = representation.gzip && self.length.is_none_or(|l| l >= GZIP_FROM);
         let pieces: Box<dyn Iterator<Item = Result<Bytes, BoxError>> + Send> =
             if compress { Box::new(Gzip::new(self.pieces)) } else { self.pieces };
-        let frames = stream::iter(pieces.map(|piece| piece.map(Frame::data)));
+        let frames = stream::unfold(pieces, |mut pieces| async {
+            // Making a piece takes a while: others get their turn between two.
+            tokio::task::yield_now().await;
+            Some((pieces.next()?.map(Frame::data), pieces))
+        });
         let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
         set_code(&mut response, code);
         let headers = response.headers_mut();

@@ -26,6 +26,8 @@ pub(crate) enum Part {
     Object,
     /// The status.
     Status,
+    /// What the subresource of this name owns, such as `resize`.
+    Sub(&'static str),
     /// What the closure changes and nothing else: the server's own steps, such as a binding.
     Exact,
 }
@@ -101,14 +103,14 @@ async fn round(
     mut new: Value,
 ) -> Result<Round, ApiError> {
     check_identity(call, name, part, &mut new, old)?;
-    prepare(call, part, &mut new, old);
+    prepare(call, part, &mut new, old)?;
     let admission = call.admission(Operation::Update, call.resource.kind, Some(old), dry_run);
     if call.mutate(&admission, &mut new).await? {
-        prepare(call, part, &mut new, old);
+        prepare(call, part, &mut new, old)?;
     }
     let beside = match part {
         Part::Object => side::prepare(call, Some(old), Some(&mut new), dry_run).await?,
-        Part::Status | Part::Exact => side::keep(kv),
+        Part::Status | Part::Sub(_) | Part::Exact => side::keep(kv),
     };
     validate(call, name, part, &new, old)?;
     call.judge(&admission, Some(&new)).await?;
@@ -168,7 +170,7 @@ fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Va
 }
 
 /// Applies the kind's rules about what a write may change.
-fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) {
+fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) -> Result<(), ApiError> {
     let strategy = call.strategy();
     match part {
         Part::Object => {
@@ -179,8 +181,21 @@ fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) {
             strategy.default(new);
             strategy.prepare_status_update(new, old);
         }
+        Part::Sub(name) => {
+            strategy.default(new);
+            if !strategy.prepare_part_update(name, new, old) {
+                return Err(not_built(call, name));
+            }
+        }
         Part::Exact => {}
     }
+    Ok(())
+}
+
+/// 501: a subresource that discovery names and that nobody answers yet.
+pub(crate) fn not_built(call: &Call, subresource: &str) -> ApiError {
+    let what = format!("subresource {subresource:?} of {}", call.resource.group_resource());
+    status::not_implemented(&what).into()
 }
 
 /// Refuses what is not valid.
@@ -189,6 +204,7 @@ fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Re
     let errors = match part {
         Part::Object => strategy.validate_update(new, old),
         Part::Status => strategy.validate_status_update(new, old),
+        Part::Sub(name) => strategy.validate_part_update(name, new, old),
         Part::Exact => Vec::new(),
     };
     if !errors.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use carrack_store::Store;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::event_leases::EventLeases;
 use crate::health::Health;
@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     /// Ends watches and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
+    /// Ends the server's own tasks with its last handle.
+    _end: DropGuard,
 }
 
 impl ApiServer {
@@ -43,6 +45,7 @@ impl ApiServer {
         if !dns_fits {
             return Err(ConfigError::DnsAddress(config.dns_address, config.service_cidr));
         }
+        let shutdown = CancellationToken::new();
         let inner = Inner {
             registry: Registry::new(config.store.clone()),
             service_range,
@@ -50,7 +53,8 @@ impl ApiServer {
             limits: Limits::default(),
             metrics: Metrics::default(),
             health: Health::default(),
-            shutdown: CancellationToken::new(),
+            _end: shutdown.clone().drop_guard(),
+            shutdown,
             config,
         };
         Ok(ApiServer { inner: Arc::new(inner) })

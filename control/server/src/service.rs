@@ -138,8 +138,9 @@ async fn process(
         name => Some(resource.subresource(name).ok_or_else(ApiError::no_such_path)?),
     };
     subject.subresource = subresource.map_or("", |s| s.name);
+    let stored = !resource.storage_prefix.is_empty() && subresource.is_none_or(|s| s.kind == resource.gvk());
     let call = Call {
-        representation: Representation::negotiate(request.headers(), &query)?,
+        representation: Representation::negotiate(request.headers(), &query, stored)?,
         content_type: negotiate::content_type(request.headers()),
         server,
         resource,

@@ -1,17 +1,17 @@
 //! What every cluster has: made or brought up to date at start, and the care of the store's history.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::resources;
-use carrack_store::Revision;
+use carrack_store::{Revision, Store};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::authz::bootstrap::{self, Step};
-use crate::server::{ApiServer, Inner};
+use crate::server::ApiServer;
 use crate::service::{Origin, handle};
 use crate::{ApiError, UserInfo, full};
 
@@ -46,7 +46,7 @@ impl ApiServer {
         }
         self.ensure_kubernetes().await?;
         self.ensure_dns().await?;
-        tokio::spawn(drop_history(self.inner.clone()));
+        tokio::spawn(drop_history(self.store().clone(), self.inner.shutdown.clone()));
         Ok(())
     }
 
@@ -214,13 +214,12 @@ fn replaced(object: &Value, pointer: &str, value: &Value) -> Option<Value> {
     Some(new)
 }
 
-/// Drops history that is older than [`KEEP_HISTORY`], until the server shuts down.
-async fn drop_history(server: Arc<Inner>) {
-    let store = server.registry.store();
+/// Drops history that is older than [`KEEP_HISTORY`], until the server ends.
+async fn drop_history(store: Store, end: CancellationToken) {
     let mut before: Revision = store.revision();
     loop {
         tokio::select! {
-            () = server.shutdown.cancelled() => return,
+            () = end.cancelled() => return,
             () = tokio::time::sleep(KEEP_HISTORY) => {}
         }
         let now = store.revision();

@@ -149,6 +149,11 @@ async fn tables_metadata_and_yaml() {
     assert_eq!(tables.get(&format!("{MAPS}?includeObject=Some")).await.code, 400);
     let single = tables.get(&format!("{MAPS}/m001")).await.expect(200);
     assert_eq!(single["rows"].as_array().unwrap().len(), 1);
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let only_tables = client.with("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    assert_eq!(only_tables.post(reviews, &review).await.code, 406, "reviews have no table");
+    assert_eq!(tables.post(reviews, &review).await.expect(201)["status"]["allowed"], true);
     let older = client.with("accept", "application/json;as=Table;v=v1beta1;g=meta.k8s.io");
     assert_eq!(older.get(MAPS).await.expect(200)["apiVersion"], "meta.k8s.io/v1beta1");
 

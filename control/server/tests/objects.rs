@@ -134,7 +134,7 @@ async fn bodies_that_are_no_objects() {
         ("", 400),
         ("{", 400),
         ("[]", 400),
-        ("null", 400),
+        ("null", 422),
         ("{\"metadata\":{\"name\":\"a\"},\"data\":{\"k\":1}}", 400),
         ("{\"metadata\":{\"name\":7}}", 400),
         ("{\"apiVersion\":\"v1\",\"kind\":\"Secret\",\"metadata\":{\"name\":\"a\"}}", 400),

@@ -104,8 +104,39 @@ async fn connections_go_to_the_pods_node() {
     assert_eq!(client.get(&log).await.text(), "log on n1");
     let exec = client.send(Method::POST, &format!("{PODS}/p/exec?command=ls&stdout=1"), "").await;
     assert_eq!(exec.text(), "exec on n1");
-    let unbuilt = client.post(&format!("{PODS}/p/eviction"), &json!({})).await;
-    assert!(matches!(unbuilt.code, 404 | 405 | 501), "{}", unbuilt.text());
+    for unbuilt in [format!("{PODS}/p/proxy"), "/api/v1/nodes/n1/proxy/metrics".to_owned()] {
+        assert_eq!(client.get(&unbuilt).await.code, 501, "{unbuilt}");
+    }
+}
+
+#[tokio::test]
+async fn evictions_delete_and_respect_preconditions() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    client.post(PODS, &pod("p")).await.expect(201);
+    let path = format!("{PODS}/p/eviction");
+    let other = json!({"metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"uid": "another"}}});
+    assert_eq!(client.post(&path, &other).await.code, 409);
+    assert_eq!(client.post(&format!("{path}?dryRun=All"), &json!({})).await.code, 201);
+    client.get(&format!("{PODS}/p")).await.expect(200);
+    let gone = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    assert_eq!(client.post(&path, &gone).await.expect(201)["status"], "Success");
+    assert_eq!(client.get(&format!("{PODS}/p")).await.code, 404);
+    assert_eq!(client.post(&path, &gone).await.code, 404);
+}
+
+#[tokio::test]
+async fn ephemeral_containers_are_added_through_their_own_path() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    client.post(PODS, &pod("p")).await.expect(201);
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    let debug = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}]}});
+    let patched = client.patch("strategic-merge", &path, &debug).await.expect(200);
+    assert_eq!(patched["spec"]["ephemeralContainers"][0]["name"], "debug");
+    assert_eq!(client.get(&path).await.expect(200), patched);
+    let direct = json!({"spec": {"ephemeralContainers": null}});
+    assert_eq!(client.patch("merge", &format!("{PODS}/p"), &direct).await.code, 422);
 }
 
 async fn claims(cluster: &Cluster) -> BTreeSet<String> {

@@ -201,6 +201,8 @@ async fn collect(
             return Ok(Page { kvs: response.kvs, revision, continue_token: token, remaining });
         }
         for kv in response.kvs {
+            // The first look at an object parses it, so that a long list takes a while.
+            tokio::task::consume_budget().await;
             if !selection.matches(&view(call.resource, &kv)) {
                 continue;
             }

@@ -5,6 +5,7 @@ mod connect;
 mod create;
 mod delete;
 mod delete_collection;
+mod evict;
 mod finalize;
 mod get;
 mod list;
@@ -19,6 +20,7 @@ use carrack_api::{Scope, Verb};
 use futures::future::BoxFuture;
 
 use crate::call::{Answer, Body, Call};
+use crate::rewrite::not_built;
 use crate::{ApiError, RequestBody};
 
 /// The verb of a request in the table's words; `None` for what no resource answers.
@@ -79,6 +81,7 @@ pub(crate) fn answer(call: &Call, body: Body) -> BoxFuture<'_, Result<Answer, Ap
 async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
     if let Some(subresource) = call.subresource {
         return match (subresource.name, call.info.verb) {
+            ("proxy", _) => Err(not_built(call, subresource.name)),
             ("status", "get") => get::get(call).await,
             ("status", "update") => update::update(call, body, update::Part::Status).await,
             ("status", "patch") => patch::patch(call, body, update::Part::Status).await,
@@ -86,13 +89,14 @@ async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
             ("scale", "update") => scale::update(call, body).await,
             ("scale", "patch") => scale::patch(call, body).await,
             ("binding", "create") => binding::create(call, body).await,
+            ("eviction", "create") => evict::create(call, body).await,
             ("finalize", "update") => finalize::update(call, body).await,
             ("token", "create") => token::create(call, body).await,
-            (other, _) => Err(carrack_api::status::not_implemented(&format!(
-                "subresource {other:?} of {}",
-                call.resource.group_resource()
-            ))
-            .into()),
+            // Other parts whose body is the kind itself; the kind says whether it knows them.
+            (part, "get") if subresource.kind == call.resource.gvk() && part != "log" => get::get(call).await,
+            (part, "update") => update::update(call, body, update::Part::Sub(part)).await,
+            (part, "patch") => patch::patch(call, body, update::Part::Sub(part)).await,
+            (part, _) => Err(not_built(call, part)),
         };
     }
     if call.resource.storage_prefix.is_empty() {

@@ -57,15 +57,19 @@ pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
 async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> Result<Session, ApiError> {
     let store = call.registry().store();
     let keys = super::list::keys(call, &selection);
-    let mut initial = Vec::new();
+    let mut initial = VecDeque::new();
     let watch = match options.start {
         WatchStart::State | WatchStart::StateThenBookmark(_) => {
             if let WatchStart::StateThenBookmark(least) = options.start {
                 super::list::check_reached(call, least)?;
             }
             let response = store.range(Range::of(keys.clone())).await?;
-            initial = response.kvs;
-            initial.retain(|kv| selection.is_everything() || selection.matches(&view(call.resource, kv)));
+            for kv in response.kvs {
+                tokio::task::consume_budget().await;
+                if selection.is_everything() || selection.matches(&view(call.resource, &kv)) {
+                    initial.push_back(kv);
+                }
+            }
             Watch::of(keys).since(response.revision + 1)
         }
         WatchStart::Now => Watch::of(keys),
@@ -84,7 +88,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
     Ok(Session {
         encoder: Encoder::new(call.resource, call.representation.transform, include),
         mark_initial_end: matches!(options.start, WatchStart::StateThenBookmark(_)),
-        initial: initial.into(),
+        initial,
         watcher,
         selection,
         bookmark_at: options.bookmarks.then(|| now + BOOKMARK_EVERY),
