@@ -192,7 +192,10 @@ impl Done<'_> {
 impl Drop for Done<'_> {
     fn drop(&mut self) {
         if self.retry {
-            tracing::error!(key = %self.key, "a controller's worker ended early; the key is tried again");
+            // Else the process is ending, and with it this task.
+            if std::thread::panicking() {
+                tracing::error!(key = %self.key, "a controller panicked; the key is tried again");
+            }
             self.queue.retry(self.key.clone());
         }
         self.queue.done(self.key);

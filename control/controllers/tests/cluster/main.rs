@@ -1,0 +1,8 @@
+//! The controllers and the scheduler against the real API server with its real access policy, all in this process; the
+//! node is played by a task that makes pods ready. What is tested is that the parts work together, and how fast.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod collection;
+mod harness;
+mod nodes;
+mod workloads;
