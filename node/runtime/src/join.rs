@@ -7,7 +7,6 @@ use crate::spec::{ExecProcess, Spec};
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -23,9 +22,6 @@ pub(crate) fn run(
     process::join_cgroups(spec)?;
     process::set_oom_score_adj(spec.oom_score_adj)?;
     let privileges = Privileges::of(spec)?;
-    // Processes of the container see this one as soon as it is in their namespaces: they must not get at its memory
-    // and descriptors, which are the host's.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "hide the process")?;
     let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
         | libc::CLONE_NEWIPC

@@ -11,7 +11,10 @@ use crate::sys;
 use crate::user::{self, Identity};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fstat};
 use rustix::io::Errno;
-use rustix::process::{Resource, Signal, chdir, getcwd, set_parent_process_death_signal, setrlimit, umask};
+use rustix::process::{
+    DumpableBehavior, Resource, Signal, chdir, getcwd, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit, umask,
+};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -58,7 +61,11 @@ pub(crate) fn detach(reporter: &Reporter) -> Result<(), LaunchError> {
     sys::reset_signals();
     die_with_parent(reporter)?;
     rustix::process::setsid().step(|| "start a session")?;
-    Ok(())
+    // Where others see it (a shared process namespace, a container being entered) they must not get at its memory and
+    // descriptors, which are the host's. Running the program makes it visible again.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "hide the process")?;
+    // Keys of the host's session stay with the host.
+    sys::leave_session_keyring().step(|| "leave the host's keyring")
 }
 
 /// Asks for SIGKILL when the maker dies, and stops if it has died before that.

@@ -266,3 +266,14 @@ pub fn send_signal(pidfd: impl AsFd, signal: i32) -> std::io::Result<()> {
     })?;
     Ok(())
 }
+
+/// Starts a session keyring of this process' own. A kernel without keys, or a user without quota for one, has none to share.
+pub(crate) fn leave_session_keyring() -> Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    let joined =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
+    match check(joined) {
+        Ok(_) | Err(Errno::NOSYS | Errno::DQUOT | Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

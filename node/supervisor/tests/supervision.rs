@@ -328,6 +328,45 @@ async fn containers_do_not_outlive_a_killed_supervisor() {
 }
 
 #[tokio::test]
+async fn many_at_once_leave_no_descriptor() {
+    let pod = Pod::new().await;
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", pod.sandbox.pid())).unwrap().count();
+    pod.run(&pod.script("first", "true")).await;
+    let before = open();
+    let mut events = pod.sandbox.events();
+    let mut starting = Vec::new();
+    for number in 0..40 {
+        let mut container = pod.script(&format!("c{number}"), &format!("echo {number}; exit {number}"));
+        // Some with a terminal, some that cannot start.
+        container.spec.tty = number % 3 == 0;
+        container.stdin = number % 5 == 0;
+        if number % 7 == 0 {
+            container.spec.args = vec!["/nothing".into()];
+        }
+        let sandbox = pod.sandbox.clone();
+        starting.push(tokio::spawn(async move { sandbox.start_container(&container).await.is_ok() }));
+    }
+    for (number, started) in starting.into_iter().enumerate() {
+        assert_eq!(started.await.unwrap(), number % 7 != 0, "c{number}");
+    }
+    let mut left = 40;
+    while left > 0 {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+        let Event::Exited(record) = event else { continue };
+        let number: i32 = record.id.trim_start_matches('c').parse().unwrap();
+        assert_eq!(record.exit_code, if number % 7 == 0 { 127 } else { number }, "{record:?}");
+        left -= 1;
+    }
+    for number in (0..40).filter(|number| number % 7 != 0) {
+        assert_eq!(pod.log(&format!("c{number}")).trim_end(), number.to_string());
+    }
+    eventually("every descriptor is closed", || open() == before).await;
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", pod.sandbox.pid()))
+        .unwrap_or_default();
+    assert_eq!(children.trim(), "", "every child is reaped");
+}
+
+#[tokio::test]
 async fn shutdown_leaves_nothing() {
     let pod = Pod::new().await;
     let mut events = pod.sandbox.events();

@@ -3,6 +3,7 @@
 use super::clock;
 use super::logs::LogFile;
 use super::output::Output;
+use super::server::Asker;
 use super::set_nonblocking;
 use crate::types::{
     ContainerSpec, ContainerState, ContainerStatus, ExitRecord, SandboxConfig, StartFailure, Started,
@@ -50,7 +51,7 @@ pub(crate) struct Alive {
     /// Streams being copied; a stream leaves at its end.
     pub(crate) outputs: Vec<(u64, Output)>,
     /// Connection and request to be answered when it runs.
-    pub(crate) asked_by: Option<(u64, u64)>,
+    pub(crate) asked_by: Option<Asker>,
 }
 
 /// What became of the writing end of stdin.

@@ -4,6 +4,7 @@ mod clock;
 mod connection;
 mod containers;
 mod execs;
+mod lifecycle;
 mod logs;
 mod output;
 mod server;

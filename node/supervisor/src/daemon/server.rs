@@ -1,15 +1,14 @@
 //! The loop: one thread, one epoll, every event handled to its end before the next.
 
 use super::connection::Connection;
-use super::containers::{self, Alive, Born, Container, Exit, Phase, Stdin, from_launch};
-use super::execs::{self, Exec};
-use super::output::{Flow, Output};
+use super::containers::{Container, Exit, Phase, Stdin};
+use super::execs::Exec;
+use super::lifecycle::ended;
+use super::output::Flow;
 use super::setup::Ready;
-use super::{Doing, SupervisorError, clock, set_nonblocking};
+use super::{Doing, SupervisorError};
 use crate::protocol::{FdRole, Op, Reply, Request, ServerMessage, VERSION};
 use crate::records;
-use crate::types::{ContainerSpec, Event, ExecSpec, ExitRecord, StartFailure, Started};
-use carrack_runtime::Progress;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
@@ -17,19 +16,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Most connections at once: one agent, and the next one while the old one ends, and a debugger.
 const MAX_CONNECTIONS: usize = 16;
-/// Most records of ended containers kept; the agent removes them as it goes.
-const MAX_CONTAINERS: usize = 4096;
 /// Bytes read at once from a stream or socket.
 const BUFFER: usize = 32 << 10;
 /// Buffers read from a stream before others get their turn.
-const ROUNDS: usize = 8;
+pub(crate) const ROUNDS: usize = 8;
 
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 
+/// Connection and request that something is done for.
+pub(crate) type Asker = (u64, u64);
+
 /// Whose event it is.
 #[derive(Clone, Debug)]
-enum Source {
+pub(crate) enum Source {
     Connection,
     /// A container on its way to its command.
     ContainerLaunch(String),
@@ -39,18 +39,18 @@ enum Source {
     Output(String),
 }
 
-struct Server {
-    ready: Ready,
-    epoll: OwnedFd,
+pub(crate) struct Server {
+    pub(crate) ready: Ready,
+    pub(crate) epoll: OwnedFd,
     next_token: u64,
-    sources: HashMap<u64, Source>,
+    pub(crate) sources: HashMap<u64, Source>,
     connections: BTreeMap<u64, Connection>,
-    containers: BTreeMap<String, Container>,
+    pub(crate) containers: BTreeMap<String, Container>,
     /// By process number.
-    execs: BTreeMap<u32, Exec>,
+    pub(crate) execs: BTreeMap<u32, Exec>,
     /// Set once everything is to end; who waits for it.
-    shutdown: Option<Vec<(u64, u64)>>,
-    buffer: Vec<u8>,
+    pub(crate) shutdown: Option<Vec<(u64, u64)>>,
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// Runs until shut down.
@@ -80,16 +80,6 @@ pub(crate) fn run(ready: Ready) -> Result<(), SupervisorError> {
     }
     server.farewell();
     Ok(())
-}
-
-/// A container that is no more than its record.
-fn ended(record: ExitRecord, durable: bool) -> Container {
-    Container {
-        id: record.id.clone(),
-        name: record.name.clone(),
-        restart: record.restart,
-        phase: Phase::Exited { record, durable },
-    }
 }
 
 impl Server {
@@ -122,7 +112,7 @@ impl Server {
     }
 
     /// Registers a descriptor. It leaves the epoll when it is closed.
-    fn watch(&mut self, fd: impl AsFd, source: Source) -> Result<u64, Errno> {
+    pub(crate) fn watch(&mut self, fd: impl AsFd, source: Source) -> Result<u64, Errno> {
         let token = self.next_token;
         self.next_token += 1;
         epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
@@ -173,7 +163,7 @@ impl Server {
         self.sources.remove(&token);
     }
 
-    fn reply(&mut self, (token, id): (u64, u64), body: Reply, fds: Vec<(FdRole, OwnedFd)>) {
+    pub(crate) fn reply(&mut self, (token, id): Asker, body: Reply, fds: Vec<(FdRole, OwnedFd)>) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         if connection.reply(id, body, fds) {
             self.wait_for_room(token);
@@ -182,14 +172,14 @@ impl Server {
         }
     }
 
-    fn broadcast(&mut self, message: &ServerMessage) {
+    pub(crate) fn broadcast(&mut self, message: &ServerMessage) {
         let tokens: Vec<u64> = self.connections.keys().copied().collect();
         for token in tokens {
             self.tell(token, message);
         }
     }
 
-    fn tell(&mut self, token: u64, message: &ServerMessage) {
+    pub(crate) fn tell(&mut self, token: u64, message: &ServerMessage) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         if connection.send(message) {
             self.wait_for_room(token);
@@ -232,146 +222,7 @@ impl Server {
         }
     }
 
-    fn start(&mut self, spec: ContainerSpec, asked_by: (u64, u64)) {
-        let refused = |text: String| Reply::Refused(text);
-        if self.shutdown.is_some() {
-            return self.reply(asked_by, refused("the pod's supervisor is shutting down".into()), Vec::new());
-        }
-        if self.containers.contains_key(&spec.id) {
-            return self.reply(
-                asked_by,
-                refused(format!("container {} exists already", spec.id)),
-                Vec::new(),
-            );
-        }
-        if self.containers.len() >= MAX_CONTAINERS {
-            return self.reply(asked_by, refused("too many containers in this pod".into()), Vec::new());
-        }
-        if let Err(failure) = containers::check_id(&spec.id) {
-            return self.reply(asked_by, Reply::StartFailed(failure), Vec::new());
-        }
-        match containers::launch(&spec, &self.ready.config, &self.ready.sandbox) {
-            Ok(born) => self.born(spec, born, asked_by),
-            Err(failure) => {
-                let now = clock::now();
-                let record = ExitRecord {
-                    id: spec.id,
-                    name: spec.name,
-                    restart: spec.restart,
-                    pid: 0,
-                    exit_code: failure.exit_code,
-                    signal: None,
-                    started_at: now,
-                    finished_at: now,
-                    start_error: Some(failure.clone()),
-                };
-                self.record_end(record);
-                self.reply(asked_by, Reply::StartFailed(failure), Vec::new());
-            }
-        }
-    }
-
-    /// Keeps a process that was just forked.
-    fn born(&mut self, spec: ContainerSpec, born: Born, asked_by: (u64, u64)) {
-        let (id, name, restart) = (spec.id.clone(), spec.name.clone(), spec.restart);
-        let started = Started { pid: born.launching.pid, started_at: clock::now() };
-        let outputs: Vec<_> =
-            born.outputs.into_iter().filter_map(|output| self.watch_output(&id, output)).collect();
-        // Should the epoll be out of memory, the end of the process is still seen, by its signal.
-        let _ = self.watch(&born.launching, Source::ContainerLaunch(id.clone()));
-        let alive = Alive {
-            spec,
-            launching: born.launching,
-            started,
-            log: born.log,
-            stdin: born.stdin,
-            tty: None,
-            outputs,
-            asked_by: Some(asked_by),
-        };
-        self.containers
-            .insert(id.clone(), Container { id, name, restart, phase: Phase::Starting(Box::new(alive)) });
-    }
-
-    fn watch_output(&mut self, id: &str, output: Output) -> Option<(u64, Output)> {
-        let token = self.watch(&output, Source::Output(id.to_owned())).ok()?;
-        Some((token, output))
-    }
-
-    /// News from a container on its way.
-    fn container_launch(&mut self, token: u64, id: &str) {
-        let Some(container) = self.containers.get_mut(id) else { return };
-        let Phase::Starting(alive) = &mut container.phase else { return };
-        match alive.launching.progress() {
-            Progress::Pending => {}
-            Progress::Running(console) => {
-                self.unwatch_launch(token, id);
-                self.running(id, console);
-            }
-            // Its end is near and will be handled as such, with this error.
-            Progress::Failed(error) => {
-                self.unwatch_launch(token, id);
-                self.failed(id, from_launch(&error));
-            }
-        }
-    }
-
-    /// A socket whose other end is closed would be readable for ever.
-    fn unwatch_launch(&mut self, token: u64, id: &str) {
-        self.sources.remove(&token);
-        if let Some(alive) = self.containers.get_mut(id).and_then(Container::alive) {
-            let _ = epoll::delete(&self.epoll, &alive.launching);
-        }
-    }
-
-    /// The command runs: answer, tell, and copy from its terminal.
-    fn running(&mut self, id: &str, console: Option<OwnedFd>) {
-        let Some(mut container) = self.containers.remove(id) else { return };
-        if let Phase::Starting(mut alive) = container.phase {
-            alive.started.started_at = clock::now();
-            if let Some(master) = console
-                && set_nonblocking(&master).is_ok()
-                && let Ok(copy) = master.try_clone()
-            {
-                alive.tty = Some(copy);
-                alive.outputs.extend(self.watch_output(id, Output::new(master, "stdout")));
-            }
-            let (asked_by, started) = (alive.asked_by.take(), alive.started.clone());
-            container.phase = Phase::Running(alive);
-            self.containers.insert(id.to_owned(), container);
-            if let Some(asked_by) = asked_by {
-                self.reply(asked_by, Reply::Started(started.clone()), Vec::new());
-            }
-            self.broadcast(&ServerMessage::Event(Event::Started { id: id.to_owned(), started }));
-            carrack_runtime::trim_heap();
-        } else {
-            self.containers.insert(id.to_owned(), container);
-        }
-    }
-
-    /// The command does not run. The process is about to end and is reaped as an unknown one.
-    fn failed(&mut self, id: &str, failure: StartFailure) {
-        let Some(container) = self.containers.remove(id) else { return };
-        if let Phase::Starting(mut alive) = container.phase {
-            let asked_by = alive.asked_by.take();
-            alive.kill_leftovers();
-            let record =
-                alive.record(Exit { status: failure.exit_code, signal: None }, Some(failure.clone()));
-            self.forget_outputs(&alive);
-            self.record_end(record);
-            if let Some(asked_by) = asked_by {
-                self.reply(asked_by, Reply::StartFailed(failure), Vec::new());
-            }
-        }
-    }
-
-    fn forget_outputs(&mut self, alive: &Alive) {
-        for (token, _) in &alive.outputs {
-            self.sources.remove(token);
-        }
-    }
-
-    fn output(&mut self, token: u64, id: &str) {
+    pub(crate) fn output(&mut self, token: u64, id: &str) {
         let Some(alive) = self.containers.get_mut(id).and_then(Container::alive) else {
             self.sources.remove(&token);
             return;
@@ -415,61 +266,6 @@ impl Server {
         }
     }
 
-    fn container_ended(&mut self, id: &str, exit: Exit) {
-        // What it reported before it ended comes first.
-        if let Some(Container { phase: Phase::Starting(alive), .. }) = self.containers.get_mut(id) {
-            match alive.launching.progress() {
-                Progress::Failed(error) => return self.failed(id, from_launch(&error)),
-                Progress::Running(console) => self.running(id, console),
-                Progress::Pending => self.running(id, None),
-            }
-        }
-        let Some(container) = self.containers.remove(id) else { return };
-        let Phase::Running(mut alive) = container.phase else { return };
-        alive.kill_leftovers();
-        let Alive { outputs, log, .. } = &mut *alive;
-        for (_, output) in outputs {
-            // Whatever it wrote is in the pipe by now, and a pipe is bounded.
-            while output.copy(log, &mut self.buffer, ROUNDS) == Flow::Idle && output.has_more() {}
-        }
-        self.forget_outputs(&alive);
-        let record = alive.record(exit, None);
-        drop(alive);
-        self.record_end(record);
-        carrack_runtime::trim_heap();
-    }
-
-    /// Writes the record, and only then tells.
-    fn record_end(&mut self, record: ExitRecord) {
-        let durable = self.write_record(&record);
-        self.containers.insert(record.id.clone(), ended(record.clone(), durable));
-        self.broadcast(&ServerMessage::Event(Event::Exited(record)));
-    }
-
-    fn write_record(&self, record: &ExitRecord) -> bool {
-        match records::write(&self.ready.layout.exits(), record) {
-            Ok(()) => true,
-            Err(error) => {
-                eprintln!("record of {}: {error}: kept in memory, tried again later", record.id);
-                false
-            }
-        }
-    }
-
-    /// Tries again to write what a full disk kept from being written.
-    fn retry_records(&mut self) {
-        let mut waiting = Vec::new();
-        for container in self.containers.values() {
-            if let Phase::Exited { record, durable: false } = &container.phase {
-                waiting.push(record.clone());
-            }
-        }
-        for record in waiting {
-            let durable = self.write_record(&record);
-            self.containers.insert(record.id.clone(), ended(record, durable));
-        }
-    }
-
     fn kill(&mut self, id: &str, signal: i32) -> Reply {
         let Some(container) = self.containers.get_mut(id) else { return Reply::NotFound(id.into()) };
         let Some(alive) = container.alive() else { return Reply::Done };
@@ -478,67 +274,6 @@ impl Server {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Reply::Done,
             Err(error) => Reply::Refused(format!("cannot send signal {signal} to container {id}: {error}")),
         }
-    }
-
-    fn exec(&mut self, id: &str, exec: &ExecSpec, asked_by: (u64, u64)) {
-        let alive = match self.containers.get_mut(id).map(|container| &mut container.phase) {
-            None => return self.reply(asked_by, Reply::NotFound(id.into()), Vec::new()),
-            Some(Phase::Running(alive)) => alive,
-            Some(_) => {
-                let refused = Reply::Refused(format!("container {id} is not running"));
-                return self.reply(asked_by, refused, Vec::new());
-            }
-        };
-        match execs::launch(&alive.spec, exec, alive.launching.pidfd.as_fd(), asked_by) {
-            Ok(exec) => {
-                let pid = exec.launching.pid;
-                // As for containers: its end is seen in any case.
-                let _ = self.watch(&exec.launching, Source::ExecLaunch(pid));
-                self.execs.insert(pid, exec);
-            }
-            Err(failure) => self.reply(asked_by, Reply::StartFailed(failure), Vec::new()),
-        }
-    }
-
-    /// News from an exec on its way.
-    fn exec_launch(&mut self, token: u64, pid: u32) {
-        let Some(exec) = self.execs.get_mut(&pid) else {
-            self.sources.remove(&token);
-            return;
-        };
-        match exec.launching.progress() {
-            Progress::Pending => return,
-            Progress::Running(console) => {
-                let _ = epoll::delete(&self.epoll, &exec.launching);
-                exec.take_console(console);
-                exec.running = true;
-                let (asked_by, fds) = (exec.asked_by, std::mem::take(&mut exec.fds));
-                self.reply(asked_by, Reply::Exec { pid }, fds);
-            }
-            Progress::Failed(error) => {
-                let asked_by = exec.asked_by;
-                self.execs.remove(&pid);
-                self.reply(asked_by, Reply::StartFailed(from_launch(&error)), Vec::new());
-            }
-        }
-        self.sources.remove(&token);
-        carrack_runtime::trim_heap();
-    }
-
-    fn exec_ended(&mut self, mut exec: Exec, exit: Exit) {
-        if !exec.running {
-            match exec.launching.progress() {
-                Progress::Failed(error) => {
-                    return self.reply(exec.asked_by, Reply::StartFailed(from_launch(&error)), Vec::new());
-                }
-                Progress::Running(console) => exec.take_console(console),
-                Progress::Pending => {}
-            }
-            let fds = std::mem::take(&mut exec.fds);
-            self.reply(exec.asked_by, Reply::Exec { pid: exec.launching.pid }, fds);
-        }
-        let (token, id) = exec.asked_by;
-        self.tell(token, &ServerMessage::ExecExited { id, exit_code: exit.code() });
     }
 
     fn attach(&mut self, id: &str) -> Result<Vec<(FdRole, OwnedFd)>, Reply> {
