@@ -1,4 +1,11 @@
 //! Pods' links: who reaches whom, what comes back after a restart, what is left in the end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! Services at the socket: what a client gets, what it believes, and that nobody misses anything while things change.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail"
+)]
 
 mod common;
 
@@ -9,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use carrack_network::{Protocol, Service};
-use common::net::{address, errno, mapped, serve_tcp, serve_udp, tcp, udp, udp_connected, udp_socket, udp_with};
+use common::net::{
+    address, errno, mapped, serve_tcp, serve_udp, tcp, udp, udp_connected, udp_socket, udp_with,
+};
 use common::{Lab, NODE, Netns, Node, Pod, endpoint, port, service};
 
 const VIP: &str = "10.96.0.100";
@@ -36,7 +45,8 @@ impl Scene {
 
     /// TCP 80 and UDP 53, also on node ports, led to some of the servers.
     fn service_of(&self, which: &[usize]) -> Service {
-        let to = |number| which.iter().map(|index| endpoint(self.servers[*index].ip, number)).collect::<Vec<_>>();
+        let to =
+            |number| which.iter().map(|index| endpoint(self.servers[*index].ip, number)).collect::<Vec<_>>();
         let tcp = port(Protocol::Tcp, 80, Some(30_080), to(8080));
         service("web", VIP, vec![tcp, port(Protocol::Udp, 53, Some(30_053), to(5353))])
     }
@@ -78,7 +88,8 @@ fn every_kind_of_socket_reaches_a_service_and_believes_it() {
         }
     }
     // A back end that is its own client.
-    let own = scene.servers[0].netns.run(|| (0..20).map(|_| tcp(at(80)).unwrap().saw.ip()).collect::<Vec<_>>());
+    let own =
+        scene.servers[0].netns.run(|| (0..20).map(|_| tcp(at(80)).unwrap().saw.ip()).collect::<Vec<_>>());
     assert!(own.iter().all(|ip| *ip == scene.servers[0].ip), "{own:?}");
     // TCP connections and UDP sockets are spread; one UDP socket keeps its server.
     let counts = spread(&scene.client.netns, 200, || tcp(at(80)).unwrap().name);
@@ -215,7 +226,12 @@ fn load(netns: &Netns) -> (Arc<Load>, Vec<std::thread::JoinHandle<()>>) {
 }
 
 /// Runs `change` again and again under load; every attempt has to be translated, none may fail.
-fn nobody_misses(scene: &Scene, counter: impl Fn(&str) -> u64, mut change: impl FnMut(usize), changes: usize) {
+fn nobody_misses(
+    scene: &Scene,
+    counter: impl Fn(&str) -> u64,
+    mut change: impl FnMut(usize),
+    changes: usize,
+) {
     let before = ["service_tcp_connects", "service_udp_sends"].map(&counter);
     let (load, threads) = load(&scene.client.netns);
     let start = Instant::now();
@@ -231,7 +247,9 @@ fn nobody_misses(scene: &Scene, counter: impl Fn(&str) -> u64, mut change: impl 
     assert_eq!(load.failures.load(Relaxed), 0);
     assert_eq!([after[0] - before[0], after[1] - before[1]], done, "translated, attempted");
     assert!(done[0] > 100 && done[1] > 10_000, "too little load to mean anything: {done:?}");
-    for never in ["service_slot_missing", "service_backend_missing", "service_reverse_full", "service_no_backend"] {
+    for never in
+        ["service_slot_missing", "service_backend_missing", "service_reverse_full", "service_no_backend"]
+    {
         assert_eq!(counter(never), 0, "{never}");
     }
 }
@@ -246,7 +264,13 @@ fn programs_are_replaced_under_load() {
     let counted = node.network.clone();
     let mut current = Some(node);
     let counter = |name: &str| {
-        counted.stats().counters.iter().find(|(counter, _)| *counter == name).map(|(_, count)| *count).unwrap()
+        counted
+            .stats()
+            .counters
+            .iter()
+            .find(|(counter, _)| *counter == name)
+            .map(|(_, count)| *count)
+            .unwrap()
     };
     let replace = |_| {
         drop(current.take());
@@ -285,7 +309,10 @@ fn services_go_on_without_a_process_and_are_taken_over() {
     assert!(scene.client.netns.run(|| tcp(at(80))).is_ok(), "nothing is flushed at start");
     assert_eq!(node.network.stats().frontends, 4 + 2);
     node.set_services(vec![scene.service_of(&[1])]);
-    assert_eq!(spread(&scene.client.netns, 20, || tcp(at(80)).unwrap().name).keys().collect::<Vec<_>>(), ["two"]);
+    assert_eq!(
+        spread(&scene.client.netns, 20, || tcp(at(80)).unwrap().name).keys().collect::<Vec<_>>(),
+        ["two"]
+    );
     // The cgroup is made anew under the same name: the programs are attached to the new one.
     node.stop();
     let former = lab.cgroup.join("pods");

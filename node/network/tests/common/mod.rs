@@ -321,3 +321,8 @@ pub fn service(name: &str, ip: &str, ports: Vec<ServicePort>) -> Service {
         ports,
     }
 }
+
+/// The network of another node.
+pub fn start_in(namespace: &Netns, config: Config) -> Result<Node, NetworkError> {
+    Node::start(namespace, config)
+}
