@@ -121,12 +121,14 @@ impl<'r> Merge<'r> {
                     items.push(value.clone());
                 }
             }
-            return Ok((new, Merged { items, before }));
+            return Ok((new, Merged { items, before, moved_in: Vec::new() }));
         };
         let element = if let Shape::List(of) = shape { of } else { &Shape::Any };
-        let before: Vec<Value> = old.iter().map(|item| key_only(item, key)).collect();
-        let mut items = old;
+        let (count, mut items) = (old.len(), old);
         let (plain, replace) = special_elements(&mut items, new, key, name)?;
+        let before: Vec<Value> = items.iter().map(|item| key_only(item, key)).collect();
+        let mut deleted = count - items.len();
+        let mut moved_in = Vec::new();
         if replace {
             items.clear();
         }
@@ -149,11 +151,17 @@ impl<'r> Merge<'r> {
                     };
                     *found = Value::Object(self.object(old, patch, element)?);
                 }
-                None => items.push(fresh(Value::Object(patch))?),
+                None => {
+                    items.push(fresh(Value::Object(patch))?);
+                    if deleted > 0 {
+                        deleted -= 1;
+                        moved_in.push(wanted.clone());
+                    }
+                }
             }
             order.push(wanted);
         }
-        Ok((order, Merged { items, before }))
+        Ok((order, Merged { items, before, moved_in }))
     }
 
     /// Handles `$setElementOrder/<field>` together with the list it orders.
@@ -188,7 +196,7 @@ impl<'r> Merge<'r> {
                 Some(Value::Null) => continue,
                 Some(other) => return Err(malformed(format!("expected a list in {name:?}, got {other}"))),
             };
-            let (patched, merged) = self.list(old, new, field.shape, rule, name)?;
+            let (patched, mut merged) = self.list(old, new, field.shape, rule, name)?;
             if !is_subsequence(&patched, &order) {
                 return Err(malformed(format!(
                     "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}",
@@ -196,6 +204,7 @@ impl<'r> Merge<'r> {
                     Value::Array(order)
                 )));
             }
+            merged.before.append(&mut merged.moved_in);
             if merged.items.is_empty() && merged.before.is_empty() {
                 continue;
             }
@@ -210,6 +219,9 @@ impl<'r> Merge<'r> {
 struct Merged {
     items: Vec<Value>,
     before: Vec<Value>,
+    /// New elements that upstream puts into the room of deleted ones. Where the order is given it then takes these for old
+    /// ones at the end of the list, and clients see the outcome.
+    moved_in: Vec<Value>,
 }
 
 /// What tells an element apart: the value of its key.
