@@ -19,7 +19,7 @@ use crate::driver::{Controller, LookError};
 use crate::plan::{Action, Plan};
 use crate::queue::Queue;
 use crate::resource::{NODE, POD};
-use crate::when::left;
+use crate::when::{left, since};
 
 /// The conditions that become Unknown when a node falls silent.
 const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
@@ -71,8 +71,8 @@ pub enum Evict {
 pub struct Health {
     caches: Arc<Caches>,
     heard: Arc<Mutex<HashMap<String, Heard>>>,
-    /// When each zone's next node may be evicted from.
-    turns: Mutex<HashMap<String, Timestamp>>,
+    /// For each zone the node that has the turn, and when the next one may have it.
+    turns: Mutex<HashMap<String, (String, Timestamp)>>,
     limits: Limits,
 }
 
@@ -87,6 +87,8 @@ impl Health {
     pub fn hook(&self, feeds: &mut Feeds, queue: &Arc<Queue>) {
         let (own, heard) = (Arc::clone(queue), Arc::clone(&self.heard));
         feeds.nodes.push(Box::new(move |change| node_changed(change, &heard, &own)));
+        let (own, caches) = (Arc::clone(queue), Arc::clone(&self.caches));
+        feeds.nodes.push(Box::new(move |change| pace_changed(change, &caches, &own)));
         let heard = Arc::clone(&self.heard);
         let own = Arc::clone(queue);
         feeds.leases.push(Box::new(move |change| lease_changed(change, &heard, &own)));
@@ -100,17 +102,19 @@ impl Health {
             Pace::Stopped => return Evict::Stopped,
             Pace::CutOff => return Evict::CalledOff,
         };
-        let due = taints::evicting(node).is_some_and(|key| !taints::executes(node, key));
-        if !due {
+        // Only a node that has no evicting taint yet has to wait for its turn.
+        if taints::evicting(node).is_none() || taints::evicted(node) {
             return Evict::Now;
         }
         let mut turns = self.turns.lock();
-        let next = turns.get(&zone).copied().unwrap_or(now);
-        if next > now {
-            return Evict::After(left(now, now, crate::when::since(next, now)).unwrap_or_default());
+        match turns.get(&zone) {
+            // A write that failed keeps its turn.
+            Some((holder, _)) if holder == node.name() => return Evict::Now,
+            Some((_, next)) if *next > now => return Evict::After(since(*next, now)),
+            _ => {}
         }
         let following = now.checked_add(period).unwrap_or(now);
-        turns.insert(zone, following);
+        turns.insert(zone, (node.name().to_owned(), following));
         Evict::Now
     }
 }
@@ -133,6 +137,17 @@ fn node_changed(change: &Change<Node>, heard: &Mutex<HashMap<String, Heard>>, qu
     }
     drop(heard);
     queue.add(Key::cluster(name));
+}
+
+/// A node that fell or came back changes how fast the others may be evicted from.
+fn pace_changed(change: &Change<Node>, caches: &Caches, queue: &Queue) {
+    let ready = |node: &Arc<Node>| node.condition("Ready").map(|c| c.status == "True");
+    if change.old.as_ref().map(ready) == change.new.as_ref().map(ready) {
+        return;
+    }
+    for node in caches.nodes.all().iter().filter(|node| ready(node) == Some(false)) {
+        queue.add(Key::cluster(node.name()));
+    }
 }
 
 fn lease_changed(change: &Change<NodeLease>, heard: &Mutex<HashMap<String, Heard>>, queue: &Queue) {
@@ -230,7 +245,7 @@ fn unready_pods(snapshot: &Snapshot, now: Timestamp) -> Vec<Action> {
 fn taint(snapshot: &Snapshot, now: Timestamp, plan: &mut Plan) {
     let node = &*snapshot.node;
     let due = taints::evicting(node);
-    let present = due.filter(|key| taints::executes(node, key));
+    let present = due.filter(|_| taints::evicted(node));
     let evict = match snapshot.evict {
         Evict::Now => due,
         Evict::After(wait) => {

@@ -43,9 +43,9 @@ pub(super) fn evicting(node: &Node) -> Option<&'static str> {
     }
 }
 
-/// Whether the node has this NoExecute taint.
-pub(super) fn executes(node: &Node, key: &str) -> bool {
-    node.spec.taints.iter().any(|t| t.key == key && t.effect == NO_EXECUTE)
+/// Whether the node has a NoExecute taint of this controller's.
+pub(super) fn evicted(node: &Node) -> bool {
+    node.spec.taints.iter().any(|t| t.effect == NO_EXECUTE && managed(t))
 }
 
 /// The taints that the node has to have, `evict` being the NoExecute taint allowed now; taints of others stay, and
