@@ -15,10 +15,10 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::router::RequestInfo;
 use crate::server::Inner;
-use crate::{AdmissionRequest, ApiError, Attributes, Operation};
+use crate::{AdmissionRequest, ApiError, Attributes, Operation, protobuf};
 
 /// Media types of bodies that are objects.
-pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml"];
+pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// The request.
 pub(crate) struct Call {
@@ -92,26 +92,32 @@ impl Call {
         status::not_found(self.resource, self.name()).into()
     }
 
-    /// How the body is written; 415 when it is neither JSON nor YAML.
-    pub(crate) fn body_media(&self) -> Result<codec::Media, ApiError> {
+    /// The body as text that the codec reads, with its form; protobuf becomes JSON. 415 for other media types.
+    pub(crate) fn text_of(&self, body: &Body, of: &TypeRef) -> Result<(Body, codec::Media), ApiError> {
         match self.content_type.as_str() {
-            "" | "*/*" | "application/json" | "text/json" => Ok(codec::Media::Json),
-            "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(codec::Media::Yaml),
+            "" | "*/*" | "application/json" | "text/json" => Ok((body.clone(), codec::Media::Json)),
+            "application/yaml" | "application/x-yaml" | "text/yaml" => Ok((body.clone(), codec::Media::Yaml)),
+            protobuf::MEDIA_TYPE => {
+                let text = protobuf::to_json(body, of)
+                    .map_err(|e| ApiError::bad_request(format!("the body cannot be decoded: {e}")))?;
+                Ok((text, codec::Media::Json))
+            }
             _ => Err(status::unsupported_media_type(OBJECT_MEDIA).into()),
         }
     }
 
     /// Decodes a body that is an object of the resource, in the served form.
-    pub(crate) fn decode(&self, body: &[u8], options: &WriteOptions) -> Result<Value, ApiError> {
-        let decoded = codec::decode_object(body, self.body_media()?, self.resource)
-            .map_err(|e| e.into_status(self.resource))?;
+    pub(crate) fn decode(&self, body: &Body, options: &WriteOptions) -> Result<Value, ApiError> {
+        let (text, media) = self.text_of(body, &self.resource.schema)?;
+        let decoded =
+            codec::decode_object(&text, media, self.resource).map_err(|e| e.into_status(self.resource))?;
         self.settle_strict(decoded, options.field_validation)
     }
 
     /// Decodes a body of another type, such as a Scale or Binding.
     pub(crate) fn decode_as(
         &self,
-        body: &[u8],
+        body: &Body,
         of: &TypeRef,
         (api_version, kind): (&str, &str),
         options: &WriteOptions,
@@ -120,7 +126,8 @@ impl Call {
             codec::DecodeError::TooLarge => ApiError::too_large(codec::MAX_BODY),
             other => ApiError::bad_request(format!("{kind} cannot be decoded: {other}")),
         };
-        let mut decoded = codec::decode_type(body, self.body_media()?, of).map_err(refuse)?;
+        let (text, media) = self.text_of(body, of)?;
+        let mut decoded = codec::decode_type(&text, media, of).map_err(refuse)?;
         codec::identify(&mut decoded.value, api_version, kind).map_err(refuse)?;
         self.settle_strict(decoded, options.field_validation)
     }

@@ -168,9 +168,7 @@ impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::TooLarge { limit, .. } => ApiError::too_large(limit),
-            WriteError::NotLeader { .. }
-            | WriteError::Stopped
-            | WriteError::Failed(_) => {
+            WriteError::NotLeader { .. } | WriteError::Stopped | WriteError::Failed(_) => {
                 ApiError::unavailable(format!("the store cannot write: {error}")).retry_after(1)
             }
             WriteError::Unknown => {

@@ -22,6 +22,7 @@ mod negotiate;
 mod object;
 mod options;
 mod paths;
+mod protobuf;
 mod query;
 mod registry;
 mod respond;

@@ -1,22 +1,26 @@
 //! What every cluster has: made or brought up to date at start, and the care of the store's history.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::resources;
-use carrack_store::{Revision, Store};
+use carrack_store::{KeyRange, Revision, Store, Watch};
+use futures::{StreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::authz::bootstrap::{self, Step};
-use crate::server::ApiServer;
+use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
 use crate::{ApiError, UserInfo, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+/// Wait before the `kubernetes` service is put back.
+const PUT_BACK_AFTER: Duration = Duration::from_millis(500);
 /// How long history is kept at least: so long a watch may be away and come back; upstream's figure. At most it
 /// is kept twice as long.
 const KEEP_HISTORY: Duration = Duration::from_secs(300);
@@ -46,7 +50,9 @@ impl ApiServer {
         }
         self.ensure_kubernetes().await?;
         self.ensure_dns().await?;
-        tokio::spawn(drop_history(self.store().clone(), self.inner.shutdown.clone()));
+        let end = self.inner.shutdown.clone();
+        tokio::spawn(drop_history(self.store().clone(), end.clone()));
+        tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())
     }
 
@@ -212,6 +218,38 @@ fn replaced(object: &Value, pointer: &str, value: &Value) -> Option<Value> {
         }
     }
     Some(new)
+}
+
+/// Puts the `kubernetes` service and its endpoints back when somebody deletes or changes them, until the server
+/// ends: pods depend on them.
+async fn keep_kubernetes(server: Weak<Inner>, store: Store, end: CancellationToken) {
+    let kept = |row: &&carrack_api::Resource| {
+        row.is_storage_version() && matches!(row.plural, "services" | "endpoints" | "endpointslices")
+    };
+    let mut changes = stream::SelectAll::new();
+    for row in resources().iter().filter(kept) {
+        match store.watch(Watch::of(KeyRange::key(row.key("default", "kubernetes")))) {
+            Ok(watcher) => changes.push(Box::pin(stream::unfold(watcher, |mut watcher| async {
+                Some((watcher.next().await?, watcher))
+            }))),
+            Err(error) => tracing::warn!(%error, "cannot watch the kubernetes service"),
+        }
+    }
+    loop {
+        let change = tokio::select! {
+            () = end.cancelled() => return,
+            change = changes.next() => change,
+        };
+        if change.is_none() {
+            return;
+        }
+        // Whoever insists meets this at most once in a while.
+        tokio::time::sleep(PUT_BACK_AFTER).await;
+        let Some(inner) = server.upgrade() else { return };
+        if let Err(error) = (ApiServer { inner }).ensure_kubernetes().await {
+            tracing::warn!(%error, "cannot put the kubernetes service back");
+        }
+    }
 }
 
 /// Drops history that is older than [`KEEP_HISTORY`], until the server ends.

@@ -151,14 +151,21 @@ async fn bodies_that_are_no_objects() {
         assert_eq!(answer.code, code, "{body}: {}", answer.text());
         assert_eq!(answer.json()["kind"], "Status", "{body}");
     }
-    for body in ["a: [", "a: b: c", "- 1", "\t"] {
+    for body in ["a: [", "a: b: c", "- 1"] {
         let answer = yaml.send(Method::POST, MAPS, body.to_owned()).await;
         assert_eq!(answer.code, 400, "{body}: {}", answer.text());
     }
     let good = yaml.send(Method::POST, MAPS, "metadata: {name: from-yaml}\ndata: {k: v}\n").await;
     assert_eq!(good.code, 201, "{}", good.text());
+    let cbor = client.with("content-type", "application/cbor");
+    assert_eq!(cbor.send(Method::POST, MAPS, "x").await.code, 415);
     let protobuf = client.with("content-type", "application/vnd.kubernetes.protobuf");
-    assert_eq!(protobuf.send(Method::POST, MAPS, "k8s\0").await.code, 415);
+    assert_eq!(protobuf.send(Method::POST, MAPS, "{}").await.code, 400);
+    assert_eq!(protobuf.send(Method::POST, MAPS, "k8s\0\x0a\x7f").await.code, 400);
+    // The type is named v1 ConfigMap, the message holds metadata with a name.
+    let message = "k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x06\x0a\x04\x0a\x02pb";
+    let made = protobuf.send(Method::POST, MAPS, message).await.expect(201);
+    assert_eq!(made["metadata"]["name"], "pb");
     let deep =
         format!("{{\"metadata\":{{\"name\":\"deep\"}},\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let dropped = client.send(Method::POST, MAPS, deep.clone()).await;

@@ -239,4 +239,13 @@ async fn every_cluster_begins_with_the_same_objects() {
     let revision = cluster.store.revision();
     cluster.api.start().await.unwrap();
     assert_eq!(cluster.store.revision(), revision, "a second start changes nothing");
+    // What pods depend on comes back.
+    let mut services = client.watch(&format!("{SERVICES}?watch=1&resourceVersion={revision}")).await;
+    client.delete(&format!("{SERVICES}/kubernetes")).await.expect(200);
+    assert_eq!(services.line().await, "DELETED kubernetes");
+    let back = services.next().await.unwrap();
+    assert_eq!(
+        (back["type"].as_str(), back["object"]["spec"]["clusterIP"].as_str()),
+        (Some("ADDED"), Some("10.96.0.1"))
+    );
 }

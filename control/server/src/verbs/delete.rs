@@ -51,11 +51,12 @@ pub(super) async fn delete(call: &Call, body: Body) -> Result<Answer, ApiError> 
 }
 
 /// Reads the options from the body, if there is one, and the query.
-pub(super) fn parse_options(call: &Call, body: &[u8]) -> Result<DeleteOptions, ApiError> {
+pub(super) fn parse_options(call: &Call, body: &Body) -> Result<DeleteOptions, ApiError> {
     if body.is_empty() {
         return DeleteOptions::parse(&call.query, None);
     }
-    let decoded = codec::decode_type(body, call.body_media()?, &bodies::DELETE_OPTIONS)
+    let (text, media) = call.text_of(body, &bodies::DELETE_OPTIONS)?;
+    let decoded = codec::decode_type(&text, media, &bodies::DELETE_OPTIONS)
         .map_err(|e| ApiError::bad_request(format!("DeleteOptions cannot be decoded: {e}")))?;
     let found = decoded.value.get("kind").and_then(Value::as_str).unwrap_or("DeleteOptions");
     if found != "DeleteOptions" {
