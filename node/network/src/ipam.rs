@@ -341,6 +341,38 @@ mod tests {
         assert_eq!(open(dir.path()).allocate("stays").unwrap(), Some(ip(2)));
     }
 
+    proptest::proptest! {
+        /// Whatever is allocated, freed and opened again: nobody shares an address, everybody keeps theirs, and none is lost.
+        #[test]
+        fn no_address_is_shared_or_lost(steps in proptest::collection::vec((0_u8..12, 0_u8..8), 1..60)) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut ipam = open(dir.path());
+            let mut expected: HashMap<String, Ipv4Addr> = HashMap::new();
+            for (id, what) in steps {
+                let id = format!("pod-{id}");
+                match what {
+                    0 => {
+                        drop(ipam);
+                        ipam = open(dir.path());
+                    }
+                    1..=3 => {
+                        ipam.release(&id).unwrap();
+                        expected.remove(&id);
+                    }
+                    _ => match ipam.allocate(&id).unwrap() {
+                        Some(ip) => {
+                            proptest::prop_assert_eq!(*expected.entry(id).or_insert(ip), ip);
+                        }
+                        None => proptest::prop_assert_eq!(expected.len(), 5),
+                    },
+                }
+                let distinct: HashSet<_> = expected.values().collect();
+                proptest::prop_assert_eq!(distinct.len(), expected.len());
+                proptest::prop_assert_eq!(ipam.pool().usage(), (expected.len(), 5 - expected.len()));
+            }
+        }
+    }
+
     #[test]
     fn ids_that_would_damage_the_journal_are_known() {
         assert!(is_good_id("0b9c1a51-7a8e-4a52-b4a6-5cdd1a1a1111"));

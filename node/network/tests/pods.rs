@@ -120,13 +120,45 @@ fn mistakes_are_told() {
     assert!(attach("a b", "/").contains("printable"));
     assert!(attach("a", "/nowhere").contains("network namespace /nowhere"));
     assert!(attach("a", "/dev/null").contains("network namespace /dev/null"));
-    let taken = node.pod("z").address.host_link;
-    lab.node.ip(&format!("link set {taken} alias mine"));
-    // Not ours any more by its alias, but there: it is not taken over silently if it belongs to another pod.
-    lab.node.ip(&format!("link set {taken} alias carrack~other"));
+    // A link that has the name but belongs to somebody else is left alone.
+    let z = node.pod("z");
+    for alias in ["carrack other default/pod", "mine"] {
+        let arguments = ["link", "set", &z.address.host_link, "alias", alias];
+        assert!(
+            lab.node.run(|| std::process::Command::new("ip").args(arguments).status()).unwrap().success()
+        );
+        let error = attach("z", &z.netns.path().display().to_string());
+        assert!(error.contains(&format!("belongs to {alias:?}")), "{error}");
+    }
     netns.ip("link add eth0 type veth peer name x");
     let error = attach("b", &netns.path().display().to_string());
     assert!(error.contains("make the pair"), "{error}");
+}
+
+#[test]
+fn many_at_once_get_addresses_of_their_own() {
+    let lab = Lab::new();
+    let node = lab.start();
+    let namespaces: Vec<_> = (0..32).map(|_| Netns::new()).collect();
+    let paths: Vec<_> = namespaces.iter().map(Netns::path).collect();
+    let addresses = node.call(|network| async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        for (number, path) in paths.into_iter().enumerate() {
+            // Each twice, as an impatient agent would.
+            for _ in 0..2 {
+                let (network, pod, path) =
+                    (network.clone(), pod_ref(&format!("many-{number}")), path.clone());
+                tasks.spawn(async move { (number, network.attach(&pod, &path).await.unwrap()) });
+            }
+        }
+        tasks.join_all().await
+    });
+    let distinct: HashSet<_> = addresses.iter().map(|(number, address)| (*number, address.ip)).collect();
+    let ips: HashSet<_> = distinct.iter().map(|(_, ip)| *ip).collect();
+    assert_eq!((addresses.len(), distinct.len(), ips.len()), (64, 32, 32));
+    serve_tcp(&namespaces[7], "0.0.0.0:80", "seven");
+    let seven = addresses.iter().find(|(number, _)| *number == 7).unwrap().1.ip;
+    assert_eq!(namespaces[31].run(|| tcp((seven, 80).into())).unwrap().name, "seven");
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Links {
         if error.raw_os_error() != Some(libc::EEXIST) {
             return Err(failed("make the pair", error));
         }
-        if owner_of(&state).is_some_and(|owner| owner != plan.id) {
+        if state.alias.is_some() && owner_of(&state) != Some(&plan.id) {
             let (link, owner) = (plan.host_link.clone(), state.alias.unwrap_or_default());
             return Err(AttachError::LinkTaken { link, owner });
         }
