@@ -100,7 +100,11 @@ async fn ended_pods_are_known(scene: &Scene) -> Result<()> {
             .await?;
         let exit = status.state.and_then(|s| s.terminated).context("no exit")?;
         ensure!(exit.exit_code == 7, "{name}: {exit:?}");
-        let log = pods.logs(&name, &LogParams::default()).await.with_context(|| name.clone())?;
+        // The node's own API may need a moment longer than the API server.
+        let log = eventually(&format!("the log of {name}"), SOON, || async {
+            Ok(Some(pods.logs(&name, &LogParams::default()).await?))
+        })
+        .await?;
         ensure!(log == "last words\n", "{name}: the log is {log:?}");
     }
     Ok(())

@@ -21,7 +21,7 @@ use crate::probes::{self, Finding, Known};
 use crate::spec::{Parts, SpecError, container_limits, container_spec, volume_mount};
 use crate::state::{Condemned, Exit, Image, Restart, Run, Stop, Waiting, all_containers, init_containers};
 use crate::termination;
-use crate::worker::{Message, Worker};
+use crate::worker::Worker;
 
 /// Why a container was not started.
 #[derive(Debug, thiserror::Error)]

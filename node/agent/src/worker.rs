@@ -96,7 +96,9 @@ pub(crate) struct Handle {
 /// Starts a worker for a pod, which takes over what an earlier one may have left.
 pub(crate) fn spawn(shared: Arc<Shared>, pod: Arc<Pod>, records: Records) -> Handle {
     let (inbox, messages) = mpsc::channel(INBOX);
-    let (snapshots, snapshot) = watch::channel(Snapshot::default());
+    // What is on disk can be asked for at once: logs of what ended need no network and no supervisor.
+    let known = Snapshot { pod: Some(pod.clone()), containers: Arc::new(records.containers()), sandbox: None };
+    let (snapshots, snapshot) = watch::channel(known);
     let worker = Worker::new(shared, pod, records, inbox.clone(), snapshots);
     let task = tokio::spawn(worker.run(messages));
     Handle { inbox, snapshot, task }
