@@ -229,3 +229,7 @@ fn identity(about: &ObjectReference) -> String {
     let part = |field: &Option<String>| field.clone().unwrap_or_default();
     format!("{}/{}/{}/{}", part(&about.kind), part(&about.namespace), part(&about.name), part(&about.uid))
 }
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;

@@ -67,7 +67,7 @@ pub struct PodInfo {
     pub revision: Option<String>,
     /// What it will take.
     pub usage: Usage,
-    /// It goes to this node or to none (`spec.nodeName` is never set here; this is a term on `metadata.name`).
+    /// Labels that its node must have.
     pub selector: BTreeMap<String, String>,
     /// Terms of which its node must match one.
     pub required: Option<NodeSelector>,

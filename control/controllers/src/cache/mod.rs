@@ -75,9 +75,15 @@ impl Default for Caches {
 }
 
 fn pod_controller(pod: &Pod, file: &mut dyn FnMut(&str)) {
-    if let Some(owner) = crate::owner::controller_of(pod.meta()) {
-        file(&owner.uid);
+    match crate::owner::controller_of(pod.meta()) {
+        Some(owner) => file(&owner.uid),
+        None => file(&orphans_of(pod.metadata.namespace.as_deref().unwrap_or_default())),
     }
+}
+
+/// Where [`BY_CONTROLLER`] files the pods of a namespace that have no controller. No uid looks like this.
+pub(crate) fn orphans_of(namespace: &str) -> String {
+    format!("/{namespace}")
 }
 
 fn pod_node(pod: &Pod, file: &mut dyn FnMut(&str)) {

@@ -13,7 +13,7 @@ use carrack_client::{Change, Key};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
-use crate::cache::{BY_CONTROLLER, Caches, Feeds, Pod};
+use crate::cache::{BY_CONTROLLER, Caches, Feeds, Pod, orphans_of};
 use crate::driver::{Controller, LookError};
 use crate::owner::controller_of;
 use crate::plan::{Outcome, Plan};
@@ -101,8 +101,7 @@ impl Controller for ReplicaSets {
         let Some(set) = self.caches.replica_sets.get(key) else { return Ok(None) };
         let uid = set.metadata.uid.clone().unwrap_or_default();
         let mut pods = self.caches.pods.indexed(BY_CONTROLLER, &uid);
-        let orphans = self.caches.pods.namespace(&key.namespace);
-        pods.extend(orphans.into_iter().filter(|p| controller_of(&p.metadata).is_none()));
+        pods.extend(self.caches.pods.indexed(BY_CONTROLLER, &orphans_of(&key.namespace)));
         let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
         let active = pods.iter().filter(|p| p.active()).count();
         let shrinking = usize::try_from(wanted).is_ok_and(|wanted| active > wanted);
