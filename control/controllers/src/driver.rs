@@ -201,3 +201,7 @@ impl Drop for Done<'_> {
         self.queue.done(self.key);
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;
