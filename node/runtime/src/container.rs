@@ -8,8 +8,8 @@ use crate::sandbox::Sandbox;
 use crate::spec::Spec;
 use crate::sys;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use rustix::process::{fchdir, pivot_root, umask};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::umask;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -70,11 +70,7 @@ fn show_console(root: InRoot<'_>, terminal: &OwnedFd) -> Result<(), LaunchError>
 
 /// Makes `root` the root and drops the old one.
 fn enter(root: &OwnedFd) -> Result<(), LaunchError> {
-    fchdir(root).step(|| "enter the root filesystem")?;
-    // Both the same: the old root ends up mounted over the new one, as "." names it still, and goes away.
-    pivot_root(".", ".").step(|| "change the root")?;
-    unmount(".", UnmountFlags::DETACH).step(|| "leave the host's root")?;
-    rustix::process::chdir("/").step(|| "enter the root filesystem")?;
+    mounts::become_root(root).step(|| "change the root")?;
     // From here on "/" is the container's in every sense; a check that costs next to nothing.
     let new = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .step(|| "open the root")?;

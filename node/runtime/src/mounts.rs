@@ -14,7 +14,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -151,49 +153,65 @@ pub(crate) fn attach_root(root: &Root) -> Result<OwnedFd, LaunchError> {
     Ok(mount)
 }
 
+/// Makes `root`, which lies over `/`, the root of this process and of its mount namespace, and drops what was there.
+pub(crate) fn become_root(root: &OwnedFd) -> Result<(), Errno> {
+    fchdir(root)?;
+    match pivot_root(".", ".") {
+        // Old and new in one place: the old root lies over the new one now, "." still names it, and it goes away.
+        Ok(()) => unmount(".", UnmountFlags::DETACH)?,
+        // A host that runs from its initial RAM filesystem: that cannot be moved, only lain over. `..` does not lead
+        // beneath, and a process that enters the namespace arrives on top.
+        Err(Errno::INVAL) if runs_from_initial_ram() => chroot(".")?,
+        Err(errno) => return Err(errno),
+    }
+    chdir("/")
+}
+
+fn runs_from_initial_ram() -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.contains(" - rootfs "))
+}
+
 /// An overlay of image layers. `volatile`: it skips a sync of the whole host filesystem at unmount; the upper
 /// directory lives as long as the container and is never mounted again.
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, LaunchError> {
-    let name = || "mount the root filesystem's layers";
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step(name)?;
-    set_layers(fs.as_fd(), lower)?;
-    fsconfig_set_string(&fs, "upperdir", upper).step(name)?;
-    fsconfig_set_string(&fs, "workdir", work).step(name)?;
-    fsconfig_set_flag(&fs, "volatile").step(name)?;
-    create(&fs, MountAttrFlags::empty()).step(|| {
+    if lower.is_empty() {
+        return Err(LaunchError::invalid("a root filesystem needs at least one layer"));
+    }
+    let mount = |layers: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>| {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        layers(fs.as_fd())?;
+        fsconfig_set_string(&fs, "upperdir", upper)?;
+        fsconfig_set_string(&fs, "workdir", work)?;
+        fsconfig_set_flag(&fs, "volatile")?;
+        create(&fs, MountAttrFlags::empty())
+    };
+    // Before Linux 6.5 each layer on its own is no option; such kernels may say so only in the end.
+    let mounted = match mount(&|fs| set_layers_one_by_one(fs, lower)) {
+        Err(Errno::INVAL) => mount(&|fs| set_layers_by_number(fs, lower)),
+        done => done,
+    };
+    mounted.step(|| {
         let layers: Vec<_> = lower.iter().map(|layer| layer.display().to_string()).collect();
-        format!("mount the root filesystem's layers {}", layers.join(":"))
+        format!("mount the root filesystem from {} with layers {}", upper.display(), layers.join(":"))
     })
 }
 
-/// One option a layer where the kernel has that (6.5); else all in one, which older kernels limit to 255 characters:
-/// so they are named by the numbers of open descriptors, relative to `/proc/self/fd`.
-fn set_layers(fs: BorrowedFd<'_>, lower: &[PathBuf]) -> Result<(), LaunchError> {
-    let name = |layer: &Path| format!("use layer {}", layer.display());
-    let Some((first, rest)) = lower.split_first() else {
-        return Err(LaunchError::invalid("a root filesystem needs at least one layer"));
-    };
-    match fsconfig_set_string(fs, "lowerdir+", first) {
-        Ok(()) => {
-            rest.iter().try_for_each(|layer| fsconfig_set_string(fs, "lowerdir+", layer).step(|| name(layer)))
-        }
-        Err(Errno::INVAL) => layers_by_number(fs, lower),
-        Err(errno) => Err(LaunchError::step(name(first), errno)),
-    }
+fn set_layers_one_by_one(fs: BorrowedFd<'_>, lower: &[PathBuf]) -> Result<(), Errno> {
+    lower.iter().try_for_each(|layer| fsconfig_set_string(fs, "lowerdir+", layer))
 }
 
-fn layers_by_number(fs: BorrowedFd<'_>, lower: &[PathBuf]) -> Result<(), LaunchError> {
-    use std::os::fd::IntoRawFd;
-    let numbers: Result<Vec<String>, LaunchError> = lower
-        .iter()
-        .map(|layer| {
-            let fd = rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            // Left open until exec: the kernel looks at them when the filesystem is created.
-            Ok(fd.step(|| format!("use layer {}", layer.display()))?.into_raw_fd().to_string())
-        })
-        .collect();
-    rustix::process::chdir("/proc/self/fd").step(|| "use /proc/self/fd")?;
-    fsconfig_set_string(fs, "lowerdir", numbers?.join(":")).step(|| format!("use {} layers", lower.len()))
+/// All layers in one option, which may have 255 characters: so they are named by the numbers of open descriptors,
+/// relative to `/proc/self/fd`.
+fn set_layers_by_number(fs: BorrowedFd<'_>, lower: &[PathBuf]) -> Result<(), Errno> {
+    let open = |layer: &PathBuf| {
+        let fd = rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        // Left open until exec: the kernel looks at them when the filesystem is created.
+        Ok(fd.into_raw_fd().to_string())
+    };
+    let numbers: Result<Vec<String>, Errno> = lower.iter().map(open).collect();
+    chdir("/proc/self/fd")?;
+    fsconfig_set_string(fs, "lowerdir", numbers?.join(":"))
 }
 
 /// Makes every mount of the list inside `root`.
@@ -417,6 +435,38 @@ mod tests {
 
     fn targets(mounts: &[Mount]) -> Vec<String> {
         in_order(mounts).iter().map(|mount| mount.target.display().to_string()).collect()
+    }
+
+    #[test]
+    fn many_layers_can_be_named_in_both_ways() {
+        let dir = tempfile::tempdir().unwrap();
+        // Long names: all of them together fit into no option.
+        let layers: Vec<PathBuf> =
+            (0..40).map(|n| dir.path().join(format!("{n}-{}", "x".repeat(100)))).collect();
+        for layer in &layers {
+            std::fs::create_dir(layer).unwrap();
+            std::fs::write(layer.join(layer.file_name().unwrap()), "").unwrap();
+        }
+        let count = |set: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>| {
+            let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+            set(fs.as_fd())?;
+            let mount = create(&fs, MountAttrFlags::empty())?;
+            let root = rustix::fs::openat(&mount, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            Ok::<_, Errno>(rustix::fs::Dir::read_from(&root)?.filter_map(Result::ok).count() - 2)
+        };
+        match count(&|fs| set_layers_one_by_one(fs, &layers)) {
+            Ok(files) => assert_eq!(files, 40),
+            Err(errno) => assert_eq!(errno, Errno::INVAL, "an older kernel: needs root as well"),
+        }
+        // In a process of its own, so to say: this changes the working directory.
+        let files = std::thread::scope(|scope| {
+            let in_thread = scope.spawn(|| {
+                sys::unshare(libc::CLONE_FS).unwrap();
+                count(&|fs| set_layers_by_number(fs, &layers))
+            });
+            in_thread.join().unwrap().unwrap()
+        });
+        assert_eq!(files, 40);
     }
 
     #[test]

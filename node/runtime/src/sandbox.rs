@@ -4,10 +4,8 @@ use crate::mounts;
 use crate::report::{LaunchError, Step};
 use crate::sys::{self, Fork};
 use rustix::fs::CWD;
-use rustix::mount::{
-    MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount,
-};
-use rustix::process::{Signal, chroot, fchdir, pivot_root, set_parent_process_death_signal};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
+use rustix::process::{Signal, chroot, fchdir, set_parent_process_death_signal};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -122,9 +120,7 @@ fn shm_namespace() -> Result<OwnedFd, LaunchError> {
     )
     .step(name)?;
     move_mount(&tmpfs, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(name)?;
-    fchdir(&tmpfs).step(name)?;
-    pivot_root(".", ".").step(name)?;
-    unmount(".", UnmountFlags::DETACH).step(name)?;
+    mounts::become_root(&tmpfs).step(name)?;
     home.go_back()?;
     Ok(namespace)
 }
