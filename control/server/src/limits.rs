@@ -118,6 +118,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn places_run_out_by_kind_and_come_back() {
+        let limits = Limits::default();
+        let info =
+            |method, path, query| RequestInfo::parse(&method, path, &Query::parse(query).unwrap()).unwrap();
+        let (read, write) =
+            (info(http::Method::GET, "/api/v1/pods", ""), info(http::Method::POST, "/api/v1/pods", ""));
+        let mut taken: Vec<_> = (0..MAX_WRITES).map(|_| limits.enter(&write).unwrap()).collect();
+        let refused = limits.enter(&write).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after_seconds()), (429, Some(1)));
+        assert_eq!(limits.in_flight(), (0, MAX_WRITES));
+        assert!(limits.enter(&read).unwrap().is_some(), "writes do not stand in the way of reads");
+        let watch = info(http::Method::GET, "/api/v1/pods", "watch=1");
+        assert!(limits.enter(&watch).unwrap().is_none(), "a watch needs no place");
+        taken.pop();
+        assert!(limits.enter(&write).is_ok());
+    }
+
+    #[test]
     fn timeouts_are_read_as_go_writes_them_and_bounded() {
         let cases = [
             ("", Some(60_000)),

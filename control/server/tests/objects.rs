@@ -188,6 +188,18 @@ async fn bodies_up_to_the_limit_and_beyond() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    assert_eq!(client.stall(Method::POST, &format!("{MAPS}?timeout=50ms")).await, 504);
+    // Without a wish of the client's, a minute.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert_eq!(client.stall(Method::POST, MAPS).await, 504);
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+#[tokio::test]
 async fn paths_and_verbs_that_are_not_there() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

@@ -175,6 +175,15 @@ impl Client {
         Answer { code: head.status.as_u16(), headers: head.headers, bytes }
     }
 
+    /// A request whose body never comes.
+    pub async fn stall(&self, method: Method, path: &str) -> u16 {
+        let frames = futures::stream::pending::<Result<http_body::Frame<bytes::Bytes>, BoxError>>();
+        let mut request = Request::new(http_body_util::StreamBody::new(frames));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap();
+        self.service.clone().call(request).await.unwrap().status().as_u16()
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, "").await
     }
