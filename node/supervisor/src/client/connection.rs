@@ -115,7 +115,9 @@ impl Connection {
         };
         let request = Request { v: VERSION, id, op };
         let frame = protocol::encode(&request).map_err(|error| {
-            self.shared.lock().replies.remove(&id);
+            let mut state = self.shared.lock();
+            state.replies.remove(&id);
+            state.execs.remove(&id);
             SandboxError::Refused(error.to_string())
         })?;
         self.frames.send(frame).await.map_err(|_| lost())?;

@@ -15,6 +15,9 @@ use std::os::fd::OwnedFd;
 /// Most records of ended containers kept; the agent removes them as it goes.
 const MAX_CONTAINERS: usize = 4096;
 
+/// Turns of reading at the end of a container: together more than the largest pipe an unprivileged process can have.
+const LAST_TURNS: usize = 8;
+
 /// A container that is no more than its record.
 pub(crate) fn ended(record: ExitRecord, durable: bool) -> Container {
     Container {
@@ -179,8 +182,12 @@ impl Server {
         alive.kill_leftovers();
         let Alive { outputs, log, .. } = &mut *alive;
         for (_, output) in outputs {
-            // Whatever it wrote is in the pipe by now, and a pipe is bounded.
-            while output.copy(log, &mut self.buffer, ROUNDS) == Flow::Idle && output.has_more() {}
+            // Whatever it wrote is in the pipe by now. Somebody it left behind may go on writing: not for ever.
+            for _ in 0..LAST_TURNS {
+                if output.copy(log, &mut self.buffer, ROUNDS) == Flow::Ended || !output.has_more() {
+                    break;
+                }
+            }
         }
         self.forget_outputs(&alive);
         let record = alive.record(exit, None);
