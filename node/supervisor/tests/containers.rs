@@ -175,7 +175,6 @@ async fn mount_targets_cannot_lead_outside() {
     symlink("../../../../../../../../etc", layer.join("up")).unwrap();
     symlink("/proc/self/root/../..", layer.join("magic")).unwrap();
     symlink("/run/new", layer.join("dangling")).unwrap();
-    let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
 
     let mut container = pod.script("c", "ls -d /etc/inner /run/new/deep /etc/dots; cat /etc/inner/proof");
     std::fs::write(host.join("proof"), "inside\n").unwrap();
@@ -196,11 +195,13 @@ async fn mount_targets_cannot_lead_outside() {
     let mut container = pod.script("link", "true");
     container.spec.mounts.push(Mount::new("/fake", MountKind::Proc));
     assert!(pod.failure(&container).await.message.contains("symbolic links"), "links are refused");
-    assert_eq!(
-        std::fs::read_to_string("/proc/self/mountinfo").unwrap(),
-        before,
-        "the host's mounts are as they were"
-    );
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for place in ["inner", "deep", "dots", "fake"] {
+        assert!(
+            !mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|to| to.ends_with(place))),
+            "{mounts}"
+        );
+    }
 }
 
 #[tokio::test]
