@@ -74,7 +74,8 @@ impl Settings {
     /// The controllers' options. The node's name is the candidate: a restart after a crash leads again at once.
     pub(crate) fn controllers(&self, pki: &Pki) -> Result<carrack_controllers::Options> {
         let range = &self.up.pod_cidr;
-        let cidr: ipnet::IpNet = range.parse().with_context(|| format!("--pod-cidr {range} is not a range"))?;
+        let cidr: ipnet::IpNet =
+            range.parse().with_context(|| format!("--pod-cidr {range} is not a range"))?;
         let mut options = carrack_controllers::Options::new(pki.ca_pem(), self.node_name.clone());
         options.cluster_cidrs = vec![(cidr, NODE_PREFIX.max(cidr.prefix_len()))];
         Ok(options)
@@ -132,7 +133,8 @@ fn node_tls(pki: &Pki) -> Result<Arc<rustls::ServerConfig>> {
     let own = pki.node_serving_tls();
     let chain = CertificateDer::pem_slice_iter(own.cert_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes())?;
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = builder.with_client_cert_verifier(clients).with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -32,7 +32,8 @@ pub(crate) fn run(options: Up) -> Result<()> {
     let _instance = instance::take(&place.data_dir)?;
     let purge = options.purge;
     let settings = Settings::new(options)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let result = runtime.block_on(everything(settings));
     // What still hangs in a system call does not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -41,14 +42,17 @@ pub(crate) fn run(options: Up) -> Result<()> {
         down::remove(&place)?;
         tracing::info!("the cluster is down");
     } else {
-        tracing::info!("carrack has ended; pods keep running, `carrack up` takes them over and `carrack down` ends them");
+        tracing::info!(
+            "carrack has ended; pods keep running, `carrack up` takes them over and `carrack down` ends them"
+        );
     }
     Ok(())
 }
 
 fn start_log(filter: &str) -> Result<()> {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
@@ -66,7 +70,9 @@ async fn everything(settings: Settings) -> Result<()> {
     let store = Store::open(server::store_options(&settings)).await.context("the store")?;
     let api = server::assemble(&settings, &pki, store.clone()).await?;
     let address = std::net::SocketAddr::new(settings.up.bind, settings.up.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("the API server can not listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("the API server can not listen on {address}"))?;
     let front = tokio::spawn({
         let (api, tls, ended) = (api.clone(), pki.server_tls()?, ended.clone());
         async move { api.serve(listener, tls, ended).await }
@@ -125,12 +131,18 @@ fn start_parts(
         keep("scheduler", shutdown, move |shutdown| {
             carrack_scheduler::run(scheduler.clone(), scheduler_options.clone(), shutdown)
         }),
-        keep("node", shutdown, move |shutdown| carrack_agent::run(node.clone(), agent_options.clone(), shutdown)),
+        keep("node", shutdown, move |shutdown| {
+            carrack_agent::run(node.clone(), agent_options.clone(), shutdown)
+        }),
     ])
 }
 
 /// Runs a part until shutdown; one that ends before is told of and started again, after a pause.
-fn keep<F, E>(name: &'static str, shutdown: &CancellationToken, start: impl Fn(CancellationToken) -> F + Send + 'static) -> Part
+fn keep<F, E>(
+    name: &'static str,
+    shutdown: &CancellationToken,
+    start: impl Fn(CancellationToken) -> F + Send + 'static,
+) -> Part
 where
     F: Future<Output = Result<(), E>> + Send,
     E: std::error::Error + Send + Sync + 'static,
@@ -163,7 +175,8 @@ where
 /// Says when the node is Ready for the first time.
 fn tell_when_ready(settings: &Settings, api: &ApiServer, began: Instant) {
     use k8s_openapi::api::core::v1::Node;
-    let nodes: kube::Api<Node> = kube::Api::all(client(api, &format!("system:node:{}", settings.node_name), &["system:nodes"]));
+    let nodes: kube::Api<Node> =
+        kube::Api::all(client(api, &format!("system:node:{}", settings.node_name), &["system:nodes"]));
     let name = settings.node_name.clone();
     tokio::spawn(async move {
         let is_ready = |node: Option<&Node>| {

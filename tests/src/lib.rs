@@ -2,6 +2,7 @@
 //! network namespace and control group of its own, and the words to say what should happen.
 
 #![allow(missing_docs, reason = "the names say it; this is the tests' own language")]
+#![allow(clippy::panic, reason = "how a test fails")]
 
 pub mod apply;
 pub mod cluster;

@@ -82,7 +82,8 @@ fn the_supervisor_is_small() {
 /// The places that the design allows; every other file is held by the lint `unsafe_code`, unless it lifts it.
 #[test]
 fn unsafe_stands_where_it_may() {
-    let allowed = ["node/runtime/", "node/supervisor/", "node/network/src/sys", "node/cgroups/src/sys", "ebpf/"];
+    let allowed =
+        ["node/runtime/", "node/supervisor/", "node/network/src/sys", "node/cgroups/src/sys", "ebpf/"];
     let output = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().unwrap();
     for file in String::from_utf8_lossy(&output.stdout).lines() {
         let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();

@@ -13,7 +13,8 @@ const SOON: Duration = Duration::from_secs(40);
 fn kubectls() -> Vec<String> {
     let mut found = Vec::new();
     let which = Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]).output();
-    let Some(main) = which.ok().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).filter(|p| !p.is_empty())
+    let Some(main) =
+        which.ok().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).filter(|p| !p.is_empty())
     else {
         return found;
     };
@@ -73,7 +74,8 @@ async fn basics(scene: &Scene, kubectl: &str) -> Result<()> {
     let file = file.to_str().context("path")?;
     // Up to 1.28 kubectl validates by the OpenAPI document as protobuf, which is not served.
     let old = kubectl.ends_with("1.27") || kubectl.ends_with("1.28");
-    let apply: &[&str] = if old { &["apply", "--validate=false", "-f", file] } else { &["apply", "-f", file] };
+    let apply: &[&str] =
+        if old { &["apply", "--validate=false", "-f", file] } else { &["apply", "-f", file] };
     let out = run(scene, kubectl, apply).await?;
     ensure!(out.contains("deployment.apps/web created"), "{out}");
     run(scene, kubectl, &["rollout", "status", "deploy/web", "--timeout=40s"]).await?;
@@ -112,7 +114,8 @@ async fn daily_work(scene: &Scene, kubectl: &str) -> Result<()> {
     ensure!(history.contains("\n2 "), "{history}");
     k(&["rollout", "undo", "deploy/web"]).await?;
     k(&["rollout", "status", "deploy/web", "--timeout=60s"]).await?;
-    let env = k(&["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].env[*].name}"]).await?;
+    let env = k(&["get", "deploy", "web", "-o", "jsonpath={.spec.template.spec.containers[0].env[*].name}"])
+        .await?;
     ensure!(env == "POD_NAME", "after undo the environment is {env:?}");
     let yaml = k(&["get", "svc", "web", "-o", "yaml"]).await?;
     ensure!(yaml.contains("clusterIP: 10.96."), "{yaml}");
@@ -133,13 +136,15 @@ async fn streams(scene: &Scene, kubectl: &str) -> Result<()> {
     let line = "while true; do echo tick; sleep 0.2; done";
     scene.run_pod("talk", "Always", line, json!({})).await?;
     scene.container("talk", "runs", SOON, |s| s.ready).await?;
-    let out = run(scene, kubectl, &["exec", "talk", "--", "sh", "-c", "echo out; echo err >&2; id -u"]).await?;
+    let out =
+        run(scene, kubectl, &["exec", "talk", "--", "sh", "-c", "echo out; echo err >&2; id -u"]).await?;
     ensure!(out == "out\n0\n", "exec printed {out:?}");
     let failed = start(scene, kubectl, &["exec", "talk", "--", "sh", "-c", "exit 42"]).await?;
     ensure!(failed.status.code() == Some(42), "exec exited with {:?}", failed.status);
     let typed = scene.cluster.kubectl(kubectl, &["exec", "-i", "talk", "--", "cat"]);
     ensure!(feed(typed, b"typed\n").await? == "typed\n", "stdin does not reach the command");
-    let tty = "printf 'tty\\nexit\\n' | script -qec \"$KUBECTL exec -it talk -- sh -c 'tty; stty size'\" /dev/null";
+    let tty =
+        "printf 'tty\\nexit\\n' | script -qec \"$KUBECTL exec -it talk -- sh -c 'tty; stty size'\" /dev/null";
     let mut command = scene.cluster.host.command("sh");
     command.args(["-c", tty]).env("KUBECTL", kubectl).env("KUBECONFIG", scene.cluster.kubeconfig());
     let shown = tokio::process::Command::from(command).output().await?;
@@ -158,7 +163,9 @@ async fn feed(command: std::process::Command, bytes: &[u8]) -> Result<String> {
     let mut stdin = child.stdin.take().context("stdin")?;
     stdin.write_all(bytes).await?;
     drop(stdin);
-    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.context("it hangs")??;
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())
+        .await
+        .context("it hangs")??;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -182,7 +189,9 @@ async fn follows(scene: &Scene, kubectl: &str) -> Result<()> {
 }
 
 async fn watches(scene: &Scene, kubectl: &str) -> Result<()> {
-    let watch = until(scene, kubectl, &["get", "pods", "-w"], |text| text.contains("seen") && text.contains("Completed"));
+    let watch = until(scene, kubectl, &["get", "pods", "-w"], |text| {
+        text.contains("seen") && text.contains("Completed")
+    });
     let change = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
         scene.run_pod("seen", "Never", "true", json!({})).await

@@ -66,7 +66,8 @@ fn the_python_client_works() {
         let mut command = scene.cluster.host.command(&python);
         command.args(["-c", SCRIPT]).arg(scene.cluster.kubeconfig());
         let output = tokio::process::Command::from(command).output().await?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success() && said.contains("python is content"), "{said}");
         Ok(())
     });

@@ -154,7 +154,13 @@ impl Worker {
     }
 
     fn container_dir(&self, name: &str, restart: u32) -> PathBuf {
-        self.shared.options.place.pod_dir(&self.key.uid).join("containers").join(name).join(restart.to_string())
+        self.shared
+            .options
+            .place
+            .pod_dir(&self.key.uid)
+            .join("containers")
+            .join(name)
+            .join(restart.to_string())
     }
 
     /// Fresh directories for what this run writes, over the image's layers.

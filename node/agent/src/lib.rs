@@ -140,7 +140,9 @@ fn open(
     network: watch::Receiver<Option<Arc<Network>>>,
     services: watch::Receiver<Option<Arc<Vec<carrack_network::Service>>>>,
 ) -> Result<Shared, AgentError> {
-    for dir in [options.place.kubelet_dir(), options.place.run_dir.join("pods"), options.place.data_dir.join("logs")] {
+    for dir in
+        [options.place.kubelet_dir(), options.place.run_dir.join("pods"), options.place.data_dir.join("logs")]
+    {
         std::fs::create_dir_all(&dir).map_err(at(&dir))?;
     }
     let cgroups = Cgroups::open(&options.place.cgroup_base)?;
@@ -202,7 +204,8 @@ async fn pod_cidr(shared: &Shared, nodes: &Api<Node>) -> Result<Ipv4Net, AgentEr
             tracing::error!(cidr, "the node's podCIDR is not an IPv4 network");
             continue;
         };
-        std::fs::create_dir_all(shared.options.place.network_dir()).map_err(at(&shared.options.place.network_dir()))?;
+        std::fs::create_dir_all(shared.options.place.network_dir())
+            .map_err(at(&shared.options.place.network_dir()))?;
         std::fs::write(&file, cidr.to_string()).map_err(at(&file))?;
         return Ok(cidr);
     }

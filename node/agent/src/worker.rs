@@ -97,7 +97,8 @@ pub(crate) struct Handle {
 pub(crate) fn spawn(shared: Arc<Shared>, pod: Arc<Pod>, records: Records) -> Handle {
     let (inbox, messages) = mpsc::channel(INBOX);
     // What is on disk can be asked for at once: logs of what ended need no network and no supervisor.
-    let known = Snapshot { pod: Some(pod.clone()), containers: Arc::new(records.containers()), sandbox: None };
+    let known =
+        Snapshot { pod: Some(pod.clone()), containers: Arc::new(records.containers()), sandbox: None };
     let (snapshots, snapshot) = watch::channel(known);
     let worker = Worker::new(shared, pod, records, inbox.clone(), snapshots);
     let task = tokio::spawn(worker.run(messages));

@@ -85,7 +85,12 @@ async fn measure(host: Arc<Host>, args: &Args) -> Result<()> {
 fn row(table: &mut Table, what: &str, times: &mut [Duration]) {
     times.sort();
     let show = |t: Option<&Duration>| t.map_or(String::new(), |t| format!("{:.1} ms", t.as_secs_f64() * 1e3));
-    table.add_row([what.to_owned(), show(times.get(times.len() / 2)), show(times.first()), show(times.last())]);
+    table.add_row([
+        what.to_owned(),
+        show(times.get(times.len() / 2)),
+        show(times.first()),
+        show(times.last()),
+    ]);
 }
 
 /// From the first create to the moment at which the last of them is seen to be Ready.
@@ -117,7 +122,8 @@ async fn start_pods(cluster: &Cluster, image: &str, name: &str, count: usize) ->
         anyhow::Ok(began.elapsed())
     };
     let both = async { tokio::try_join!(create, watch) };
-    let (_, took) = tokio::time::timeout(Duration::from_secs(60), both).await.context("the pods are not Ready")??;
+    let (_, took) =
+        tokio::time::timeout(Duration::from_secs(60), both).await.context("the pods are not Ready")??;
     Ok(took)
 }
 
@@ -160,6 +166,7 @@ fn supervisors(cluster: &Cluster) -> Result<u64> {
 
 fn field(path: &str, name: &str) -> Result<u64> {
     let text = std::fs::read_to_string(path)?;
-    let line = text.lines().find_map(|l| l.strip_prefix(name)).with_context(|| format!("{path} has no {name}"))?;
+    let line =
+        text.lines().find_map(|l| l.strip_prefix(name)).with_context(|| format!("{path} has no {name}"))?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
