@@ -1,5 +1,6 @@
 //! `cargo xtask ebpf`: builds the kernel side to `target/ebpf/carrack.bpf.o`, and looks at what came out.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,11 +33,12 @@ fn workspace_root() -> Result<PathBuf> {
 fn compile(root: &Path, toolchain: &toolchain::BpfToolchain) -> Result<PathBuf> {
     let programs = root.join("ebpf/programs");
     let target_dir = root.join("target/ebpf/build");
-    // `--btf` keeps what maps are described in; the path prefix would otherwise make each clone's object different.
+    // `--btf` keeps what maps are described in. Where this clone and cargo's sources are is nobody's business.
     let flags = [
         "-Clink-arg=--btf".to_owned(),
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         format!("--remap-path-prefix={}=.", root.display()),
+        format!("--remap-path-prefix={}=cargo", cargo_home()?.display()),
     ];
     let status = toolchain
         .cargo()
@@ -50,6 +52,16 @@ fn compile(root: &Path, toolchain: &toolchain::BpfToolchain) -> Result<PathBuf> 
         .context("run cargo")?;
     ensure!(status.success(), "the kernel side did not compile ({status})");
     Ok(target_dir.join(TARGET).join("release/carrack-ebpf"))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    match env::var_os("CARGO_HOME") {
+        Some(home) => Ok(home.into()),
+        None => {
+            Ok(PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?)
+                .join(".cargo"))
+        }
+    }
 }
 
 /// A call to a panic function never gets past the verifier; say so here, where the source is at hand.

@@ -170,6 +170,9 @@ fn backend_with_affinity(
 }
 
 /// Records what the socket asked for, unless that is there already: an unconnected socket sends often.
+///
+/// A socket that speaks to a service and also, by its own address, to the very back end it got there sees all answers come from
+/// the service: the two cannot be told apart.
 #[inline(always)]
 fn remember(cookie: u64, wanted: &ServiceKey, backend: &Backend) -> Result<(), Counter> {
     let key = ReverseKey { cookie, address: backend.address, port: backend.port, pad: [0; 3] };

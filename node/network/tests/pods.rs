@@ -135,6 +135,21 @@ fn mistakes_are_told() {
     assert!(error.contains("make the pair"), "{error}");
 }
 
+/// The first packet after `attach` is not lost: a lost SYN would cost a second.
+#[test]
+fn a_link_works_as_soon_as_it_is_there() {
+    let lab = Lab::new();
+    let node = lab.start();
+    for number in 0..20 {
+        let netns = Netns::new();
+        serve_tcp(&netns, "0.0.0.0:80", "pod");
+        let ip = node.attach(&format!("new-{number}"), &netns).ip;
+        let start = Instant::now();
+        assert!(lab.node.run(|| tcp((ip, 80).into())).is_ok());
+        assert!(start.elapsed() < Duration::from_millis(900), "connecting took {:?}", start.elapsed());
+    }
+}
+
 #[test]
 fn many_at_once_get_addresses_of_their_own() {
     let lab = Lab::new();

@@ -107,7 +107,8 @@ impl Links {
         // While the host's end is down: from a pod it shall take neither router advertisements nor forged sources.
         self.set_host_sysctls(plan).map_err(|error| failed("set net.*.conf of the host's end", error))?;
         self.connect_host(plan, host.index).map_err(|error| failed("set up the host's end", error))?;
-        connect_pod(plan, &mut pod).map_err(|error| failed("set up the pod's end", error))
+        connect_pod(plan, &mut pod).map_err(|error| failed("set up the pod's end", error))?;
+        wait_for_carrier(&plan.host_link, &mut pod).map_err(|error| failed("look at the link", error))
     }
 
     /// The pair itself. One that leads somewhere else than to this namespace is replaced.
@@ -234,6 +235,13 @@ fn connect_pod(plan: &Plan, pod: &mut Netlink) -> io::Result<()> {
         Request::replace(messages::default_route(link.index, GATEWAY)),
     ];
     all(pod.batch(requests)?)
+}
+
+/// An end sends only after the kernel has noticed, on a thread of its own, that the other end is up; what is sent before is
+/// dropped. Looking at a link waits for that (from Linux 6.8 on).
+fn wait_for_carrier(host_link: &str, pod: &mut Netlink) -> io::Result<()> {
+    Netlink::open()?.one(Request::plain(messages::get_link(host_link)))?;
+    pod.one(Request::plain(messages::get_link(POD_LINK))).map(drop)
 }
 
 /// The id a link's alias names.

@@ -141,6 +141,9 @@ impl Lab {
         lab.node.ip("link set up0 up");
         lab.outside.ip(&format!("addr add {OUTSIDE}/24 dev eth0"));
         lab.outside.ip("link set eth0 up");
+        while !lab.node.ip("-br link show up0").contains(" UP ") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         lab
     }
 
