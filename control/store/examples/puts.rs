@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn measure(dir: &Path, time: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
+    writeln!(out, "{}", idle(&dir.join("idle")).await?)?;
     writeln!(
         out,
         "{VALUE_BYTES}-byte values, {} s each; `bare` appends as many values as there are clients, then",
@@ -35,8 +36,8 @@ async fn measure(dir: &Path, time: Duration) -> Result<(), Box<dyn std::error::E
     writeln!(out, "calls fdatasync once, in a preallocated file: no store can be faster on this disk")?;
     writeln!(
         out,
-        "{:>8} {:>10} {:>9} {:>9} {:>8} | {:>10} {:>9} {:>9}",
-        "clients", "puts/s", "p50 us", "p99 us", "per sync", "bare/s", "p50 us", "p99 us"
+        "{:>8} {:>10} {:>9} {:>9} {:>8} {:>8} | {:>10} {:>9} {:>9}",
+        "clients", "puts/s", "p50 us", "p99 us", "per sync", "sync us", "bare/s", "p50 us", "p99 us"
     )?;
     for clients in CLIENTS {
         let bare = bare(&dir.join("bare"), clients, time)?;
@@ -46,15 +47,41 @@ async fn measure(dir: &Path, time: Duration) -> Result<(), Box<dyn std::error::E
             store.quantile(0.5),
             store.quantile(0.99),
             store.count() / store.syncs as f64,
+            store.sync_time.as_secs_f64() * 1e6 / store.syncs as f64,
         );
         let limit = (bare.per_second() * clients as f64, bare.quantile(0.5), bare.quantile(0.99));
         writeln!(
             out,
-            "{clients:>8} {:>10.0} {:>9.0} {:>9.0} {:>8.1} | {:>10.0} {:>9.0} {:>9.0}",
-            row.0, row.1, row.2, row.3, limit.0, limit.1, limit.2
+            "{clients:>8} {:>10.0} {:>9.0} {:>9.0} {:>8.1} {:>8.0} | {:>10.0} {:>9.0} {:>9.0}",
+            row.0, row.1, row.2, row.3, row.4, limit.0, limit.1, limit.2
         )?;
     }
     Ok(())
+}
+
+/// How long opening takes and what an idle store costs.
+async fn idle(dir: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    let resident = || -> std::io::Result<f64> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        Ok(kib.unwrap_or(f64::NAN) / 1024.0)
+    };
+    let before = resident()?;
+    let start = Instant::now();
+    let store = Store::open(Options::new(dir)).await?;
+    let made = start.elapsed();
+    store.txn(Txn::put("key", "value")).await?;
+    let cost = resident()? - before;
+    store.shutdown().await;
+    drop(store);
+    let start = Instant::now();
+    let store = Store::open(Options::new(dir)).await?;
+    let opened = start.elapsed();
+    store.shutdown().await;
+    Ok(format!(
+        "an empty store is made in {made:.1?}, opened again in {opened:.1?}, and costs {cost:.1} MiB of memory"
+    ))
 }
 
 /// Durations in microseconds, sorted, and how long it took in all.
@@ -62,12 +89,13 @@ struct Measured {
     latencies: Vec<f64>,
     took: Duration,
     syncs: u64,
+    sync_time: Duration,
 }
 
 impl Measured {
-    fn new(mut latencies: Vec<f64>, took: Duration, syncs: u64) -> Measured {
+    fn new(mut latencies: Vec<f64>, took: Duration, (syncs, sync_time): (u64, Duration)) -> Measured {
         latencies.sort_by(f64::total_cmp);
-        Measured { latencies, took, syncs }
+        Measured { latencies, took, syncs, sync_time }
     }
 
     fn count(&self) -> f64 {
@@ -104,12 +132,12 @@ fn bare(path: &Path, group: usize, time: Duration) -> std::io::Result<Measured> 
             at = 0;
         }
     }
-    Ok(Measured::new(latencies, start.elapsed(), 1))
+    Ok(Measured::new(latencies, start.elapsed(), (1, Duration::ZERO)))
 }
 
 async fn store(dir: &Path, clients: usize, time: Duration) -> Result<Measured, Box<dyn std::error::Error>> {
     let store = Store::open(Options::new(dir)).await?;
-    let syncs = store.status().log_sync.count;
+    let before = store.status().log_sync;
     let start = Instant::now();
     let mut tasks = Vec::new();
     for client in 0..clients {
@@ -134,7 +162,8 @@ async fn store(dir: &Path, clients: usize, time: Duration) -> Result<Measured, B
         latencies.extend(task.await??);
     }
     let took = start.elapsed();
-    let syncs = store.status().log_sync.count - syncs;
+    let after = store.status().log_sync;
+    let syncs = (after.count - before.count, after.total - before.total);
     store.shutdown().await;
     Ok(Measured::new(latencies, took, syncs))
 }

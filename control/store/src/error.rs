@@ -80,7 +80,8 @@ pub enum Shortage {
     },
 }
 
-/// Why a write was not done. Except for [`WriteError::Unknown`] and [`WriteError::Failed`], nothing has changed.
+/// Why a write was not done. After [`WriteError::Unknown`] and [`WriteError::Failed`] it may be done nevertheless;
+/// after all others nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// No space to keep it.
@@ -147,13 +148,15 @@ pub enum WriteError {
         /// Who does, if known.
         leader: Option<u64>,
     },
-    /// Leadership changed while the write was under way: it may or may not be done.
-    #[error("leadership changed during the write: whether it was done is unknown")]
+    /// Leadership changed, or the store was shut down, while the write was under way.
+    #[error(
+        "leadership changed, or the store was shut down, during the write: whether it was done is unknown"
+    )]
     Unknown,
     /// The store was shut down.
     #[error("the store is shut down")]
     Stopped,
-    /// The store stopped because of a fault; whether this write was done is unknown.
+    /// The store stopped because of a fault.
     #[error("the store has failed: {0}")]
     Failed(String),
 }

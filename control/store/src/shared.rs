@@ -56,10 +56,12 @@ pub(crate) struct Shared {
     /// Whether this member is all of the cluster: then nobody else can have committed anything, and what is applied
     /// here is all that anybody was told.
     pub(crate) alone: AtomicBool,
+    /// Index of the last membership in the log, applied or not.
+    pub(crate) membership_index: AtomicU64,
     /// Whether the store is going down: nothing waits any more.
     pub(crate) stopping: AtomicBool,
     /// Why the store stopped working.
-    pub(crate) failed: Mutex<Option<String>>,
+    pub(crate) failed: watch::Sender<Option<String>>,
     /// Keeps other processes out; released at the end of a shutdown.
     pub(crate) lock: Mutex<Option<Box<dyn DiskFile>>>,
 }
@@ -67,11 +69,19 @@ pub(crate) struct Shared {
 impl Shared {
     /// Records a fault after which nothing can be promised any more. The first one counts.
     pub(crate) fn fail(&self, why: impl std::fmt::Display) {
-        let mut failed = self.failed.lock();
-        if failed.is_none() {
-            tracing::error!(%why, "the store has failed");
-            *failed = Some(why.to_string());
-        }
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            if first {
+                tracing::error!(%why, "the store has failed");
+                *failed = Some(why.to_string());
+            }
+            first
+        });
+    }
+
+    /// Why the store stopped working, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
     }
 
     /// Wakes watchers after something was applied.

@@ -67,6 +67,20 @@ impl Store {
         self.inner.node.ended().await;
     }
 
+    /// Waits until the store stops working because of a fault, and says why. It does not recover: the process should
+    /// end, and open the store anew. Never returns if the store is shut down in order.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.inner.shared.failed.subscribe();
+        loop {
+            if let Some(why) = failed.borrow_and_update().clone() {
+                return why;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Carries out a transaction. On return it is durable, and every read and watch sees it.
     ///
     /// The future can be dropped at any time; the transaction is then done or not, but never half done.
@@ -215,7 +229,7 @@ impl Store {
             log_sync: counters.log_sync.snapshot(),
             checkpoint: counters.checkpoint.snapshot(),
             shortage: shared.gate.shortage().or_else(|| self.check_quota_of(db_bytes_in_use).err()),
-            failed: shared.failed.lock().clone(),
+            failed: shared.failure(),
         }
     }
 
@@ -225,7 +239,7 @@ impl Store {
         let shared = &self.inner.shared;
         // One that is being written now may have begun too early to contain everything.
         let written = shared.trigger.round(true).await && shared.trigger.round(true).await;
-        if let Some(why) = shared.failed.lock().clone() {
+        if let Some(why) = shared.failure() {
             return Err(WriteError::Failed(why));
         }
         if !written {
@@ -302,8 +316,9 @@ fn open_files(options: Options) -> Result<(Arc<Shared>, Vec<Record>), OpenError>
         checkpointed: Mutex::new(marks),
         applied_next: AtomicU64::new(applied.map_or(0, |index| index + 1)),
         alone: AtomicBool::new(false),
+        membership_index: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
-        failed: Mutex::new(None),
+        failed: watch::Sender::new(None),
         lock: Mutex::new(Some(lock)),
         options,
     };

@@ -32,7 +32,10 @@ impl LogStore {
     /// The log of `shared`, whose last entries are `recent`.
     pub(super) fn new(shared: Arc<Shared>, recent: Vec<Record>) -> io::Result<LogStore> {
         let recent: VecDeque<_> = recent.into_iter().map(convert::entry).collect::<io::Result<_>>()?;
-        Ok(LogStore { shared, recent: Arc::new(Mutex::new(recent)) })
+        let log = LogStore { shared, recent: Arc::default() };
+        recent.iter().for_each(|entry| log.notice_membership(entry));
+        *log.recent.lock() = recent;
+        Ok(log)
     }
 
     /// Runs `write` on the log, then syncs what it wrote.
@@ -55,6 +58,16 @@ impl LogStore {
         log.synced(&ticket);
         self.publish(&log);
         Ok(())
+    }
+
+    /// A new membership counts from when it is in the log, before it is applied.
+    fn notice_membership(&self, entry: &Entry) {
+        if let EntryPayload::Membership(members) = &entry.payload {
+            self.shared.membership_index.store(entry.log_id.index(), Ordering::Release);
+            if !convert::is_alone(members, self.shared.identity.member_id) {
+                self.shared.alone.store(false, Ordering::Release);
+            }
+        }
     }
 
     fn publish(&self, log: &crate::log::SegmentLog) {
@@ -151,14 +164,7 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        for entry in &entries {
-            if let EntryPayload::Membership(members) = &entry.payload
-                && !convert::is_alone(members, self.shared.identity.member_id)
-            {
-                // A membership counts from when it is in the log.
-                self.shared.alone.store(false, Ordering::Release);
-            }
-        }
+        entries.iter().for_each(|entry| self.notice_membership(entry));
         let bodies = entries.iter().map(convert::body).collect::<io::Result<Vec<_>>>()?;
         let records = entries.iter().zip(&bodies);
         let records =

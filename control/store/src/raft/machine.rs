@@ -44,7 +44,8 @@ impl Machine {
                     // It was encoded for the log before, so this cannot be; but then nothing more may be applied.
                     Err(error) => self.shared.fail(format_args!("cannot encode the membership: {error}")),
                 }
-                let alone = convert::is_alone(members, self.shared.identity.member_id);
+                let newest = at.index >= self.shared.membership_index.load(Ordering::Acquire);
+                let alone = newest && convert::is_alone(members, self.shared.identity.member_id);
                 self.shared.alone.store(alone, Ordering::Release);
                 Outcome::Nothing
             }

@@ -29,6 +29,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Node {
     raft: Raft,
     stop: Arc<watch::Sender<bool>>,
+    /// True once Raft has ended, for whatever reason. Who waits for an answer of Raft has to wait for this too: a
+    /// request that reaches Raft's inbox at the very moment of its end stays there, and is never answered.
+    over: watch::Receiver<bool>,
     /// Ends when Raft's thread has.
     ended: watch::Receiver<()>,
 }
@@ -67,18 +70,24 @@ impl Node {
         if len > limit {
             return Err(WriteError::TooLarge { size: len, limit });
         }
-        if let Some(why) = shared.failed.lock().clone() {
+        if let Some(why) = shared.failure() {
             return Err(WriteError::Failed(why));
         }
         let _pass = shared.gate.enter(shared, len).await?;
-        match self.raft.client_write(proposal).await {
+        let mut over = self.over.clone();
+        let answer = tokio::select! {
+            biased;
+            answer = self.raft.client_write(proposal) => answer,
+            () = until(&mut over) => Err(RaftError::Fatal(Fatal::Stopped)),
+        };
+        match answer {
             Ok(done) => match done.data {
                 Outcome::Refused(refusal) => Err(refusal.into()),
                 outcome => Ok(outcome),
             },
             Err(RaftError::APIError(error)) => Err(write_error(error)),
             Err(RaftError::Fatal(fatal)) => Err(match why_stopped(shared, fatal) {
-                None => WriteError::Stopped,
+                None => WriteError::Unknown,
                 Some(why) => WriteError::Failed(why),
             }),
         }
@@ -86,14 +95,20 @@ impl Node {
 
     /// Waits until everything that anybody was told is applied here.
     pub(crate) async fn read_barrier(&self, shared: &Shared) -> Result<(), ReadError> {
-        if let Some(why) = shared.failed.lock().clone() {
+        if let Some(why) = shared.failure() {
             return Err(ReadError::Failed(why));
         }
         // Nobody else can commit anything, and what is committed here is acknowledged only once it is applied.
         if shared.alone.load(Ordering::Acquire) {
             return Ok(());
         }
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        let mut over = self.over.clone();
+        let answer = tokio::select! {
+            biased;
+            answer = self.raft.ensure_linearizable(ReadPolicy::ReadIndex) => answer,
+            () = until(&mut over) => Err(RaftError::Fatal(Fatal::Stopped)),
+        };
+        match answer {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ReadError::NotLeader { leader: forward.leader_id })
@@ -152,19 +167,21 @@ fn why_stopped(shared: &Shared, fatal: Fatal<Types>) -> Option<String> {
         return None;
     }
     shared.fail(&fatal);
-    shared.failed.lock().clone()
+    shared.failure()
 }
 
 /// The life of Raft's thread.
 async fn run(shared: Arc<Shared>, recent: Vec<Record>, ready: oneshot::Sender<Result<Node, String>>) {
     let (running, ended) = watch::channel(());
     let (stop, mut stopped) = watch::channel(false);
+    let (is_over, over) = watch::channel(false);
     match launch(&shared, recent).await {
         Err(why) => drop(ready.send(Err(why))),
         Ok(raft) => {
-            let node = Node { raft: raft.clone(), stop: Arc::new(stop), ended };
+            let node = Node { raft: raft.clone(), stop: Arc::new(stop), over, ended };
             let checkpoints =
                 tokio::spawn(checkpoint::run(Arc::clone(&shared), node.clone(), stopped.clone()));
+            let core = tokio::spawn(notice_end(Arc::clone(&shared), raft.clone(), is_over));
             let leases = tokio::spawn(lease::run(Arc::clone(&shared), node.clone(), stopped.clone()));
             if ready.send(Ok(node)).is_ok() {
                 until(&mut stopped).await;
@@ -176,6 +193,7 @@ async fn run(shared: Arc<Shared>, recent: Vec<Record>, ready: oneshot::Sender<Re
             }
             let _ = tokio::join!(checkpoints, leases);
             let _ = raft.shutdown().await;
+            let _ = core.await;
             last_checkpoint(&shared).await;
         }
     }
@@ -184,9 +202,26 @@ async fn run(shared: Arc<Shared>, recent: Vec<Record>, ready: oneshot::Sender<Re
     drop(running);
 }
 
+/// Waits until Raft ends, and records why if it was not asked to.
+async fn notice_end(shared: Arc<Shared>, raft: Raft, over: watch::Sender<bool>) {
+    let fatal = end(&raft).await;
+    why_stopped(&shared, fatal);
+    // Only after this has Raft's own record of its end no reader that could be interrupted in the middle.
+    let _ = raft.shutdown().await;
+    over.send_replace(true);
+}
+
+/// Waits until Raft ends; gives the reason.
+async fn end(raft: &Raft) -> Fatal<Types> {
+    let mut role = raft.server_metrics();
+    // They seldom change, and their sender goes when Raft does.
+    while role.changed().await.is_ok() {}
+    raft.metrics().borrow_watched().running_state.clone().err().unwrap_or(Fatal::Panicked)
+}
+
 /// Leaves nothing to replay for the next start. If it fails, the log has it all.
 async fn last_checkpoint(shared: &Arc<Shared>) {
-    if shared.failed.lock().is_some() {
+    if shared.failure().is_some() {
         return;
     }
     let to_do = Arc::clone(shared);
@@ -208,6 +243,9 @@ async fn launch(shared: &Arc<Shared>, recent: Vec<Record>) -> Result<Raft, Strin
         election_timeout_min: millis(options.election),
         election_timeout_max: millis(options.election).saturating_mul(2),
         enable_pre_vote: Some(true),
+        // Without peers there are no heartbeats to send and no elections to hold: an idle store does nothing, and
+        // `launch` holds the one election.
+        enable_tick: false,
         // Checkpoints decide when there is a snapshot, and then the log up to it is not needed.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
@@ -220,24 +258,35 @@ async fn launch(shared: &Arc<Shared>, recent: Vec<Record>) -> Result<Raft, Strin
     let me = shared.identity.member_id;
     let machine = Machine::new(Arc::clone(shared));
     let raft = Raft::new(me, config, NoPeers, log, machine).await.map_err(|error| text(&error))?;
+    tokio::select! {
+        biased;
+        lead = lead(shared, &raft) => lead?,
+        fatal = end(&raft) => return Err(text(&fatal)),
+    }
+    start_leases(shared);
+    Ok(raft)
+}
 
-    if !raft.is_initialized().await.map_err(|error| text(&error))? {
+/// Waits until this member leads and has applied its log; makes a cluster of it if it is new.
+async fn lead(shared: &Shared, raft: &Raft) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let me = shared.identity.member_id;
+    let alone = if raft.is_initialized().await.map_err(|error| text(&error))? {
+        raft.voter_ids().eq([me])
+    } else {
         let members = BTreeMap::from([(me, BasicNode::new(""))]);
         raft.initialize(members).await.map_err(|error| text(&error))?;
-    }
-    let alone = raft.voter_ids().eq([me]);
-    if alone && !raft.is_leader() {
+        true
+    };
+    if !alone {
+        raft.runtime_config().tick(true);
+    } else if !raft.is_leader() {
         // There is nobody to wait for.
         raft.trigger().elect(false).await.map_err(|error| text(&error))?;
     }
     raft.wait_for_recovery(Some(READY_TIMEOUT)).await.map_err(|error| text(&error))?;
-    if alone {
-        shared.alone.store(true, Ordering::Release);
-        // Without peers there are no heartbeats to send and no elections to hold: an idle store does nothing.
-        raft.runtime_config().tick(false);
-    }
-    start_leases(shared);
-    Ok(raft)
+    shared.alone.store(alone, Ordering::Release);
+    Ok(())
 }
 
 /// Leases that were there before get their full time again.

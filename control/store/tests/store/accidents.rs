@@ -26,6 +26,14 @@ async fn writer(store: Store, id: usize, told: Told) {
     }
 }
 
+/// A store may fail, but nothing may hang.
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(30), work).await {
+        Ok(done) => done,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
 fn number(kv: &KeyValue) -> u64 {
     let text = String::from_utf8_lossy(&kv.value);
     text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
@@ -40,20 +48,24 @@ async fn power_can_go_at_any_moment_again_and_again() {
         for round in 0..12 {
             // The power may go while the store opens, too.
             disk.die_after(seed * 31 % 17 + round * round * 13);
-            if let Ok(store) = Store::open(sim_options(&disk)).await {
+            if let Ok(store) = within("opening", Store::open(sim_options(&disk))).await {
                 let writers = (0..4).map(|id| tokio::spawn(writer(store.clone(), id, Arc::clone(&told))));
                 let writers: Vec<_> = writers.collect();
                 let revision = store.revision();
-                if round % 4 == 3 && revision > compacted && store.compact(revision).await.is_ok() {
-                    compacted = revision;
+                if round % 4 == 3 && revision > compacted {
+                    let done = within("compacting", store.compact(revision)).await;
+                    compacted = if done.is_ok() { revision } else { compacted };
                 }
-                for writer in writers {
-                    writer.await.expect("writer");
-                }
+                let all = async {
+                    for writer in writers {
+                        writer.await.expect("writer");
+                    }
+                };
+                within("the writers' end", all).await;
                 assert!(disk.is_dead(), "writers end only with the power");
             }
             disk = Arc::new(disk.after_power_loss());
-            let store = reopen(&disk).await;
+            let store = within("opening again", reopen(&disk)).await;
             let found: BTreeMap<_, _> = range(&store, Range::prefix("w/"))
                 .await
                 .kvs
@@ -68,7 +80,7 @@ async fn power_can_go_at_any_moment_again_and_again() {
                 );
             }
             assert!(store.compacted_revision() >= compacted);
-            store.shutdown().await;
+            within("the shutdown", store.shutdown()).await;
         }
         assert!(!told.lock().expect("not poisoned").is_empty(), "something was acknowledged");
     }
@@ -147,7 +159,7 @@ async fn a_store_that_waits_for_space_can_be_shut_down() {
     }
     tokio::time::timeout(Duration::from_secs(10), store.shutdown()).await.expect("stops");
     let error = waiting.await.expect("task");
-    assert!(matches!(error, Err(WriteError::Failed(_) | WriteError::Stopped)), "{error:?}");
+    assert!(matches!(error, Err(WriteError::Failed(_) | WriteError::Unknown)), "{error:?}");
     disk.set_no_copies(false);
     assert_eq!(reopen(&disk).await.revision(), 1);
 }
@@ -166,6 +178,10 @@ async fn a_store_on_a_full_disk_opens_for_reading() {
 async fn a_failed_sync_is_fatal_and_acknowledges_nothing() {
     let (disk, store) = open_sim().await;
     put(&store, "k", "1").await;
+    let told = tokio::spawn({
+        let store = store.clone();
+        async move { store.failed().await }
+    });
     disk.fail_syncs();
     let error = store.txn(Txn::put("k", "2")).await;
     assert!(matches!(&error, Err(WriteError::Failed(why)) if why.contains("does not answer")), "{error:?}");
@@ -174,7 +190,8 @@ async fn a_failed_sync_is_fatal_and_acknowledges_nothing() {
     assert!(matches!(store.range(Range::key("k")).await, Err(ReadError::Failed(_))));
     let stale = store.range(Range { serializable: true, ..Range::key("k") }).await.expect("still in memory");
     assert_eq!(stale.kvs[0].value, "1");
-    assert!(store.status().failed.is_some());
+    let why = within("the news", told).await.expect("task");
+    assert_eq!(store.status().failed, Some(why));
     store.shutdown().await;
 }
 
@@ -196,4 +213,50 @@ async fn a_damaged_log_is_refused() {
         10,
         "nothing was changed by refusing"
     );
+}
+
+const FULL_DIR: &str = "CARRACK_STORE_TEST_FULL_DIR";
+
+/// Fills a small tmpfs that only this test's child process sees, and makes room again.
+#[test]
+#[ignore = "needs root: mounts a file system, in a mount namespace of its own"]
+fn a_real_full_file_system_heals_too() {
+    let dir = tempfile::tempdir().expect("dir");
+    let script = format!("mount -t tmpfs -o size=12m none \"${FULL_DIR}\" && exec \"$0\" \"$@\"");
+    let status = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .arg(std::env::current_exe().expect("own path"))
+        .args(["--exact", "accidents::in_a_small_file_system", "--ignored", "--nocapture"])
+        .env(FULL_DIR, dir.path())
+        .status();
+    assert!(status.expect("unshare runs").success());
+}
+
+/// Not a test of its own: what [`a_real_full_file_system_heals_too`] runs where it mounted.
+#[tokio::test]
+#[ignore = "only for a_real_full_file_system_heals_too"]
+async fn in_a_small_file_system() {
+    let Some(dir) = std::env::var_os(FULL_DIR) else { return };
+    let dir = Path::new(&dir);
+    let store = Store::open(small(Options::new(dir.join("store")))).await.expect("opens");
+    let ballast = dir.join("ballast");
+    std::fs::write(&ballast, vec![0; 4 << 20]).expect("ballast");
+    let mut written = 0;
+    let error = loop {
+        match store.txn(Txn::put(format!("k{written:05}"), vec![b'x'; 50_000])).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, WriteError::NoSpace(Shortage::Disk), "after {written}");
+    assert_eq!(store.status().failed, None);
+    let read = range(&store, Range::prefix("k").at(store.revision() - 1)).await;
+    assert_eq!(read.count, written - 1, "reads go on, old revisions too");
+    std::fs::remove_file(&ballast).expect("room");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    put(&store, "after", "").await;
+    store.shutdown().await;
+    let store = Store::open(small(Options::new(dir.join("store")))).await.expect("opens");
+    assert_eq!(range(&store, Range::prefix("")).await.count, written + 1);
+    store.shutdown().await;
 }

@@ -177,7 +177,7 @@ async fn slow_and_fast_watchers_see_the_same_while_writers_write() {
                 let batch = next(&mut watcher).await;
                 assert_eq!(watcher.progress().min(batch.revision), batch.revision);
                 seen.push((batch.revision, texts(&batch)));
-                if pace > 0 && seen.len() as u64 % (pace * 7) == 0 {
+                if pace > 0 && (seen.len() as u64).is_multiple_of(pace * 7) {
                     tokio::time::sleep(Duration::from_millis(pace * 3)).await;
                 }
             }
