@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use super::kernel::Kernel;
 
 const BUSYBOX: &str = "/bin/busybox";
-const DIRS: &[&str] = &["bin", "dev", "etc", "lib", "proc", "root", "run", "sys", "tests", "tmp", "var/lib"];
+const DIRS: &[&str] =
+    &["bin", "dev", "etc", "lib", "proc", "root", "run", "scratch", "sys", "tests", "tmp", "var/lib"];
 
 /// Writes the file system: busybox, modules, programs and the first process.
 pub(crate) fn write(to: &Path, kernel: &Kernel, programs: &[PathBuf], init: &str) -> Result<()> {
