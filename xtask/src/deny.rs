@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::{root, toolchain};
 
 /// The version that is installed where there is none.
-const VERSION: &str = "0.20";
+const VERSION: &str = "^0.20";
 
 /// Runs the checks; installs cargo-deny first where it is missing, which takes some minutes once.
 pub(crate) fn run() -> Result<()> {

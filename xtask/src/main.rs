@@ -38,7 +38,7 @@ enum Verb {
     },
     /// Show a cluster at work on this host: an image, a Deployment, a Service
     Demo(demo::Options),
-    /// Check format, lints and dependencies, and run the tests
+    /// Check format and lints, and run the tests
     Test(test::Options),
     /// Run the node's tests on Debian's stock kernel with cgroup v2, in QEMU
     Vm(vm::Options),

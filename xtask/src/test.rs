@@ -1,4 +1,4 @@
-//! `cargo xtask test`: format, lints, dependencies, unit tests, whole-system tests. Everything is run, also after a
+//! `cargo xtask test`: format, lints, unit tests, whole-system tests, the virtual machine. Everything is run, also after a
 //! failure; the last line counts.
 
 use std::io::{BufRead, BufReader, Read};
@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, deny, ebpf, setup, vm};
+use crate::{cargo, ebpf, setup, vm};
 
 /// Which tests.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Leave out what takes long: whole-system tests, the virtual machine, the check of dependencies.
+    /// Leave out what takes long: whole-system tests and the virtual machine.
     #[arg(long)]
     fast: bool,
 }
@@ -40,7 +40,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]),
     );
     if !options.fast {
-        count.step("dependencies", deny::run());
         count.check("build", cargo(&["build", "--workspace", "--bins"]));
         let mut system = cargo(&["test", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");
