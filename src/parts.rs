@@ -40,7 +40,7 @@ impl Settings {
         let node_ip = match (up.node_ip, &found) {
             (Some(ip), _) => ip,
             (None, Some((_, ip))) => *ip,
-            (None, None) => unreachable!("the default route was looked up when the address is not given"),
+            (None, None) => anyhow::bail!("the node's address is not known; give --node-ip"),
         };
         let uplink = match up.uplink.as_str() {
             "none" => None,

@@ -113,7 +113,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         let node = register(&nodes, &shared.options).await;
         let beat = node::heartbeat(client.clone(), node);
         let tell = status_loop::run(shared.clone());
-        let net = bring_up_network(&shared, &nodes, network_ready, services_seen);
+        let net = bring_up_network(&shared, &pods, &nodes, network_ready, services_seen);
         let follow = manager::run(shared.clone(), pods.clone());
         tokio::select! {
             () = beat => Err(AgentError::Ended("the heartbeat")),
@@ -178,12 +178,15 @@ async fn register(nodes: &Api<Node>, options: &Options) -> Node {
 /// Waits for the node's address range, starts the network with it and feeds it with services.
 async fn bring_up_network(
     shared: &Arc<Shared>,
+    pods: &Pods,
     nodes: &Api<Node>,
     ready: watch::Sender<Option<Arc<Network>>>,
     services_seen: watch::Sender<Option<Arc<Vec<carrack_network::Service>>>>,
 ) -> Result<(), AgentError> {
     let cidr = pod_cidr(shared, nodes).await?;
     let network = Arc::new(Network::start(network_config(&shared.options, &shared.cgroups, cidr)).await?);
+    // Before any pod can ask for an address: links of pods that nobody knows are what a crash has left.
+    network.retain(&pods.uids()).await?;
     ready.send_replace(Some(network.clone()));
     services::run(shared.client.clone(), network, shared.options.node_name.clone(), services_seen).await;
     Ok(())

@@ -49,7 +49,8 @@ impl Pods {
         self.workers.lock().get(uid).cloned()
     }
 
-    fn uids(&self) -> HashSet<String> {
+    /// The uids of all pods.
+    pub(crate) fn uids(&self) -> HashSet<String> {
         self.workers.lock().keys().cloned().collect()
     }
 }
