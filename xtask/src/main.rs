@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+mod bench;
 mod demo;
 mod deny;
 mod ebpf;
@@ -42,6 +43,8 @@ enum Verb {
     Test(test::Options),
     /// Run the node's tests on Debian's stock kernel with cgroup v2, in QEMU
     Vm(vm::Options),
+    /// Measure, with an optimised build, beside the tools people have
+    Bench(bench::Options),
     /// Check licences, sources and banned crates of the dependencies
     Deny,
 }
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Verb::Demo(options) => demo::run_demo(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Vm(options) => vm::run(&options),
+        Verb::Bench(options) => bench::run_benches(&options),
         Verb::Deny => deny::run(),
     }
 }

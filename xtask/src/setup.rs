@@ -39,7 +39,8 @@ pub(crate) fn for_vm() -> Result<()> {
     install(VM_PACKAGES)
 }
 
-fn install(packages: &[DebianPackage]) -> Result<()> {
+/// Installs those of the packages that are missing.
+pub(crate) fn install(packages: &[DebianPackage]) -> Result<()> {
     let missing: Vec<&DebianPackage> = packages.iter().filter(|p| !is_installed(p.name)).collect();
     if missing.is_empty() {
         return Ok(());

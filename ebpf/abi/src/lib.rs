@@ -21,9 +21,9 @@ pub use service::{
 /// The layout of everything in this crate.
 pub const VERSION: u32 = 1;
 
-/// What a connection to a service without back ends fails with: `EHOSTUNREACH`, for TCP and UDP alike. It tells "nobody is
-/// there" apart from `ECONNREFUSED`, "the back end itself refused".
-pub const NO_BACKEND_ERRNO: i32 = 113;
+/// What a connection to a service without back ends fails with: `ECONNREFUSED`, for TCP and UDP alike, since that is what
+/// kube-proxy's REJECT gives and what clients and Kubernetes' conformance tests look for.
+pub const NO_BACKEND_ERRNO: i32 = 111;
 
 /// Names of the maps and the programs, as they stand in the object and in the pin directory.
 pub mod names {

@@ -133,11 +133,11 @@ fn a_service_without_back_ends_refuses() {
     let before = node.counter("service_no_backend");
     scene.client.netns.run(|| {
         for to in [at(80), mapped(at(80))] {
-            assert_eq!(errno(tcp(to)), Some(libc::EHOSTUNREACH));
+            assert_eq!(errno(tcp(to)), Some(libc::ECONNREFUSED));
         }
         for to in [at(53), mapped(at(53))] {
-            assert_eq!(errno(udp(to)), Some(libc::EHOSTUNREACH));
-            assert_eq!(errno(udp_connected(to)), Some(libc::EHOSTUNREACH));
+            assert_eq!(errno(udp(to)), Some(libc::ECONNREFUSED));
+            assert_eq!(errno(udp_connected(to)), Some(libc::ECONNREFUSED));
         }
     });
     assert_eq!(node.counter("service_no_backend") - before, 6);
