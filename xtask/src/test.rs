@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, ebpf, setup, vm};
+use crate::{cargo, deny, ebpf, setup, vm};
 
 /// Which tests.
 #[derive(clap::Args)]
@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]),
     );
     if !options.fast {
+        count.step("dependencies", deny::run());
         count.check("build", cargo(&["build", "--workspace", "--bins"]));
         let mut system = cargo(&["test", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");
