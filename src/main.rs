@@ -5,6 +5,7 @@ mod cli;
 mod down;
 mod host;
 mod instance;
+mod keep;
 mod parts;
 mod server;
 mod up;

@@ -1,10 +1,9 @@
 //! `carrack up`: everything on one host, in one process, in the foreground.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use carrack_server::pki::Pki;
 use carrack_server::{ApiServer, UserInfo};
 use carrack_store::Store;
@@ -14,14 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Up;
+use crate::keep::keep;
 use crate::parts::Settings;
 use crate::{down, instance, server};
 
-/// The first and the longest pause before a part that ended is started again.
-const RESTART_FIRST: Duration = Duration::from_millis(100);
-const RESTART_MAX: Duration = Duration::from_secs(10);
-/// A part that ran this long starts at the first pause again.
-const STEADY: Duration = Duration::from_secs(60);
 /// How long the parts are given to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -73,7 +68,7 @@ async fn everything(settings: Settings) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("the API server can not listen on {address}"))?;
-    let front = tokio::spawn({
+    let mut front = tokio::spawn({
         let (api, tls, ended) = (api.clone(), pki.server_tls()?, ended.clone());
         async move { api.serve(listener, tls, ended).await }
     });
@@ -84,12 +79,13 @@ async fn everything(settings: Settings) -> Result<()> {
         "the API server answers"
     );
     let parts = start_parts(&settings, &pki, &api, &shutdown)?;
-    tokio::spawn({
-        let pki = pki.clone();
-        async move { pki.keep_fresh().await }
-    });
     tell_when_ready(&settings, &api, began);
-    wait_for_signal().await?;
+    tokio::select! {
+        signalled = wait_for_signal() => signalled?,
+        // Nothing can be acknowledged any more, so nothing is waited for; the next start reads what is on disk.
+        why = store.failed() => return Err(store_failed(&why, &settings)),
+        ended = &mut front => bail!("the API server's front has ended: {ended:?}; start carrack again"),
+    }
     tracing::info!("ending");
     shutdown.cancel();
     let all = futures::future::join_all(parts);
@@ -109,6 +105,16 @@ fn client(api: &ApiServer, name: &str, groups: &[&str]) -> Client {
     Client::new(api.as_user(UserInfo::new(name, groups.iter().copied())), "default")
 }
 
+/// What a user is told when the store can not go on.
+fn store_failed(why: &str, settings: &Settings) -> anyhow::Error {
+    let dir = server::store_options(settings).dir;
+    anyhow!(
+        "the store in {} has failed: {why}. Nothing that was acknowledged is lost, and pods keep running; check the \
+         disk and the kernel's log, then start carrack again",
+        dir.display()
+    )
+}
+
 type Part = tokio::task::JoinHandle<()>;
 
 fn start_parts(
@@ -124,52 +130,32 @@ fn start_parts(
     let node = client(api, &node_user, &["system:nodes"]);
     let controller_options = settings.controllers(pki)?;
     let agent_options = settings.agent(pki)?;
+    let report = |name: &'static str| {
+        let api = api.clone();
+        move |state| api.report(name, state)
+    };
+    let pki = pki.clone();
     Ok(vec![
-        keep("controllers", shutdown, move |shutdown| {
+        keep("certificates", shutdown, report("certificates"), move |shutdown| {
+            let pki = pki.clone();
+            async move {
+                tokio::select! {
+                    () = pki.keep_fresh() => {}
+                    () = shutdown.cancelled() => {}
+                }
+                Ok::<_, std::convert::Infallible>(())
+            }
+        }),
+        keep("controllers", shutdown, report("controllers"), move |shutdown| {
             carrack_controllers::run(controllers.clone(), controller_options.clone(), shutdown)
         }),
-        keep("scheduler", shutdown, move |shutdown| {
+        keep("scheduler", shutdown, report("scheduler"), move |shutdown| {
             carrack_scheduler::run(scheduler.clone(), scheduler_options.clone(), shutdown)
         }),
-        keep("node", shutdown, move |shutdown| {
+        keep("node", shutdown, report("node"), move |shutdown| {
             carrack_agent::run(node.clone(), agent_options.clone(), shutdown)
         }),
     ])
-}
-
-/// Runs a part until shutdown; one that ends before is told of and started again, after a pause.
-fn keep<F, E>(
-    name: &'static str,
-    shutdown: &CancellationToken,
-    start: impl Fn(CancellationToken) -> F + Send + 'static,
-) -> Part
-where
-    F: Future<Output = Result<(), E>> + Send,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        let mut pause = RESTART_FIRST;
-        loop {
-            let began = Instant::now();
-            let result = start(shutdown.child_token()).await;
-            if shutdown.is_cancelled() {
-                return;
-            }
-            match result {
-                Ok(()) => tracing::error!(part = name, "has ended; starting it again"),
-                Err(error) => {
-                    let error = anyhow::Error::new(error);
-                    tracing::error!(part = name, "has failed; starting it again: {error:#}");
-                }
-            }
-            pause = if began.elapsed() > STEADY { RESTART_FIRST } else { (pause * 2).min(RESTART_MAX) };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
-    })
 }
 
 /// Says when the node is Ready for the first time.

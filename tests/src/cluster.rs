@@ -171,6 +171,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits for `carrack up` to end by itself; answers how it did.
+    pub async fn ends_within(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+        let mut child = self.child.take().context("it does not run")?;
+        let began = Instant::now();
+        while began.elapsed() < limit {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.child = Some(child);
+        bail!("carrack up has not ended within {limit:?}\n{}", log_tail(&self.dir))
+    }
+
     /// Starts it again on what is there.
     pub async fn restart(&mut self) -> Result<()> {
         if self.child.is_some() {

@@ -86,8 +86,10 @@ fn report(
             Err(why) => {
                 failed = true;
                 tracing::warn!(check, why, "{name} check failed");
-                // As upstream: the reason is in the log, since anybody may ask.
-                format!("[-]{check} failed: reason withheld\n")
+                // As upstream, the short answer keeps the reason to itself; `?verbose` and the path of the check alone
+                // tell it.
+                let shown = if verbose { why.replace('\n', " ") } else { "reason withheld".to_owned() };
+                format!("[-]{check} failed: {shown}\n")
             }
         };
         lines.push_str(&line);

@@ -230,6 +230,7 @@ async fn discovery_openapi_version_health_and_metrics() {
     let failing = client.get("/readyz").await;
     assert_eq!(failing.code, 500);
     assert!(failing.text().contains("[-]scheduler failed: reason withheld"), "{}", failing.text());
+    assert!(client.get("/readyz?verbose").await.text().contains("[-]scheduler failed: it fell\n"));
     assert_eq!(client.get("/readyz?exclude=scheduler").await.code, 200);
     assert_eq!(client.get("/livez").await.code, 200);
     cluster.api.report("scheduler", Ok(()));

@@ -2,7 +2,7 @@
 //!
 //! Names and meaning are upstream's. Two things differ: the controllers run as one identity, so that their roles
 //! are one; and `system:node` is bound to the group of all nodes, what a node may touch of it being narrowed by
-//! the NodeRestriction admission plugin.
+//! the NodeRestriction admission plugin and by [`super::NodeReads`].
 
 use serde_json::{Map, Value, json};
 
@@ -119,11 +119,8 @@ const SYSTEM_ROLES: &[(&str, &[Row])] = &[
             On(CREATE, CORE, &["pods/eviction", "serviceaccounts/token"]),
             On(READ, CORE, &["endpoints", "services"]),
             On(READ, DISCOVERY, &["endpointslices"]),
-            On(
-                GET,
-                CORE,
-                &["configmaps", "persistentvolumeclaims", "persistentvolumes", "secrets", "serviceaccounts"],
-            ),
+            On(READ, CORE, &["configmaps", "secrets"]),
+            On(GET, CORE, &["persistentvolumeclaims", "persistentvolumes", "serviceaccounts"]),
             On(RECORD, EVENTS, &["events"]),
             On(&["create", "delete", "get", "patch", "update"], COORDINATION, &["leases"]),
             On(READ, &["node.k8s.io"], &["runtimeclasses"]),

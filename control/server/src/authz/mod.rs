@@ -6,6 +6,7 @@ mod escalation;
 mod feed;
 #[cfg(test)]
 mod feed_tests;
+mod node;
 mod policy;
 mod rbac;
 mod review;
@@ -16,6 +17,7 @@ mod tests;
 pub use decide::{decide, forbidden, verdict};
 pub use escalation::Escalation;
 pub use feed::FeedError;
+pub use node::NodeReads;
 pub use policy::{GROUP, Policy, PolicyKind, RoleRef};
 pub use rbac::{Ask, MASTERS, Rbac};
 pub use review::Reviewer;
