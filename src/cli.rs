@@ -44,6 +44,9 @@ pub(crate) struct Place {
 /// `carrack up`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Up {
+    /// A YAML file whose keys are the names of these options; options on the command line win over it
+    #[arg(long, value_name = "FILE", env = "CARRACK_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) place: Place,
     /// The node's name; this host's by default

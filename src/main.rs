@@ -2,6 +2,7 @@
 //! packages below `control/` and `node/`.
 
 mod cli;
+mod config;
 mod down;
 mod host;
 mod instance;
@@ -12,7 +13,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 
@@ -23,19 +24,30 @@ fn main() -> ExitCode {
         let rest: Vec<_> = args.collect();
         return carrack_supervisor::main(&rest);
     }
-    let result = match Cli::parse().command {
+    match parse().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("carrack: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line, completed by the configuration file if it names one.
+fn parse() -> anyhow::Result<Cli> {
+    let mut command = Cli::command();
+    command.build();
+    let args = config::expand(&command, std::env::args_os().collect())?;
+    Ok(Cli::parse_from(args))
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
         Command::Up(options) => up::run(*options),
         Command::Down(options) => down::run(&options),
         Command::Completion { shell } => {
             cli::print_completion(shell);
             Ok(())
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("carrack: {error:#}");
-            ExitCode::FAILURE
         }
     }
 }
