@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use carrack_server::authn::{Authn, Objects, issuer};
-use carrack_server::authz::{NodeReads, Rbac};
+use carrack_server::authz::{NodeAuthorizer, Rbac};
 use carrack_server::kubelet::NodeClient;
 use carrack_server::pki::Pki;
 use carrack_server::{ApiServer, Authorizer, Config, StoreObjects, admission};
@@ -22,7 +22,8 @@ pub(crate) fn store_options(settings: &Settings) -> carrack_store::Options {
 pub(crate) async fn assemble(settings: &Settings, pki: &Pki, store: Store) -> Result<ApiServer> {
     let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
     let rbac = Rbac::start(store.clone()).await.context("the access policy")?;
-    let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(NodeReads), rbac.clone()];
+    let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;
+    let authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac.clone()];
     let authn = Arc::new(Authn::new(pki, &issuer(&settings.up.cluster_domain), objects.clone())?);
     let api = ApiServer::new(Config {
         store,

@@ -1,8 +1,7 @@
 //! The roles and bindings that every cluster begins with, as a table, and how they are kept.
 //!
-//! Names and meaning are upstream's. Two things differ: the controllers run as one identity, so that their roles
-//! are one; and `system:node` is bound to the group of all nodes, what a node may touch of it being narrowed by
-//! the NodeRestriction admission plugin and by [`super::NodeReads`].
+//! Names and meaning are upstream's. One thing differs: the controllers run as one identity, so that their roles are
+//! one. `system:node` is bound to nobody: the Node authorizer judges by its rules.
 
 use serde_json::{Map, Value, json};
 
@@ -272,12 +271,18 @@ const BINDINGS: &[(&str, &[(&str, &str)])] = &[
     ("system:public-info-viewer", &[("Group", "system:authenticated"), ("Group", "system:unauthenticated")]),
     ("system:service-account-issuer-discovery", &[("Group", "system:serviceaccounts")]),
     ("system:monitoring", &[("Group", "system:monitoring")]),
-    ("system:node", &[("Group", "system:nodes")]),
+    ("system:node", &[]),
     ("system:kube-scheduler", &[("User", "system:kube-scheduler")]),
     ("system:kube-controller-manager", &[("User", "system:kube-controller-manager")]),
 ];
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+
+/// What nodes may do at most; see [`super::NodeAuthorizer`].
+pub(super) fn node_rules() -> Vec<super::rule::Rule> {
+    let rows = SYSTEM_ROLES.iter().filter(|(name, _)| *name == "system:node").flat_map(|(_, rows)| *rows);
+    rows.flat_map(|row| super::policy::rules(&json!({ "rules": [rule(row)] }))).collect()
+}
 
 /// Every object of the bootstrap policy: roles first, so that no binding refers to nothing.
 pub fn objects() -> Vec<(PolicyKind, Value)> {

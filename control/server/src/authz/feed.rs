@@ -1,5 +1,6 @@
-//! Keeps the policy in memory equal to the store: loads it once, then follows a watch.
+//! Keeps an index in memory equal to the store: loads it once, then follows watches.
 
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ use carrack_store::{
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
-use super::policy::{GROUP, Policy, PolicyKind};
-use super::rbac::{Ask, Rbac};
+use super::index::{Ask, Index, Indexed};
 
 /// How long to wait after a failure before the policy is loaded again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,33 +29,33 @@ pub enum FeedError {
     /// The store was closed.
     #[error("the store was closed")]
     Closed,
-    /// The table of kinds lacks the kinds of the policy.
-    #[error("the kind {0} is not served")]
-    Kind(&'static str),
 }
 
-impl Rbac {
-    /// An authorizer that follows the policy in `store`. On return it knows all that is stored. A task follows the
-    /// store until the authorizer is dropped or the store is closed.
-    pub async fn start(store: Store) -> Result<Arc<Self>, FeedError> {
-        let (rbac, asks) = Self::new();
-        let feed = Feed::open(&rbac, &store).await?;
-        tokio::spawn(run(Arc::downgrade(&rbac), asks, store, feed));
-        Ok(rbac)
-    }
+/// An index that follows `store`. On return it knows all that is stored. A task follows the store until the index is
+/// dropped or the store is closed.
+pub(super) async fn start<I: Index>(store: Store) -> Result<Arc<Indexed<I>>, FeedError> {
+    let (index, asks) = Indexed::new();
+    let feed = Feed::open(&index, &store).await?;
+    tokio::spawn(run(Arc::downgrade(&index), asks, store, feed));
+    Ok(index)
 }
 
-/// Follows the store, and begins anew after a failure, until nobody needs the policy.
-async fn run(rbac: Weak<Rbac>, mut asks: mpsc::Receiver<Ask>, store: Store, mut feed: Feed) {
+/// Follows the store, and begins anew after a failure, until nobody needs the index.
+async fn run<I: Index>(
+    index: Weak<Indexed<I>>,
+    mut asks: mpsc::Receiver<Ask>,
+    store: Store,
+    mut feed: Feed<I>,
+) {
     loop {
-        let error = match feed.follow(&rbac, &mut asks, &store).await {
+        let error = match feed.follow(&index, &mut asks, &store).await {
             Ok(()) | Err(FeedError::Closed | FeedError::Watch(WatchError::Stopped)) => return,
             Err(error) => error,
         };
         tracing::warn!(%error, "loading the access policy anew");
         feed = loop {
-            let Some(rbac) = rbac.upgrade() else { return };
-            match Feed::open(&rbac, &store).await {
+            let Some(index) = index.upgrade() else { return };
+            match Feed::open(&index, &store).await {
                 Ok(feed) => break feed,
                 Err(FeedError::Read(ReadError::Stopped)) => return,
                 Err(error) => tracing::error!(%error, "access is judged by an outdated policy"),
@@ -65,79 +65,86 @@ async fn run(rbac: Weak<Rbac>, mut asks: mpsc::Receiver<Ask>, store: Store, mut 
     }
 }
 
-/// One watch for each kind of the policy.
-struct Feed {
-    lines: [Line; 4],
+/// One watch for each resource of the index.
+struct Feed<I> {
+    lines: Vec<Line>,
+    index: PhantomData<fn(I)>,
 }
 
 struct Line {
-    kind: PolicyKind,
+    resource: usize,
     prefix: &'static str,
     watcher: Watcher,
 }
 
-impl Feed {
+/// What a watch says next: the place of its line, and the changes.
+type News = (usize, Option<Result<WatchBatch, WatchError>>);
+
+impl<I: Index> Feed<I> {
     /// Loads all objects as of one revision and watches from there.
-    async fn open(rbac: &Rbac, store: &Store) -> Result<Self, FeedError> {
-        let mut policy = Policy::default();
-        let mut lines = Vec::with_capacity(PolicyKind::ALL.len());
+    async fn open(indexed: &Indexed<I>, store: &Store) -> Result<Self, FeedError> {
+        let mut index = I::default();
+        let mut lines = Vec::with_capacity(I::RESOURCES.len());
         let mut revision = None;
-        for kind in PolicyKind::ALL {
-            let prefix = prefix(kind)?;
+        for (resource, (group, plural)) in I::RESOURCES.iter().enumerate() {
+            // What is not served has no objects.
+            let Some(prefix) = prefix(group, plural) else { continue };
             let range = Range::prefix(prefix);
             let page = store.range(revision.map_or(range.clone(), |revision| range.at(revision))).await?;
             let since = *revision.get_or_insert(page.revision);
             for kv in &page.kvs {
-                put(&mut policy, kind, kv);
+                put(&mut index, resource, prefix, kv);
             }
             let watcher = store.watch(Watch { prev_kv: false, ..Watch::prefix(prefix).since(since + 1) })?;
-            lines.push(Line { kind, prefix, watcher });
+            lines.push(Line { resource, prefix, watcher });
         }
-        rbac.replace(policy);
-        let lines = lines.try_into().map_err(|_| FeedError::Closed)?;
-        Ok(Self { lines })
+        indexed.change(|old| *old = index);
+        Ok(Self { lines, index: PhantomData })
     }
 
-    /// Takes in changes and answers questions, until the authorizer is gone.
+    /// Takes in changes and answers questions, until the index is not needed.
     async fn follow(
         &mut self,
-        rbac: &Weak<Rbac>,
+        indexed: &Weak<Indexed<I>>,
         asks: &mut mpsc::Receiver<Ask>,
         store: &Store,
     ) -> Result<(), FeedError> {
         loop {
-            let [a, b, c, d] = &mut self.lines;
             let (which, batch) = tokio::select! {
-                batch = a.watcher.next() => (0, batch),
-                batch = b.watcher.next() => (1, batch),
-                batch = c.watcher.next() => (2, batch),
-                batch = d.watcher.next() => (3, batch),
+                news = self.next() => news,
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return Ok(()) };
-                    self.settle(rbac, store.revision()).await?;
+                    self.settle(indexed, store.revision()).await?;
                     // Who asked may have given up.
                     let _ = ask.send(());
                     continue;
                 }
             };
-            let Some(rbac) = rbac.upgrade() else { return Ok(()) };
-            self.lines[which].take(&rbac, batch)?;
+            let Some(indexed) = indexed.upgrade() else { return Ok(()) };
+            self.lines[which].take(&indexed, batch)?;
         }
     }
 
+    /// The next news of any watch. Nothing is lost when it is dropped.
+    async fn next(&mut self) -> News {
+        let news = self.lines.iter_mut().enumerate();
+        let next = news.map(|(which, line)| Box::pin(async move { (which, line.watcher.next().await) }));
+        futures::future::select_all(next).await.0
+    }
+
     /// Takes in all up to `revision`.
-    async fn settle(&mut self, rbac: &Weak<Rbac>, revision: Revision) -> Result<(), FeedError> {
-        let Some(rbac) = rbac.upgrade() else { return Ok(()) };
+    async fn settle(&mut self, indexed: &Weak<Indexed<I>>, revision: Revision) -> Result<(), FeedError> {
+        let Some(indexed) = indexed.upgrade() else { return Ok(()) };
         for line in &mut self.lines {
             while line.watcher.progress() < revision {
                 // A look into memory, which also moves the watch's position when there is nothing for it.
                 let look = tokio::task::unconstrained(line.watcher.next()).now_or_never();
                 if let Some(batch) = look {
-                    line.take(&rbac, batch)?;
+                    line.take(&indexed, batch)?;
                 } else if line.watcher.progress() < revision {
                     // The watch is so far behind that it reads from disk.
                     if let Ok(batch) = tokio::time::timeout(HISTORY, line.watcher.next()).await {
-                        line.take(&rbac, batch)?;
+                        line.take(&indexed, batch)?;
                     }
                 }
             }
@@ -147,14 +154,20 @@ impl Feed {
 }
 
 impl Line {
-    fn take(&self, rbac: &Rbac, batch: Option<Result<WatchBatch, WatchError>>) -> Result<(), FeedError> {
+    fn take<I: Index>(
+        &self,
+        indexed: &Indexed<I>,
+        batch: Option<Result<WatchBatch, WatchError>>,
+    ) -> Result<(), FeedError> {
         let batch = batch.ok_or(FeedError::Closed)??;
         for event in batch.events {
             match event.kind {
-                EventKind::Put => rbac.change(|policy| put(policy, self.kind, &event.kv)),
+                EventKind::Put => {
+                    indexed.change(|index| put(index, self.resource, self.prefix, &event.kv));
+                }
                 EventKind::Delete => {
                     let (namespace, name) = split_key(&event.kv.key, self.prefix);
-                    rbac.remove(self.kind, &namespace, &name);
+                    indexed.change(|index| index.remove(self.resource, &namespace, &name));
                 }
             }
         }
@@ -162,18 +175,21 @@ impl Line {
     }
 }
 
-fn put(policy: &mut Policy, kind: PolicyKind, kv: &KeyValue) {
+fn put<I: Index>(index: &mut I, resource: usize, prefix: &str, kv: &KeyValue) {
+    let (namespace, name) = split_key(&kv.key, prefix);
     match serde_json::from_slice(&kv.value) {
-        Ok(object) => policy.put(kind, &object),
+        Ok(object) => index.put(resource, &namespace, &name, &object),
         Err(error) => {
-            tracing::error!(key = ?kv.key, %error, "a damaged object of the access policy grants nothing")
+            tracing::error!(key = ?kv.key, %error, "a damaged object grants nothing");
         }
     }
 }
 
-fn prefix(kind: PolicyKind) -> Result<&'static str, FeedError> {
-    let resource = carrack_api::find(GROUP, "v1", kind.resource()).ok_or(FeedError::Kind(kind.kind()))?;
-    Ok(resource.storage_prefix)
+/// Where the objects of a resource are in the store.
+fn prefix(group: &str, plural: &str) -> Option<&'static str> {
+    let mut rows = carrack_api::resources().iter();
+    let row = rows.find(|row| row.group == group && row.plural == plural && row.is_storage_version());
+    row.map(|row| row.storage_prefix)
 }
 
 /// Namespace (empty for the cluster) and name of a key.

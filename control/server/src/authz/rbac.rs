@@ -2,59 +2,62 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::RwLock;
-use tokio::sync::{mpsc, oneshot};
+use carrack_store::Store;
+use serde_json::Value;
+use tokio::sync::mpsc;
 
-use super::policy::{Grant, Policy, PolicyKind, RoleRef};
+use super::feed::{self, FeedError};
+use super::index::{Ask, Index, Indexed};
+use super::policy::{GROUP, Grant, Policy, PolicyKind, RoleRef};
 use super::rule::Rule;
 use crate::{Attributes, Authorizer, Decision, RuleList, UserInfo};
 
 /// Members of this group may do anything; no binding is looked at, so that no policy can lock them out.
 pub const MASTERS: &str = "system:masters";
 
-/// How long a refusal may wait for the index. The watch behind it takes well under a millisecond; if it takes
-/// seconds, the store is in trouble, and a refusal that comes late helps nobody.
-const CATCH_UP: Duration = Duration::from_secs(5);
-
-/// Refusals that may wait at a time; one more waits for a place.
-const WAITING: usize = 256;
-
-/// A question to whoever feeds the policy: answer when all that was stored before it came is taken in.
-pub type Ask = oneshot::Sender<()>;
-
 /// Judges by Roles, ClusterRoles and their bindings.
-pub struct Rbac {
-    policy: RwLock<Policy>,
-    asks: mpsc::Sender<Ask>,
+pub struct Rbac(Arc<Indexed<Policy>>);
+
+impl Index for Policy {
+    // In the order of `PolicyKind::ALL`.
+    const RESOURCES: &'static [(&'static str, &'static str)] = &[
+        (GROUP, PolicyKind::Role.resource()),
+        (GROUP, PolicyKind::ClusterRole.resource()),
+        (GROUP, PolicyKind::RoleBinding.resource()),
+        (GROUP, PolicyKind::ClusterRoleBinding.resource()),
+    ];
+
+    fn put(&mut self, resource: usize, _: &str, _: &str, object: &Value) {
+        Policy::put(self, PolicyKind::ALL[resource], object);
+    }
+
+    fn remove(&mut self, resource: usize, namespace: &str, name: &str) {
+        Policy::remove(self, PolicyKind::ALL[resource], namespace, name);
+    }
 }
 
 impl Rbac {
     /// An authorizer that knows no rule yet, and the questions that its feeder has to answer; see [`super::feed`].
     pub fn new() -> (Arc<Self>, mpsc::Receiver<Ask>) {
-        let (asks, questions) = mpsc::channel(WAITING);
-        (Arc::new(Self { policy: RwLock::default(), asks }), questions)
+        let (index, questions) = Indexed::new();
+        (Arc::new(Self(index)), questions)
+    }
+
+    /// An authorizer that follows the policy in `store`. On return it knows all that is stored. A task follows the
+    /// store until the authorizer is dropped or the store is closed.
+    pub async fn start(store: Store) -> Result<Arc<Self>, FeedError> {
+        Ok(Arc::new(Self(feed::start(store).await?)))
     }
 
     /// Takes in an object.
-    pub fn put(&self, kind: PolicyKind, object: &serde_json::Value) {
-        self.change(|policy| policy.put(kind, object));
-    }
-
-    /// Changes the policy; no request is judged meanwhile.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Policy)) {
-        change(&mut self.policy.write());
+    pub fn put(&self, kind: PolicyKind, object: &Value) {
+        self.0.change(|policy| policy.put(kind, object));
     }
 
     /// Forgets an object.
     pub fn remove(&self, kind: PolicyKind, namespace: &str, name: &str) {
-        self.policy.write().remove(kind, namespace, name);
-    }
-
-    /// Begins anew with these objects, all at once: no request sees half of them.
-    pub fn replace(&self, policy: Policy) {
-        *self.policy.write() = policy;
+        self.0.change(|policy| policy.remove(kind, namespace, name));
     }
 
     /// All rules of `user` in `namespace`; in the whole cluster when it is empty.
@@ -62,12 +65,12 @@ impl Rbac {
         if user.in_group(MASTERS) {
             return everything();
         }
-        self.policy.read().rules_of(user, namespace)
+        self.0.read().rules_of(user, namespace)
     }
 
     /// The rules of the role that a binding in `namespace` refers to.
     pub fn role_rules(&self, role: &RoleRef, namespace: &str) -> Option<Arc<[Rule]>> {
-        self.policy.read().role_rules(role, namespace)
+        self.0.read().role_rules(role, namespace)
     }
 }
 
@@ -80,19 +83,14 @@ impl Authorizer for Rbac {
         let judge = |_: Grant<'_>, rule: &Rule| {
             if rule.allows(request) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        match self.policy.read().visit(&request.user, &request.namespace, judge) {
+        match self.0.read().visit(&request.user, &request.namespace, judge) {
             Some(()) => Decision::Allow,
             None => Decision::NoOpinion(String::new()),
         }
     }
 
     async fn catch_up(&self) {
-        let (ask, answered) = oneshot::channel();
-        let caught_up = async { self.asks.send(ask).await.is_ok() && answered.await.is_ok() };
-        // Without a feeder the policy stays what it is, and with a slow one it is as good as it gets.
-        if tokio::time::timeout(CATCH_UP, caught_up).await != Ok(true) {
-            tracing::warn!("the RBAC index could not be brought up to date before a refusal");
-        }
+        self.0.catch_up().await;
     }
 
     fn rules(&self, user: &UserInfo, namespace: &str) -> RuleList {

@@ -98,31 +98,6 @@ fn the_parts_of_the_system_may_do_their_work_and_no_more() {
             ("bind rbac.authorization.k8s.io/clusterroles:cluster-admin", false),
         ],
     );
-    verdicts(
-        &rbac,
-        &UserInfo::new("system:node:n", ["system:nodes"]),
-        &[
-            ("create nodes", true),
-            ("patch nodes/status:n", true),
-            ("watch pods", true),
-            ("patch pods/status:a @x", true),
-            ("delete pods:a @x", true),
-            ("watch discovery.k8s.io/endpointslices", true),
-            ("get secrets:a @x", true),
-            ("watch secrets:a @x", true),
-            ("list configmaps:a @x", true),
-            ("list secrets @x", false),
-            ("watch configmaps @x", false),
-            ("create serviceaccounts/token:a @x", true),
-            ("update coordination.k8s.io/leases:n @kube-node-lease", true),
-            ("create authorization.k8s.io/subjectaccessreviews", true),
-            ("update pods:a @x", false),
-            ("create pods/binding:a @x", false),
-            ("update services:a @x", false),
-            ("delete nodes:n", false),
-            ("create secrets @x", false),
-        ],
-    );
 }
 
 #[test]
