@@ -70,8 +70,11 @@ impl<K> Drop for Entry<K> {
     }
 }
 
-/// The objects of one kind that are followed, by namespace and name.
-struct Kind<K>(Mutex<HashMap<(String, String), Weak<Entry<K>>>>);
+/// By namespace and name; gone when nobody holds it.
+type Entries<K> = HashMap<(String, String), Weak<Entry<K>>>;
+
+/// The objects of one kind that are followed.
+struct Kind<K>(Mutex<Entries<K>>);
 
 impl<K: Followed> Kind<K> {
     fn follow(&self, client: &Client, namespace: &str, name: &str) -> Arc<Entry<K>> {
