@@ -50,7 +50,8 @@ fn nothing_is_left() {
     assert_eq!(uplink(), "0\n");
     let node = lab.start();
     let pods = fill(&node);
-    let programs = pinned_programs(&lab.dir.path().join("run/bpf/v1/links"));
+    let mut programs = pinned_programs(&lab.dir.path().join("run/bpf/v1/links"));
+    programs.extend(lab.node.filter_programs("up0"));
     assert_eq!((programs.len(), loaded(&programs)), (10, 10));
     assert!(lab.node.inventory().contains("61000-65535"));
     assert_ne!(lab.node.inventory(), before);

@@ -108,9 +108,9 @@ async fn overlayfs_takes_the_layers() {
     let merged = dir.path().join("merged");
     fs::create_dir(&merged).unwrap();
     let overlay = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    for folder in &lower {
-        rustix::mount::fsconfig_set_string(&overlay, "lowerdir+", folder).unwrap();
-    }
+    let folders: Vec<_> = lower.iter().map(|folder| folder.to_str().unwrap()).collect();
+    // One list, not `lowerdir+` for each: kernels before 6.5 have only that.
+    rustix::mount::fsconfig_set_string(&overlay, "lowerdir", folders.join(":")).unwrap();
     rustix::mount::fsconfig_create(&overlay).unwrap();
     let mount = rustix::mount::fsmount(
         &overlay,
