@@ -122,6 +122,7 @@ fn script(lines: impl Iterator<Item = String>) -> String {
     let mut text = format!(
         "#!/bin/sh\n\
          export PATH=/usr/bin:/bin HOME=/root RUST_BACKTRACE=1 CARRACK_SLOW={SLOWNESS}\n\
+         export PROPTEST_CASES=16\n\
          mount -t proc proc /proc\nmount -t sysfs sys /sys\nmount -t devtmpfs dev /dev\n\
          mkdir -p /dev/pts /dev/shm /dev/mqueue\nmount -t devpts pts /dev/pts\nmount -t tmpfs shm /dev/shm\n\
          mount -t mqueue mqueue /dev/mqueue\nmount -t tmpfs run /run\n\

@@ -140,7 +140,9 @@ fn two_clusters_on_one_host_do_not_meet() {
     let namespace = Netns::new();
     namespace.ip("link add up0 type veth peer name x");
     namespace.ip("addr add 192.0.2.1/24 dev up0");
+    namespace.ip("link set x up");
     namespace.ip("link set up0 up");
+    namespace.wait_until_up("up0");
     let inner = lab.cgroup.join("pods/inner");
     fs::create_dir(&inner).unwrap();
     let config = Config {

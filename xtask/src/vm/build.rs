@@ -10,7 +10,7 @@ use crate::cargo;
 /// A package whose tests run in the machine.
 struct Suite {
     package: &'static str,
-    /// Its test programs; all it has if none is named.
+    /// Its test programs; all it has if none is named. Those that are named start the `carrack` binary.
     programs: &'static [&'static str],
 }
 
@@ -22,10 +22,8 @@ const SUITES: &[Suite] = &[
     Suite { package: "carrack-volumes", programs: &[] },
     Suite { package: "carrack-images", programs: &[] },
     Suite { package: "carrack-network", programs: &[] },
-    Suite { package: CLUSTERS, programs: &["containers", "deployments"] },
+    Suite { package: "carrack-tests", programs: &["containers", "deployments", "world"] },
 ];
-/// The package of whole-system tests, which start the `carrack` binary.
-const CLUSTERS: &str = "carrack-tests";
 
 /// A program that was built.
 pub(crate) struct Program {
@@ -41,19 +39,26 @@ pub(crate) fn tests(packages: &[String]) -> Result<Vec<Program>> {
             bail!("{package} has no tests for the virtual machine; there are {}", known.join(", "));
         }
     }
+    let wanted = |suite: &&Suite| packages.is_empty() || packages.iter().any(|p| p == suite.package);
+    let (whole, parts): (Vec<_>, Vec<_>) = SUITES.iter().filter(wanted).partition(|s| s.programs.is_empty());
     let mut programs = Vec::new();
-    for suite in SUITES.iter().filter(|s| packages.is_empty() || packages.iter().any(|p| p == s.package)) {
-        let mut args = vec!["test", "--no-run", "--package", suite.package];
-        match suite.programs {
-            [] => args.extend(["--lib", "--bins", "--tests"]),
-            named => args.extend(named.iter().flat_map(|name| ["--test", name])),
-        }
+    if !whole.is_empty() {
+        let mut args = vec!["test", "--no-run", "--lib", "--bins", "--tests"];
+        args.extend(whole.iter().flat_map(|suite| ["--package", suite.package]));
         programs.extend(build(&args)?);
-        if suite.package == CLUSTERS {
-            programs.extend(build(&["build", "--package", "carrack", "--bin", "carrack"])?);
-        }
+    }
+    for suite in parts {
+        let mut args = vec!["test", "--no-run", "--package", suite.package];
+        args.extend(suite.programs.iter().flat_map(|name| ["--test", name]));
+        programs.extend(build(&args)?);
+        // The same invocation as in `cargo xtask test`, so that nothing is built twice.
+        programs.extend(build(&["build", "--workspace", "--bins"])?.into_iter().filter(is_carrack));
     }
     Ok(programs)
+}
+
+fn is_carrack(program: &Program) -> bool {
+    program.path.ends_with("carrack")
 }
 
 /// The program that runs containers beside crun, at the speed of a release.

@@ -36,6 +36,11 @@ fn unified() -> &'static Path {
     trees.into_iter().find(|tree| tree.join("cgroup.procs").is_file()).expect("cgroup2 is mounted")
 }
 
+/// How much slower this machine is than those that time limits are chosen for: what `CARRACK_SLOW` says.
+pub fn slowness() -> u32 {
+    std::env::var("CARRACK_SLOW").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1).max(1)
+}
+
 /// A network namespace.
 #[derive(Clone)]
 pub struct Netns(Arc<OwnedFd>);
@@ -89,6 +94,13 @@ impl Netns {
         let (good, text) = self.command("ip", arguments);
         assert!(good, "ip {arguments}: {text}");
         text
+    }
+
+    /// Waits until the kernel has noticed that both ends of a link are up.
+    pub fn wait_until_up(&self, link: &str) {
+        while !self.ip(&format!("-br link show {link}")).contains(" UP ") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Runs tc(8) here, which has to succeed.
@@ -167,9 +179,7 @@ impl Lab {
         lab.node.ip("link set up0 up");
         lab.outside.ip(&format!("addr add {OUTSIDE}/24 dev eth0"));
         lab.outside.ip("link set eth0 up");
-        while !lab.node.ip("-br link show up0").contains(" UP ") {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        lab.node.wait_until_up("up0");
         lab
     }
 
