@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::host::{Host, leave_cgroup};
-use crate::{apply, binary, eventually};
+use crate::{apply, binary, eventually, patience};
 
 /// How a cluster is started.
 #[derive(Clone, Debug)]
@@ -297,13 +297,14 @@ fn end(mut child: Child) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(10) {
+    let limit = patience(Duration::from_secs(10));
+    while began.elapsed() < limit {
         if matches!(child.try_wait(), Ok(Some(_))) {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    eprintln!("carrack up did not end within 10 s of SIGTERM; killing it");
+    eprintln!("carrack up did not end within {limit:?} of SIGTERM; killing it");
     let _ = child.kill();
     let _ = child.wait();
 }

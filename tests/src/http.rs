@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::patience;
+
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -28,9 +30,10 @@ pub async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Respo
         driver.abort();
         Ok(Response::from_parts(head, body))
     };
-    tokio::time::timeout(LIMIT, work)
+    let limit = patience(LIMIT);
+    tokio::time::timeout(limit, work)
         .await
-        .with_context(|| format!("no answer from {to} within {LIMIT:?}"))?
+        .with_context(|| format!("no answer from {to} within {limit:?}"))?
 }
 
 pub async fn get(to: SocketAddr, path: &str) -> Result<String> {

@@ -59,6 +59,15 @@ impl Image {
 
     /// Busybox with its commands, in two layers.
     pub fn busybox() -> Result<Self> {
+        Self::new(Self::layers()?, json!({ "Env": [PATH], "Cmd": ["sh"] }))
+    }
+
+    /// The same layers with the variable MARK: another image.
+    pub fn marked(mark: &str) -> Result<Self> {
+        Self::new(Self::layers()?, json!({ "Env": [PATH, format!("MARK={mark}")], "Cmd": ["sh"] }))
+    }
+
+    fn layers() -> Result<Vec<Vec<u8>>> {
         let base = busybox_layer(Path::new(BUSYBOX))?;
         let mut top = tar::Builder::new(Vec::new());
         text(&mut top, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n")?;
@@ -66,12 +75,11 @@ impl Image {
         for dir in ["tmp", "root", "www", "config"] {
             folder(&mut top, dir, if dir == "tmp" { 0o1777 } else { 0o755 })?;
         }
-        let run = json!({
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"],
-        });
-        Self::new(vec![base, top.into_inner()?], run)
+        Ok(vec![base, top.into_inner()?])
     }
 }
+
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn describe(media: &str, blob: &Blob) -> Value {
     json!({ "mediaType": media, "digest": blob.digest, "size": blob.bytes.len() })

@@ -40,13 +40,20 @@ pub fn binary() -> Result<PathBuf> {
     }
 }
 
-/// Asks again every few milliseconds until there is an answer, at most for `limit`.
+/// A time limit for this machine: times what `CARRACK_SLOW` says, for machines much slower than those that limits are
+/// chosen for.
+pub fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("CARRACK_SLOW").ok().and_then(|factor| factor.parse().ok());
+    limit * factor.unwrap_or(1)
+}
+
+/// Asks again every few milliseconds until there is an answer, at most for `limit` (see [`patience`]).
 pub async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
     what: &str,
     limit: Duration,
     mut ask: impl FnMut() -> F,
 ) -> Result<T> {
-    let began = Instant::now();
+    let (began, limit) = (Instant::now(), patience(limit));
     let mut last = None;
     while began.elapsed() < limit {
         match ask().await {

@@ -21,6 +21,13 @@ const PACKAGES: &[DebianPackage] = &[
 const VM_PACKAGES: &[DebianPackage] = &[
     DebianPackage { name: "qemu-system-x86", reason: "the virtual machine with cgroup v2" },
     DebianPackage { name: "cpio", reason: "its initial file system" },
+    DebianPackage { name: "e2fsprogs", reason: "its disk" },
+];
+
+/// What only `cargo xtask vm --bench` needs.
+const BENCH_PACKAGES: &[DebianPackage] = &[
+    DebianPackage { name: "crun", reason: "what our containers are measured beside" },
+    DebianPackage { name: "runc", reason: "what our containers are measured beside" },
 ];
 
 /// Installs everything.
@@ -37,6 +44,12 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn for_vm() -> Result<()> {
     install(PACKAGES)?;
     install(VM_PACKAGES)
+}
+
+/// Installs what benchmarks in the virtual machine need.
+pub(crate) fn for_bench() -> Result<()> {
+    for_vm()?;
+    install(BENCH_PACKAGES)
 }
 
 /// Installs those of the packages that are missing.

@@ -1,38 +1,51 @@
-//! `cargo xtask vm`: boots Debian's stock kernel in QEMU, under software emulation, and runs the tests of the node's
-//! packages there: control groups of version 2, and a kernel that people have.
+//! `cargo xtask vm`: boots Debian's stock kernel in QEMU, under software emulation, and runs there what depends on a host:
+//! the tests of the node's packages and whole clusters, with control groups of version 2 and a kernel that people have.
 //!
-//! The virtual machine's whole disk is its initial file system: busybox, the kernel modules that the tests need, and the
-//! test programs, which are static. What they print comes over the serial line.
+//! The machine's disk is an ext4 with busybox, a few programs of this host, and the test programs, which are static. What
+//! they print comes over the serial line.
 
+mod build;
 mod image;
 mod kernel;
+mod machine;
+mod tree;
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::{cargo, ebpf, root, setup};
+use crate::{ebpf, root, setup};
+use build::Program;
+use machine::{DONE, Machine};
+use tree::Tree;
 
-/// The packages whose tests run in the virtual machine: those whose work depends on the version of control groups. (The
-/// network's masquerade needs a kernel of 6.6, and its tests ip(8); the volumes' tests need a disk.)
-const PACKAGES: &[&str] = &["carrack-cgroups", "carrack-runtime", "carrack-supervisor"];
-/// What the first process prints when the last test has ended.
-const DONE: &str = "carrack-vm: done";
-/// A machine that hangs is given up after this long.
-const LIMIT: Duration = Duration::from_secs(900);
+/// Programs of this host that the tests start; those of busybox would not do.
+const HOST_PROGRAMS: &[&str] = &["ip", "tc", "tar", "docker-registry"];
+/// Those that the benchmark runs beside ours.
+const BENCH_PROGRAMS: &[&str] = &["crun", "runc"];
+/// How much slower than a real host the machine is taken to be: what whole-system tests multiply their time limits by.
+const SLOWNESS: u32 = 20;
+/// How many containers the benchmark makes.
+const BENCH_TIMES: u32 = 60;
 
 /// What to run.
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// The packages to test; those of the node by default
+    /// The packages to test; all that depend on the host by default
     packages: Vec<String>,
-    /// Memory of the machine, in MiB
-    #[arg(long, default_value_t = 4096)]
+    /// Memory of the machine, in MiB; 0 for the default
+    #[arg(long, default_value_t = 0)]
     memory: u32,
+    /// Instead of tests, make containers beside crun and runc
+    #[arg(long, conflicts_with = "packages")]
+    bench: bool,
+    /// Only tests whose names contain this
+    #[arg(long, value_name = "NAME", conflicts_with = "bench")]
+    filter: Option<String>,
 }
+
+/// Memory where nothing is said, in MiB.
+const MEMORY: u32 = 4096;
 
 /// How many tests passed and failed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,8 +56,11 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<String>,
 }
 
-/// Runs the tests in the machine; an error if any failed.
+/// Runs the tests, or the benchmark, in the machine; an error if any failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.bench {
+        return bench(options);
+    }
     let outcome = tests(options)?;
     println!("{} passed, {} failed in the virtual machine", outcome.passed, outcome.failed);
     if outcome.failed > 0 { bail!("failed: {}", outcome.failures.join(", ")) } else { Ok(()) }
@@ -54,121 +70,74 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 pub(crate) fn tests(options: &Options) -> Result<Outcome> {
     setup::for_vm()?;
     ebpf::run()?;
-    let packages: Vec<&str> = match options.packages.is_empty() {
-        true => PACKAGES.to_vec(),
-        false => options.packages.iter().map(String::as_str).collect(),
-    };
-    let programs = build(&packages)?;
+    let programs = build::tests(&options.packages)?;
+    let filter = options.filter.as_deref().unwrap_or_default();
+    // One test at a time: emulated processors are slow, and time-outs are made for real ones.
+    let lines =
+        programs.iter().filter(|p| p.is_test).map(|p| format!("{} --test-threads=1 {filter}", name(&p.path)));
+    let mut outcome = Outcome::default();
+    boot(options, &programs, HOST_PROGRAMS, lines, |line| outcome.read(line))?;
+    Ok(outcome)
+}
+
+/// Makes containers beside crun and runc.
+fn bench(options: &Options) -> Result<()> {
+    setup::for_bench()?;
+    let programs = build::bench()?;
+    let lines = programs.iter().map(|p| format!("{} {BENCH_TIMES}", name(&p.path)));
+    boot(options, &programs, BENCH_PROGRAMS, lines, |_| {})
+}
+
+/// Puts the images together and runs the machine.
+fn boot(
+    options: &Options,
+    programs: &[Program],
+    host_programs: &[&str],
+    lines: impl Iterator<Item = String>,
+    each: impl FnMut(&str),
+) -> Result<()> {
     let kernel = kernel::find()?;
+    let tree = Tree::new()?;
+    for program in programs {
+        tree.built(&program.path)?;
+    }
+    for name in host_programs {
+        tree.host_program(name)?;
+    }
+    tree.copy(&root().join("examples"))?;
+    tree.script("sbin/init", &script(lines))?;
     let dir = root().join("target/vm");
     std::fs::create_dir_all(&dir)?;
-    let disk = dir.join("initramfs");
-    image::write(&disk, &kernel, &programs, &script(&programs))?;
-    println!("booting Linux {} with {} test programs", kernel.release, programs.len());
-    let memory = if options.memory == 0 { 4096 } else { options.memory };
-    boot(&kernel.image, &disk, memory)
+    let (initramfs, disk) = (dir.join("initramfs"), dir.join("disk"));
+    image::initramfs(&initramfs, &kernel)?;
+    image::disk(&disk, &tree)?;
+    drop(tree);
+    println!("booting Linux {} with {} programs", kernel.release, programs.len());
+    let memory = if options.memory == 0 { MEMORY } else { options.memory };
+    machine::run(&Machine { kernel: &kernel.image, initramfs: &initramfs, disk: &disk, memory }, each)
 }
 
-/// The test programs of the packages, and other programs of theirs that the tests start.
-fn build(packages: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut command = cargo(&["test", "--no-run", "--message-format=json", "--lib", "--bins", "--tests"]);
-    for package in packages {
-        command.args(["--package", package]);
-    }
-    let output = command.stderr(Stdio::inherit()).output().context("cargo does not start")?;
-    if !output.status.success() {
-        bail!("the tests do not build");
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter_map(executable).collect())
-}
-
-/// The value of `"executable":"…"` in a line of cargo's messages.
-fn executable(line: &str) -> Option<PathBuf> {
-    let rest = line.split("\"executable\":\"").nth(1)?;
-    Some(PathBuf::from(rest.split('"').next()?))
-}
-
-/// What the machine's first process does.
-fn script(programs: &[PathBuf]) -> String {
-    let mut text = String::from(
+/// What the machine does once its disk is there: mounts, and one program of /tests after the other.
+fn script(lines: impl Iterator<Item = String>) -> String {
+    let mut text = format!(
         "#!/bin/sh\n\
-         export PATH=/bin HOME=/root TMPDIR=/scratch RUST_BACKTRACE=1 CARRACK_VM=1\n\
+         export PATH=/usr/bin:/bin HOME=/root RUST_BACKTRACE=1 CARRACK_SLOW={SLOWNESS}\n\
+         export PROPTEST_CASES=16\n\
          mount -t proc proc /proc\nmount -t sysfs sys /sys\nmount -t devtmpfs dev /dev\n\
          mkdir -p /dev/pts /dev/shm /dev/mqueue\nmount -t devpts pts /dev/pts\nmount -t tmpfs shm /dev/shm\n\
-         mount -t mqueue mqueue /dev/mqueue\nmount -t tmpfs scratch /scratch\nmount -t tmpfs run /run\n\
+         mount -t mqueue mqueue /dev/mqueue\nmount -t tmpfs run /run\n\
          mount -t cgroup2 cgroup2 /sys/fs/cgroup\nmount -t bpf bpf /sys/fs/bpf\n\
-         while read module; do insmod $module || echo \"no $module\"; done < /modules\n\
          ip link set lo up\nhostname carrack-vm\n",
     );
-    for program in programs.iter().filter(|p| is_test(p)) {
-        // One test at a time: emulated processors are slow, and time-outs are made for real ones.
-        text.push_str(&format!(
-            "echo \"== {0}\"\n(cd /scratch && /tests/{0} --test-threads=1)\n",
-            name(program)
-        ));
+    for line in lines {
+        text.push_str(&format!("echo '== {line}'\n(cd /tmp && /tests/{line})\n"));
     }
     text.push_str(&format!("echo '{DONE}'\npoweroff -f\n"));
     text
 }
 
-/// Test programs lie in `deps`; what they start lies above.
-fn is_test(program: &Path) -> bool {
-    program.parent().is_some_and(|dir| dir.ends_with("deps"))
-}
-
 fn name(program: &Path) -> String {
     program.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn boot(kernel: &Path, disk: &Path, memory: u32) -> Result<Outcome> {
-    let began = Instant::now();
-    let mut machine = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", &memory.to_string()])
-        .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(disk)
-        .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("qemu-system-x86_64 does not start")?;
-    let output = machine.stdout.take().context("no serial line")?;
-    let watchdog = watch(machine.id());
-    let mut outcome = Outcome::default();
-    let mut done = false;
-    for line in BufReader::new(output).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
-        println!("   {line}");
-        done |= line == DONE;
-        outcome.read(&line);
-    }
-    machine.wait()?;
-    watchdog.store(true, std::sync::atomic::Ordering::Relaxed);
-    if !done {
-        bail!("the machine ended before its tests, or was given up after {LIMIT:?}");
-    }
-    println!("   {:.0?}", began.elapsed());
-    Ok(outcome)
-}
-
-/// Ends the machine when it takes too long, unless it is told that the machine has ended.
-fn watch(pid: u32) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
-    let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let seen = ended.clone();
-    std::thread::spawn(move || {
-        let began = Instant::now();
-        while began.elapsed() < LIMIT {
-            std::thread::sleep(Duration::from_secs(1));
-            if seen.load(std::sync::atomic::Ordering::Relaxed) {
-                return;
-            }
-        }
-        let _ = Command::new("kill").arg(pid.to_string()).status();
-    });
-    ended
 }
 
 impl Outcome {

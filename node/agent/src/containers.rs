@@ -19,7 +19,7 @@ use crate::files::{Contents, Files, hostname};
 use crate::hooks::post_start;
 use crate::probes::{self, Finding, Known};
 use crate::spec::{Parts, SpecError, container_limits, container_spec, volume_mount};
-use crate::state::{Condemned, Exit, Image, Restart, Run, Stop, Waiting, all_containers, init_containers};
+use crate::state::{Condemned, Exit, Fetch, Restart, Run, Stop, Waiting, all_containers, init_containers};
 use crate::termination;
 use crate::worker::Worker;
 
@@ -67,6 +67,8 @@ impl Worker {
         let state = self.containers.entry(name.to_owned()).or_default();
         let again = state.run != Run::Absent || state.previous.is_some();
         let restart = state.restarts + u32::from(again);
+        // Whatever comes of this attempt: the next one settles its image anew.
+        state.fetch = Fetch::Needed;
         match self.try_start(&container, &id, restart).await {
             Ok(started) => self.has_started(&container, id, restart, started),
             Err(failure) => self.has_not_started(&container, id, restart, &failure),
@@ -132,13 +134,13 @@ impl Worker {
 
     fn stored_image(&mut self, name: &str) -> Result<StoredImage, Failure> {
         let state = self.containers.entry(name.to_owned()).or_default();
-        let Image::Present { id, .. } = &state.image else {
+        let Some(image) = &state.image else {
             return Err(Failure::State("the image is not on this node".to_owned()));
         };
-        match self.shared.images.resolve(id) {
+        match self.shared.images.resolve(&image.id) {
             Some(image) => Ok(image),
             None => {
-                state.image = Image::Unknown;
+                state.fetch = Fetch::Needed;
                 Err(Failure::State("the image is not on this node any more; it is fetched again".to_owned()))
             }
         }

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::state::{Containers, Image};
+use crate::state::Containers;
 
 const POD: &str = "pod.json";
 const CONTAINERS: &str = "containers.json";
@@ -43,14 +43,7 @@ impl Records {
 
     /// The containers' state, or nothing where there is none that can be read.
     pub(crate) fn containers(&self) -> Containers {
-        let mut containers: Containers = read(&self.dir.join(CONTAINERS)).unwrap_or_default();
-        for state in containers.values_mut() {
-            // A pull ends with the agent that began it.
-            if state.image == Image::Pulling {
-                state.image = Image::Unknown;
-            }
-        }
-        containers
+        read(&self.dir.join(CONTAINERS)).unwrap_or_default()
     }
 
     fn put(&self, name: &str, value: &impl Serialize) -> io::Result<()> {

@@ -14,6 +14,7 @@ pub mod http;
 mod manager;
 mod node;
 mod node_api;
+mod objects;
 mod options;
 mod plan;
 #[cfg(test)]
@@ -60,6 +61,7 @@ use tokio_util::sync::CancellationToken;
 use crate::events::Events;
 use crate::manager::Pods;
 use crate::node::Machine;
+use crate::objects::Objects;
 use crate::shared::Shared;
 
 /// Why the agent ended by itself.
@@ -154,6 +156,7 @@ fn open(
         images: ImageStore::open(&options.place.image_dir())?,
         volumes: Volumes::new(&options.place.kubelet_dir()),
         events: Events::start(client.clone(), &options.node_name),
+        objects: Objects::new(client.clone()),
         machine: Machine::read(&options).map_err(at(Path::new("/proc")))?,
         client,
         options,

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::state::{
-    Containers, Image, MINIMUM_GRACE, Restart, Run, Stop, all_containers, init_containers, is_sidecar,
+    Containers, Fetch, MINIMUM_GRACE, Restart, Run, Stop, all_containers, init_containers, is_sidecar,
     main_containers,
 };
 
@@ -39,7 +39,7 @@ pub(crate) enum Action {
     CreateSandbox,
     /// Fetch the sources of the volumes and mount them.
     SetUpVolumes,
-    /// Get a container's image.
+    /// Settle which image a container's next run starts from, by its pull policy.
     Pull(String),
     /// Start a container.
     Start(String),
@@ -230,13 +230,13 @@ fn bring_up(container: &Container, policy: Restart, view: &View<'_>, now: Timest
     }
 }
 
-/// Whether the image is here; if not, asks for it unless that is under way or failed a moment ago.
+/// Whether the image of the next run is settled; if not, asks for it unless that is under way or failed a moment ago.
 fn need_image(container: &Container, view: &View<'_>, now: Timestamp, plan: &mut Plan) -> bool {
     let state = view.containers.get(&container.name);
-    match state.map(|s| &s.image) {
-        Some(Image::Present { .. }) => return true,
-        Some(Image::Pulling) => return false,
-        Some(Image::Unknown) | None => {}
+    match state.map(|s| s.fetch) {
+        Some(Fetch::Done) => return true,
+        Some(Fetch::UnderWay) => return false,
+        Some(Fetch::Needed) | None => {}
     }
     match state.and_then(|s| s.retry_at) {
         Some(at) if at > now => plan.wake_at(at),

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::plan::{Action, Ending, Outcome, View, outcome, plan};
-use crate::state::{Condemned, Containers, Exit, Image, Run, Stop, all_containers};
+use crate::state::{Condemned, Containers, Exit, Fetch, Run, Stop, all_containers};
 
 const T0: i64 = 1_700_000_000;
 
@@ -77,8 +77,7 @@ impl Sim {
             Action::ReleaseSandbox => self.sandbox = false,
             Action::Remove => {}
             Action::Pull(n) => {
-                let image = Image::Present { id: "i".into(), name: "n".into(), digest: "d".into() };
-                self.containers.entry(n).or_default().image = image;
+                self.containers.entry(n).or_default().fetch = Fetch::Done;
             }
             Action::Start(n) => {
                 let state = self.containers.entry(n).or_default();
@@ -88,6 +87,7 @@ impl Sim {
                 }
                 state.run = Run::Running { id: "x".into(), pid: 1, started_at: now };
                 state.retry_at = None;
+                state.fetch = Fetch::Needed;
                 (state.started, state.ready) = (true, true);
             }
             Action::RunHook(n, deadline) => {
@@ -144,7 +144,7 @@ fn init_containers_run_in_order_and_sidecars_stay() {
     assert_eq!(sim.taken(), "SetUpVolumes, CreateSandbox, pull one, pull main, start one");
     sim.exit("one", 1);
     sim.settle();
-    assert_eq!(sim.taken(), "start one", "its first restart is immediate");
+    assert_eq!(sim.taken(), "pull one, start one", "its first restart is immediate");
     sim.exit("one", 0);
     sim.settle();
     assert_eq!(sim.taken(), "pull side, start side, pull two, start two");
@@ -155,7 +155,7 @@ fn init_containers_run_in_order_and_sidecars_stay() {
     sim.settle();
     assert_eq!(
         sim.taken(),
-        "start side",
+        "pull side, start side",
         "a sidecar is restarted beside the main containers; init ones are not"
     );
 }
@@ -179,6 +179,22 @@ fn restarts_back_off_and_a_long_run_clears_the_past() {
     sim.exit("a", 1);
     assert_eq!(sim.settle().unwrap().duration_since(sim.now).as_secs(), 10);
     assert_eq!(sim.containers["a"].restarts, 8);
+}
+
+#[test]
+fn the_image_is_settled_before_each_run_and_not_during_a_back_off() {
+    let mut sim = Sim::new(json!({ "containers": containers(&["a"]) }));
+    sim.settle();
+    assert_eq!(sim.taken(), "SetUpVolumes, CreateSandbox, pull a, start a");
+    sim.exit("a", 1);
+    sim.settle();
+    assert_eq!(sim.taken(), "pull a, start a");
+    sim.exit("a", 1);
+    let wake = sim.settle();
+    assert_eq!(sim.taken(), "", "the registry is not asked while the container waits");
+    sim.now = wake.unwrap();
+    sim.settle();
+    assert_eq!(sim.taken(), "pull a, start a");
 }
 
 #[test]
@@ -271,7 +287,7 @@ fn a_condemned_container_ends_alone() {
     assert_eq!(sim.settle(), Some(at(5)));
     sim.pass(5);
     sim.settle();
-    assert_eq!(sim.taken(), "term a, kill a, start a");
+    assert_eq!(sim.taken(), "term a, kill a, pull a, start a");
 }
 
 /// Whatever happens, planning settles, nothing is started twice, and an ending pod starts nothing.

@@ -7,7 +7,7 @@ use kube::Api;
 
 use crate::errors::chain;
 use crate::shared::Shared;
-use crate::state::{Image, Waiting};
+use crate::state::{Fetch, Image, Waiting};
 use crate::worker::{Message, Worker};
 
 /// How an attempt to get an image ended.
@@ -24,7 +24,7 @@ impl Worker {
     pub(crate) fn pull(&mut self, name: &str) {
         let Some(container) = self.container(name) else { return };
         let state = self.containers.entry(name.to_owned()).or_default();
-        state.image = Image::Pulling;
+        state.fetch = Fetch::UnderWay;
         let (shared, pod, me) = (self.shared(), self.pod.clone(), self.me.clone());
         let about = self.about.clone();
         tokio::spawn(async move {
@@ -38,14 +38,14 @@ impl Worker {
         let state = self.containers.entry(name.to_owned()).or_default();
         match result {
             Pulled::Present(image) => {
-                state.image = image;
+                (state.image, state.fetch) = (Some(image), Fetch::Done);
                 state.waiting = None;
                 if state.exit().is_none() {
                     state.forgive();
                 }
             }
             Pulled::Failed(waiting) => {
-                state.image = Image::Unknown;
+                state.fetch = Fetch::Needed;
                 let before = state.waiting.as_ref().map(|w| w.reason.as_str());
                 // The first failure says what went wrong, later ones that they are being waited out.
                 state.waiting = match before {
@@ -71,6 +71,27 @@ impl Worker {
     }
 }
 
+/// What a pull policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Run what is here.
+    Use,
+    /// Ask the registry what the name means now, and fetch what lacks.
+    Ask,
+    /// There is nothing to run.
+    Refuse,
+}
+
+/// What to do about an image that is here or not. The API server has filled in the policy by the image's tag.
+fn step(policy: Option<&str>, is_here: bool) -> Step {
+    match (policy, is_here) {
+        (Some("Always"), _) => Step::Ask,
+        (_, true) => Step::Use,
+        (Some("Never"), false) => Step::Refuse,
+        (_, false) => Step::Ask,
+    }
+}
+
 async fn get(
     shared: &Shared,
     pod: &Pod,
@@ -79,19 +100,18 @@ async fn get(
 ) -> Pulled {
     let reference = container.image.clone().unwrap_or_default();
     let here = shared.images.resolve(&reference);
-    match (container.image_pull_policy.as_deref(), here) {
-        (Some("Always"), _) => {}
-        (_, Some(image)) => {
+    match (step(container.image_pull_policy.as_deref(), here.is_some()), here) {
+        (Step::Use, Some(image)) => {
             let note = format!("Container image \"{reference}\" already present on machine");
             shared.events.normal(about, "Pulled", note);
             return present(&reference, &image);
         }
-        (Some("Never"), None) => {
+        (Step::Refuse, _) => {
             let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
             shared.events.warning(about, "ErrImageNeverPull", &message);
             return Pulled::Failed(Waiting { reason: "ErrImageNeverPull".to_owned(), message });
         }
-        _ => {}
+        (Step::Use | Step::Ask, _) => {}
     }
     shared.events.normal(about, "Pulling", format!("Pulling image \"{reference}\""));
     let began = std::time::Instant::now();
@@ -122,7 +142,7 @@ fn failed(error: &PullError) -> Pulled {
 
 fn present(reference: &str, image: &StoredImage) -> Pulled {
     let digest = image.digests.first().cloned().unwrap_or_else(|| image.id.clone());
-    Pulled::Present(Image::Present { id: image.id.clone(), name: reference.to_owned(), digest })
+    Pulled::Present(Image { id: image.id.clone(), name: reference.to_owned(), digest })
 }
 
 /// What the pod's pull secrets say. One that can not be read is told and passed over, as the image may need none.
@@ -160,4 +180,21 @@ fn read(secret: &Secret) -> Result<Vec<Credential>, String> {
         return Credential::from_docker_cfg(&json.0).map_err(|error| error.to_string());
     }
     Err("it holds neither .dockerconfigjson nor .dockercfg".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        for (policy, here, missing) in [
+            (Some("Always"), Step::Ask, Step::Ask),
+            (Some("IfNotPresent"), Step::Use, Step::Ask),
+            (Some("Never"), Step::Use, Step::Refuse),
+            (None, Step::Use, Step::Ask),
+        ] {
+            assert_eq!((step(policy, true), step(policy, false)), (here, missing), "{policy:?}");
+        }
+    }
 }

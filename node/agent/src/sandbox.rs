@@ -7,12 +7,12 @@ use std::sync::Arc;
 use carrack_cgroups::{CgroupError, Limits};
 use carrack_network::{AttachError, PodAddress, PodRef};
 use carrack_supervisor::{ContainerStatus, ExitRecord, Sandbox, SandboxConfig, SandboxError};
-use carrack_volumes::Volumes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::block_in_place;
 
 use crate::errors::chain;
 use crate::files::hostname;
+use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
 use crate::sources;
 use crate::spec::pod_limits;
@@ -24,6 +24,9 @@ use crate::worker::{Message, Worker};
 const SUPERVISOR_CGROUP: &str = "sandbox";
 /// The supervisor is the last that the kernel may kill of a pod.
 const SUPERVISOR_OOM_SCORE: i32 = -998;
+
+/// How long after a failure the sources of volumes are asked for again.
+const REFRESH_RETRY: SignedDuration = SignedDuration::from_secs(30);
 
 /// Why a pod's frame could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -267,6 +270,7 @@ impl Worker {
 
     /// Gives back control group, supervisor and network; volumes, logs and records stay.
     pub(crate) async fn release_sandbox(&mut self) {
+        self.following = Following::default();
         if let Some(sandbox) = self.sandbox.take()
             && let Err(error) = sandbox.shutdown().await
         {
@@ -358,21 +362,34 @@ impl Worker {
     }
 
     async fn gather_sources(&mut self) -> Result<(), String> {
-        let needs = Volumes::needs(&self.pod);
-        self.sources = sources::gather(&self.shared, &self.pod, &needs, &self.sources).await?;
+        self.sources = sources::gather(&self.shared, &self.pod, &mut self.following, &self.sources).await?;
+        self.refresh_at = sources::renew_at(&self.sources, Timestamp::now());
         Ok(())
     }
 
     /// Brings configMap, secret, token and downward volumes up to date; what can not be had now stays as it was.
     pub(crate) async fn refresh_volumes(&mut self) {
         if let Err(error) = self.gather_sources().await {
-            tracing::debug!(pod = %self.key.name, error, "the sources of the volumes were not refreshed");
+            tracing::warn!(pod = %self.key.name, error, "the sources of the volumes were not refreshed");
+            self.refresh_at = Some(Timestamp::now() + REFRESH_RETRY);
             return;
         }
         let pod = Arc::clone(&self.pod);
         match block_in_place(|| self.shared.volumes.set_up(&pod, &self.sources)) {
-            Ok(volumes) => self.volumes = Some(volumes),
+            Ok(volumes) => {
+                self.volumes = Some(volumes);
+                self.retry_configuration();
+            }
             Err(error) => self.shared.events.warning(&self.about, "FailedMount", chain(&error)),
+        }
+    }
+
+    /// Containers that lacked a ConfigMap or Secret may have it now.
+    fn retry_configuration(&mut self) {
+        for state in self.containers.values_mut() {
+            if state.waiting.as_ref().is_some_and(|w| w.reason == "CreateContainerConfigError") {
+                state.forgive();
+            }
         }
     }
 

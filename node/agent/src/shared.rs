@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::events::Events;
 use crate::node::Machine;
+use crate::objects::Objects;
 use crate::options::Options;
 
 /// What every part of the agent uses.
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub images: ImageStore,
     /// The pods' volumes.
     pub volumes: Volumes,
+    /// The ConfigMaps and Secrets that pods name.
+    pub objects: Objects,
     /// Tells what happens.
     pub events: Events,
     /// What the machine has.

@@ -1,43 +1,42 @@
 //! Fetches what a pod's volumes and environment are made of: ConfigMaps, Secrets, ServiceAccount tokens.
 
-use carrack_volumes::{Needs, Sources, TokenKey};
+use carrack_volumes::{Sources, TokenKey, Volumes};
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
 use kube::api::PostParams;
 
+use crate::objects::Following;
 use crate::shared::Shared;
 
-/// All that `needs` names, as it is now. Tokens of `before` are kept until four fifths of their life have passed.
+/// At least so long lies between two renewals of a pod's tokens, whatever its clock and theirs say.
+const RENEW_APART: SignedDuration = SignedDuration::from_secs(10);
+
+/// All that the pod names, as it is now. Tokens of `before` are kept until four fifths of their life have passed.
 pub(crate) async fn gather(
     shared: &Shared,
     pod: &Pod,
-    needs: &Needs,
+    following: &mut Following,
     before: &Sources,
 ) -> Result<Sources, String> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let maps: Api<ConfigMap> = Api::namespaced(shared.client.clone(), namespace);
-    let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), namespace);
-    let config_maps = try_join_all(needs.config_maps.iter().map(|name| fetch(&maps, name)));
-    let secrets = try_join_all(needs.secrets.iter().map(|name| fetch(&secrets, name)));
+    let needs = Volumes::needs(pod);
+    following.set(&shared.objects, pod.metadata.namespace.as_deref().unwrap_or_default(), &needs);
     let tokens = try_join_all(needs.tokens.iter().map(|key| token(shared, pod, key, before)));
-    let (config_maps, secrets, tokens) = tokio::try_join!(config_maps, secrets, tokens)?;
+    let ((config_maps, secrets), tokens) = tokio::try_join!(following.known(), tokens)?;
     Ok(Sources {
-        config_maps: config_maps.into_iter().collect(),
-        secrets: secrets.into_iter().collect(),
+        config_maps,
+        secrets,
         tokens: tokens.into_iter().collect(),
         allocatable: shared.machine.allocatable().clone(),
     })
 }
 
-async fn fetch<K>(api: &Api<K>, name: &str) -> Result<(String, Option<K>), String>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let found = api.get_opt(name).await.map_err(|error| format!("failed to fetch \"{name}\": {error}"))?;
-    Ok((name.to_owned(), found))
+/// When the tokens have to be asked for again; none if there are no tokens.
+pub(crate) fn renew_at(sources: &Sources, now: Timestamp) -> Option<Timestamp> {
+    let soonest = sources.tokens.values().map(|token| stale_at(token).unwrap_or(now)).min()?;
+    Some(soonest.max(now + RENEW_APART))
 }
 
 async fn token(
@@ -74,12 +73,16 @@ async fn token(
     Ok((key.clone(), token))
 }
 
-/// Whether less than four fifths of a token's life, and less than a day of it, have passed.
+/// Whether a token need not be asked for again yet.
 fn is_fresh(token: &str, now: Timestamp) -> bool {
-    let Some((issued, expires)) = life(token) else { return false };
+    stale_at(token).is_some_and(|at| now < at)
+}
+
+/// When four fifths of a token's life, or a day of it, have passed, as with the kubelet.
+fn stale_at(token: &str) -> Option<Timestamp> {
+    let (issued, expires) = life(token)?;
     let life = expires.duration_since(issued);
-    let age = now.duration_since(issued);
-    age < (life * 4 / 5).min(SignedDuration::from_hours(24))
+    issued.checked_add((life * 4 / 5).min(SignedDuration::from_hours(24))).ok()
 }
 
 /// When a JWT was issued and when it expires, as it says itself.
@@ -109,5 +112,13 @@ mod tests {
         assert!(!is_fresh(&jwt(1000, 4600), at(1000 + 2881)));
         assert!(!is_fresh(&jwt(1000, 10_000_000), at(1000 + 86_401)));
         assert!(!is_fresh("nonsense", at(0)));
+        let tokens = |list: &[String]| {
+            let key = |n: i64| TokenKey { audience: String::new(), expiration_seconds: n };
+            let tokens = list.iter().zip(1..).map(|(token, n)| (key(n), token.clone())).collect();
+            Sources { tokens, ..Sources::default() }
+        };
+        assert_eq!(renew_at(&tokens(&[jwt(0, 1000), jwt(0, 500)]), at(7)), Some(at(400)));
+        assert_eq!(renew_at(&tokens(&["nonsense".to_owned()]), at(7)), Some(at(17)));
+        assert_eq!(renew_at(&tokens(&[]), at(7)), None);
     }
 }

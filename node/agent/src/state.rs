@@ -63,23 +63,28 @@ pub(crate) struct Waiting {
     pub message: String,
 }
 
-/// Where the image of a container stands.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Image {
-    /// Not looked at since the last attempt.
+/// The image of a container, on this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Image {
+    /// `sha256:…` of the image's configuration.
+    pub id: String,
+    /// The name to show as `status.image`.
+    pub name: String,
+    /// The name to show as `status.imageID`.
+    pub digest: String,
+}
+
+/// Whether the image that the next run starts from is settled. It is settled anew for each run, as the kubelet does:
+/// `Always` asks the registry, the other policies look at what is on the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    /// Not yet.
     #[default]
-    Unknown,
-    /// Being pulled.
-    Pulling,
-    /// On this node.
-    Present {
-        /// `sha256:…` of the image's configuration.
-        id: String,
-        /// The name to show as `status.image`.
-        name: String,
-        /// The name to show as `status.imageID`.
-        digest: String,
-    },
+    Needed,
+    /// Somebody is at it.
+    UnderWay,
+    /// It is what [`ContainerState::image`] says.
+    Done,
 }
 
 /// How far the ending of a container has come.
@@ -114,8 +119,12 @@ pub(crate) struct ContainerState {
     pub retry_at: Option<Timestamp>,
     /// The delay that led to `retry_at`, in seconds.
     pub delay_seconds: i64,
-    /// Its image.
-    pub image: Image,
+    /// The image of the present run, or of the next one once that is settled.
+    #[serde(default, rename = "imageUsed")]
+    pub image: Option<Image>,
+    /// Whether the image of the next run is settled.
+    #[serde(skip)]
+    pub fetch: Fetch,
     /// It has passed its startup probe, or has none and runs. Kept on disk, so that a restart of the
     /// agent takes no pod out of its services.
     #[serde(default)]

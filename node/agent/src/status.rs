@@ -129,8 +129,8 @@ fn container_status(
     now: Timestamp,
 ) -> ContainerStatus {
     let (image, image_id) = match &state.image {
-        Image::Present { name, digest, .. } => (name.clone(), digest.clone()),
-        _ => (container.image.clone().unwrap_or_default(), String::new()),
+        Some(Image { name, digest, .. }) => (name.clone(), digest.clone()),
+        None => (container.image.clone().unwrap_or_default(), String::new()),
     };
     let id = match &state.run {
         Run::Running { id, .. } => Some(id),

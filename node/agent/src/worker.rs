@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::disk::Records;
+use crate::objects::Following;
 use crate::plan::{Action, Ending, Plan, View, grace_of, plan};
 use crate::probes::Finding;
 use crate::pull::Pulled;
@@ -26,8 +27,6 @@ use crate::writer::{PodKey, Report};
 const INBOX: usize = 256;
 /// How long a step that failed is left alone before it is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(2);
-/// How often the volumes of a running pod are brought up to date with their sources.
-const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 
 /// What may happen to a pod.
 #[derive(Debug)]
@@ -122,7 +121,12 @@ pub(crate) struct Worker {
     pub(crate) feed: Option<JoinHandle<()>>,
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) failed: Option<Waiting>,
-    refresh_at: Option<Timestamp>,
+    /// The objects that its volumes and environment are made of.
+    pub(crate) following: Following,
+    /// When its tokens have to be asked for again.
+    pub(crate) refresh_at: Option<Timestamp>,
+    /// Something that its volumes are made of has changed.
+    stale: bool,
     ending: Option<Ending>,
     first_seen: Timestamp,
     removed: bool,
@@ -173,7 +177,9 @@ impl Worker {
             feed: None,
             retry_at: None,
             failed: None,
+            following: Following::default(),
             refresh_at: None,
+            stale: false,
             ending: None,
             first_seen: Timestamp::now(),
             removed: false,
@@ -218,19 +224,28 @@ impl Worker {
             tracing::debug!(pod = %self.key.name, ?action, "next");
             self.perform(action).await;
         }
-        if plan.actions.is_empty()
-            && self.ending.is_none()
-            && self.volumes.is_some()
-            && self.sandbox.is_some()
-        {
-            let at = *self.refresh_at.get_or_insert(now + REFRESH);
-            if at <= now {
-                self.refresh_at = Some(now + REFRESH);
-                self.refresh_volumes().await;
-            }
-            plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)).max(now));
+        if plan.actions.is_empty() && self.ending.is_none() && self.sandbox.is_some() {
+            self.keep_volumes(now, &mut plan).await;
         }
         plan
+    }
+
+    /// Brings the volumes up to date when something that they are made of has changed, or a token grows old.
+    async fn keep_volumes(&mut self, now: Timestamp, plan: &mut Plan) {
+        let due = self.refresh_at.is_some_and(|at| at <= now);
+        if std::mem::take(&mut self.stale) || due {
+            match self.volumes {
+                Some(_) => self.refresh_volumes().await,
+                // What they failed for may be there now.
+                None => self.retry_at = None,
+            }
+            // The plan is made anew with what has changed.
+            plan.wake = Some(now);
+        } else if self.volumes.is_some()
+            && let Some(at) = self.refresh_at
+        {
+            plan.wake = Some(plan.wake.map_or(at, |wake| wake.min(at)));
+        }
     }
 
     fn view(&self) -> View<'_> {
@@ -269,6 +284,7 @@ impl Worker {
         };
         tokio::select! {
             message = messages.recv() => if let Some(message) = message { self.take(message).await },
+            () = self.following.changed() => self.stale = true,
             () = alarm => {}
         }
     }
@@ -276,6 +292,9 @@ impl Worker {
     async fn take(&mut self, message: Message) {
         match message {
             Message::Update(pod) => {
+                // What downward volumes show.
+                self.stale |= pod.metadata.labels != self.pod.metadata.labels
+                    || pod.metadata.annotations != self.pod.metadata.annotations;
                 self.pod = pod;
                 self.keep_pod();
                 self.follow_deletion();

@@ -177,7 +177,7 @@ impl Network {
             move |source| NetworkError::Netlink { action, source }
         };
         let bpffs = host::bpffs_path(&config.run_dir);
-        bpf::remove_all(&bpffs)?;
+        bpf::remove_all(&bpffs, &config.state_dir)?;
         host::unmount_bpffs(&config.run_dir)?;
         for link in Links::list().map_err(netlink("list links"))? {
             Links::remove_named(&link).map_err(netlink(&format!("remove {link}")))?;
@@ -214,7 +214,8 @@ fn prepare(config: &Config) -> Result<(Pods, Services), NetworkError> {
     let bpffs = host::mount_bpffs(&config.run_dir)?;
     let setup = setup(config, uplink.as_ref())?;
     let uplink = uplink.as_ref().map(|link| (link.name.as_str(), link.index));
-    let maps = bpf::install(&bpffs, &setup, &Hooks { cgroup: &config.service_cgroup, uplink })?;
+    let hooks = Hooks { cgroup: &config.service_cgroup, uplink, state_dir: &config.state_dir };
+    let maps = bpf::install(&bpffs, &setup, &hooks)?;
     let pods = Pods {
         links,
         ipam: Mutex::new(ipam),

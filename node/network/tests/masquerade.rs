@@ -266,5 +266,6 @@ fn without_an_uplink_nothing_is_masqueraded() {
     with.stop();
     let without = lab.try_start(config).unwrap();
     assert!(!lab.dir.path().join("run/bpf/v1/links/masquerade_out").exists());
+    assert!(lab.node.filter_programs("up0").is_empty());
     drop(without);
 }

@@ -194,5 +194,5 @@ fn attaching_is_quick() {
     times.sort();
     let (median, last) = (times[times.len() / 2], times[times.len() - 1]);
     println!("attach: median {median:?}, slowest of {} {last:?}", times.len());
-    assert!(median < Duration::from_millis(30), "{median:?}");
+    assert!(median < Duration::from_millis(30) * common::slowness(), "{median:?}");
 }

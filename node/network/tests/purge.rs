@@ -50,7 +50,8 @@ fn nothing_is_left() {
     assert_eq!(uplink(), "0\n");
     let node = lab.start();
     let pods = fill(&node);
-    let programs = pinned_programs(&lab.dir.path().join("run/bpf/v1/links"));
+    let mut programs = pinned_programs(&lab.dir.path().join("run/bpf/v1/links"));
+    programs.extend(lab.node.filter_programs("up0"));
     assert_eq!((programs.len(), loaded(&programs)), (10, 10));
     assert!(lab.node.inventory().contains("61000-65535"));
     assert_ne!(lab.node.inventory(), before);
@@ -139,7 +140,9 @@ fn two_clusters_on_one_host_do_not_meet() {
     let namespace = Netns::new();
     namespace.ip("link add up0 type veth peer name x");
     namespace.ip("addr add 192.0.2.1/24 dev up0");
+    namespace.ip("link set x up");
     namespace.ip("link set up0 up");
+    namespace.wait_until_up("up0");
     let inner = lab.cgroup.join("pods/inner");
     fs::create_dir(&inner).unwrap();
     let config = Config {

@@ -11,6 +11,11 @@ use crate::toolchain;
 
 /// Modules that the tests need, by file name; what these need in turn is found out.
 const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    // What ext4 asks for by name when it is mounted.
+    "crc32c_generic",
+    "ext4",
     "overlay",
     "veth",
     "vxlan",
@@ -19,7 +24,6 @@ const MODULES: &[&str] = &[
     "cls_bpf",
     "act_bpf",
     "dummy",
-    "ext4",
     "tun",
     "bridge",
 ];

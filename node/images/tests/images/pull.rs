@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,9 +109,10 @@ async fn overlayfs_takes_the_layers() {
     let merged = dir.path().join("merged");
     fs::create_dir(&merged).unwrap();
     let overlay = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-    for folder in &lower {
-        rustix::mount::fsconfig_set_string(&overlay, "lowerdir+", folder).unwrap();
-    }
+    // One list, not `lowerdir+` for each: kernels before 6.5 have only that, and take no more than 255 characters.
+    let folders: Vec<_> = lower.iter().map(|folder| fs::File::open(folder).unwrap()).collect();
+    let names: Vec<_> = folders.iter().map(|f| format!("/proc/self/fd/{}", f.as_raw_fd())).collect();
+    rustix::mount::fsconfig_set_string(&overlay, "lowerdir", names.join(":")).unwrap();
     rustix::mount::fsconfig_create(&overlay).unwrap();
     let mount = rustix::mount::fsmount(
         &overlay,

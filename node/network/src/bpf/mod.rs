@@ -2,8 +2,10 @@
 //!
 //! Pins: `<bpffs>/v<abi>/maps/<map>` and `<bpffs>/v<abi>/links/<program>`. Maps that are pinned are used again with what is in
 //! them, so that services go on working from one process to the next. All programs are loaded and verified before the first
-//! one is replaced.
+//! one is replaced. On kernels before 6.6 the programs at the uplink are filters instead; see [`filters`].
 
+mod discipline;
+mod filters;
 mod maps;
 
 use std::fs::{self, File};
@@ -19,6 +21,7 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader};
 use carrack_ebpf_abi::{VERSION, names};
 
+use discipline::Direction;
 pub(crate) use maps::Maps;
 pub(crate) use maps::Setup;
 
@@ -44,6 +47,8 @@ pub(crate) struct Hooks<'a> {
     pub(crate) cgroup: &'a Path,
     /// The interface where pods are masqueraded, with its index.
     pub(crate) uplink: Option<(&'a str, u32)>,
+    /// Where what is done to the uplink is recorded, if the kernel does not keep it.
+    pub(crate) state_dir: &'a Path,
 }
 
 /// Loads everything, writes the setup into the maps, and attaches or replaces every program.
@@ -69,25 +74,58 @@ pub(crate) fn install(bpffs: &Path, setup: &Setup, hooks: &Hooks<'_>) -> Result<
             Ok(program.take_link(id)?.try_into()?)
         })?;
     }
-    for (name, direction) in MASQUERADE {
-        let pin = links.join(name);
-        let Some((uplink, index)) = hooks.uplink else {
-            remove_pin(&pin)?;
-            continue;
-        };
-        let program: &mut SchedClassifier = program(&mut ebpf, name)?;
-        let fd = fd_of(program.fd(), name)?;
-        replace_or_attach(&pin, &fd, LinkTarget::Tcx(index), || {
-            let id = program.attach(uplink, direction)?;
-            Ok(program.take_link(id)?.try_into()?)
-        })?;
-    }
+    install_masquerade(&mut ebpf, &links, hooks)?;
     remove_other_versions(bpffs)?;
     Ok(maps)
 }
 
-const MASQUERADE: [(&str, TcAttachType); 2] =
-    [(names::MASQUERADE_OUT, TcAttachType::Egress), (names::MASQUERADE_IN, TcAttachType::Ingress)];
+/// The programs at the uplink.
+const MASQUERADE: [(&str, Direction); 2] =
+    [(names::MASQUERADE_OUT, Direction::Egress), (names::MASQUERADE_IN, Direction::Ingress)];
+
+/// Puts masquerade where it has to be, and takes it from where it was.
+fn install_masquerade(ebpf: &mut Ebpf, links: &Path, hooks: &Hooks<'_>) -> Result<(), NetworkError> {
+    let Some((uplink, index)) = hooks.uplink else {
+        MASQUERADE.iter().try_for_each(|(name, _)| remove_pin(&links.join(name)))?;
+        return filters::remove_all_but(hooks.state_dir, None);
+    };
+    if !has_tcx(uplink)? {
+        tracing::info!(uplink, "this kernel has no tcx (Linux 6.6); masquerade is a filter of clsact");
+        let mut programs = Vec::new();
+        for (name, direction) in MASQUERADE {
+            let program: &mut SchedClassifier = program(ebpf, name)?;
+            programs.push((name, direction, fd_of(program.fd(), name)?));
+        }
+        let programs: Vec<_> = programs.iter().map(|(name, way, fd)| (*name, *way, fd.as_fd())).collect();
+        return filters::attach(hooks.state_dir, (uplink, index), &programs);
+    }
+    for (name, direction) in MASQUERADE {
+        let program: &mut SchedClassifier = program(ebpf, name)?;
+        let fd = fd_of(program.fd(), name)?;
+        replace_or_attach(&links.join(name), &fd, LinkTarget::Tcx(index), || {
+            let direction = match direction {
+                Direction::Ingress => TcAttachType::Ingress,
+                Direction::Egress => TcAttachType::Egress,
+            };
+            let id = program.attach(uplink, direction)?;
+            Ok(program.take_link(id)?.try_into()?)
+        })?;
+    }
+    // What an older kernel's network left recorded.
+    filters::remove_all_but(hooks.state_dir, None)
+}
+
+/// Whether the kernel attaches programs to interfaces by links.
+fn has_tcx(uplink: &str) -> Result<bool, NetworkError> {
+    match SchedClassifier::query_tcx(uplink, TcAttachType::Ingress) {
+        Ok(_) => Ok(true),
+        // The kernel does not know of such a place.
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+            Ok(false)
+        }
+        Err(error) => Err(bpf_error(format!("look at the programs of {uplink}"))(error)),
+    }
+}
 
 /// Loads the object; its maps are the pinned ones where there are any.
 fn load(map_pins: &Path) -> Result<Ebpf, NetworkError> {
@@ -169,8 +207,9 @@ fn remove_other_versions(bpffs: &Path) -> Result<(), NetworkError> {
     versions(bpffs)?.iter().filter(|path| !path.ends_with(&ours)).try_for_each(|path| remove_pins(path))
 }
 
-/// Unpins everything of ours in a bpffs; what nobody else holds is detached and freed.
-pub(crate) fn remove_all(bpffs: &Path) -> Result<(), NetworkError> {
+/// Unpins everything of ours in a bpffs; what nobody else holds is detached and freed. So are the uplink's filters.
+pub(crate) fn remove_all(bpffs: &Path, state_dir: &Path) -> Result<(), NetworkError> {
+    filters::remove_all_but(state_dir, None)?;
     versions(bpffs)?.iter().try_for_each(|path| remove_pins(path))
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct LinkState {
     pub(crate) mac: Vec<u8>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// It is up and so is its other end, and the kernel has noticed: packets go out.
+    pub(crate) running: bool,
     pub(crate) ethernet: bool,
     /// Index of the other end of a pair, in its namespace.
     pub(crate) peer: Option<u32>,
@@ -165,6 +167,7 @@ pub(crate) fn link_state(message: &RouteNetlinkMessage) -> Option<LinkState> {
         mac: Vec::new(),
         mtu: 0,
         up: link.header.flags.contains(LinkFlags::Up),
+        running: link.header.flags.contains(LinkFlags::Running),
         ethernet: link.header.link_layer_type == LinkLayerType::Ether,
         peer: None,
     };

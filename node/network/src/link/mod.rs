@@ -11,6 +11,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressScope;
@@ -26,6 +27,8 @@ use crate::types::PodRef;
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The pod's end of its link.
 const POD_LINK: &str = "eth0";
+/// How long the kernel may take to notice that both ends of a link are up.
+const CARRIER_LIMIT: Duration = Duration::from_secs(5);
 /// The loopback interface has this index in every namespace.
 const LOOPBACK: u32 = 1;
 /// What the alias of every link of ours begins with.
@@ -238,10 +241,23 @@ fn connect_pod(plan: &Plan, pod: &mut Netlink) -> io::Result<()> {
 }
 
 /// An end sends only after the kernel has noticed, on a thread of its own, that the other end is up; what is sent before is
-/// dropped. Looking at a link waits for that (from Linux 6.8 on).
+/// dropped. Looking at a link waits for that from Linux 6.8 on; before, one has to look again.
 fn wait_for_carrier(host_link: &str, pod: &mut Netlink) -> io::Result<()> {
-    Netlink::open()?.one(Request::plain(messages::get_link(host_link)))?;
-    pod.one(Request::plain(messages::get_link(POD_LINK))).map(drop)
+    let began = Instant::now();
+    let mut host = Netlink::open()?;
+    for (netlink, name) in [(&mut host, host_link), (pod, POD_LINK)] {
+        let mut look = || {
+            let found = netlink.one(Request::plain(messages::get_link(name)))?;
+            io::Result::Ok(found.first().and_then(messages::link_state).is_some_and(|link| link.running))
+        };
+        while !look()? {
+            if began.elapsed() > CARRIER_LIMIT {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{name} has no carrier")));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(())
 }
 
 /// The id a link's alias names.
@@ -309,6 +325,7 @@ mod tests {
             mac: vec![],
             mtu: 0,
             up: true,
+            running: true,
             ethernet: true,
             peer: None,
         };

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
 };
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socket_with};
@@ -37,6 +37,11 @@ impl Request {
     /// Change, remove or look at what is there.
     pub(crate) fn plain(message: RouteNetlinkMessage) -> Self {
         Request { message, flags: NLM_F_REQUEST | NLM_F_ACK }
+    }
+
+    /// Look at something whose answer goes to those who listen in the first place, and to the asker only on demand.
+    pub(crate) fn echo(message: RouteNetlinkMessage) -> Self {
+        Request { message, flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO }
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod net;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -22,13 +23,23 @@ use carrack_network::{
 use nix::sched::{CloneFlags, setns, unshare};
 
 static ONE_LAB: Mutex<()> = Mutex::new(());
-const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
 /// The node's address on the link to the outside.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// A host outside, which knows nothing of pods.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+/// Where control groups of version 2 are: beside those of version 1, or alone.
+fn unified() -> &'static Path {
+    let trees = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+    trees.into_iter().find(|tree| tree.join("cgroup.procs").is_file()).expect("cgroup2 is mounted")
+}
+
+/// How much slower this machine is than those that time limits are chosen for: what `CARRACK_SLOW` says.
+pub fn slowness() -> u32 {
+    std::env::var("CARRACK_SLOW").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1).max(1)
+}
 
 /// A network namespace.
 #[derive(Clone)]
@@ -85,10 +96,37 @@ impl Netns {
         text
     }
 
+    /// Waits until the kernel has noticed that both ends of a link are up.
+    pub fn wait_until_up(&self, link: &str) {
+        while !self.ip(&format!("-br link show {link}")).contains(" UP ") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    /// Runs tc(8) here, which has to succeed.
+    pub fn tc(&self, arguments: &str) -> String {
+        let (good, text) = self.command("tc", arguments);
+        assert!(good, "tc {arguments}: {text}");
+        text
+    }
+
+    /// The ids of the programs that are filters of an interface, which they are on kernels without tcx.
+    pub fn filter_programs(&self, interface: &str) -> BTreeSet<u32> {
+        let of = |direction| self.tc(&format!("filter show dev {interface} {direction}"));
+        let text = ["ingress", "egress"].map(of).concat();
+        let mut words = text.split_whitespace();
+        let mut found = BTreeSet::new();
+        while words.find(|word| *word == "id").is_some() {
+            found.extend(words.next().and_then(|id| id.parse::<u32>().ok()));
+        }
+        found
+    }
+
     /// Everything that a network could leave behind here.
     pub fn inventory(&self) -> String {
         let parts = ["-br link", "-br addr", "route show table all", "neigh", "rule"];
-        let parts: Vec<_> = parts.iter().map(|part| format!("{part}:\n{}", self.ip(part))).collect();
+        let mut parts: Vec<_> = parts.iter().map(|part| format!("{part}:\n{}", self.ip(part))).collect();
+        parts.push(format!("qdisc:\n{}", self.tc("qdisc show")));
         // Link-local IPv6 addresses and their routes come a second after their link.
         let is_late = |word: &str| word.starts_with("fe80:") || word.starts_with("ff00:");
         let mut text = String::new();
@@ -124,13 +162,13 @@ impl Lab {
         let one = ONE_LAB.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let former = fs::read_to_string("/proc/self/cgroup").unwrap();
         let former = former.lines().find_map(|line| line.strip_prefix("0::/")).unwrap().to_owned();
-        let cgroup = Path::new(UNIFIED).join(format!("carrack-test-net-{}", std::process::id()));
+        let cgroup = unified().join(format!("carrack-test-net-{}", std::process::id()));
         fs::create_dir_all(cgroup.join("pods")).unwrap();
         let lab = Lab {
             node: Netns::new(),
             outside: Netns::new(),
             dir: tempfile::tempdir().unwrap(),
-            former: Path::new(UNIFIED).join(former),
+            former: unified().join(former),
             cgroup,
             _one: one,
         };
@@ -141,9 +179,7 @@ impl Lab {
         lab.node.ip("link set up0 up");
         lab.outside.ip(&format!("addr add {OUTSIDE}/24 dev eth0"));
         lab.outside.ip("link set eth0 up");
-        while !lab.node.ip("-br link show up0").contains(" UP ") {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        lab.node.wait_until_up("up0");
         lab
     }
 

@@ -1,23 +1,22 @@
 //! Runs a container's probes and tells its worker what changes. One task per run of a container; it ends with the run.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+mod grpc;
+mod http;
+mod reach;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tokio::net::TcpStream;
+use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::state::Condemned;
 use crate::worker::Message;
-
-/// How much of an HTTP answer's body is read, in bytes.
-const BODY_LIMIT: usize = 10 * 1024;
+pub(crate) use http::http_get;
+pub(crate) use reach::{ExecFn, Target};
+use reach::{dial, host, port};
 
 /// What a probe found out.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,19 +29,6 @@ pub(crate) enum Finding {
     Failed(&'static str, String),
     /// The startup or liveness probe has failed too often.
     Condemned(Condemned),
-}
-
-/// Runs a command in the container within a time: its exit code and output.
-pub(crate) type ExecFn =
-    Arc<dyn Fn(Vec<String>, Duration) -> BoxFuture<'static, Result<(i32, String), String>> + Send + Sync>;
-
-/// Where and how probes reach the container.
-#[derive(Clone)]
-pub(crate) struct Target {
-    /// The pod's address.
-    pub address: IpAddr,
-    /// For exec probes.
-    pub exec: ExecFn,
 }
 
 /// What was known of a container that an earlier agent had probed already.
@@ -215,108 +201,15 @@ async fn attempt(container: &Container, probe: &Probe, target: &Target) -> Resul
         }
         if let Some(tcp) = &probe.tcp_socket {
             let port = port(container, &tcp.port)?;
-            let host = host(tcp.host.as_deref(), target)?;
-            return TcpStream::connect((host, port))
-                .await
-                .map(drop)
-                .map_err(|error| dial_error(host, port, &error));
+            return dial(&host(tcp.host.as_deref(), target), port).await.map(drop);
         }
-        Err("this kind of probe is not supported by this node yet".to_owned())
+        if let Some(call) = &probe.grpc {
+            return grpc::check(call, &target.address.to_string()).await;
+        }
+        Err("the probe says nothing to do".to_owned())
     };
     match timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(format!("probe timed out after {limit:?}")),
     }
-}
-
-fn dial_error(host: IpAddr, port: u16, error: &std::io::Error) -> String {
-    let cause = match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("dial tcp {host}:{port}: {cause}")
-}
-
-fn host(name: Option<&str>, target: &Target) -> Result<IpAddr, String> {
-    match name.filter(|n| !n.is_empty()) {
-        None => Ok(target.address),
-        Some(name) => name.parse().map_err(|_| format!("the probe's host \"{name}\" is not an address")),
-    }
-}
-
-/// A port by number, or by the name of one of the container's ports.
-pub(crate) fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
-    let number = match port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => {
-            let named = container.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name));
-            named.map(|p| p.container_port).or_else(|| name.parse().ok())
-        }
-    };
-    number
-        .and_then(|n| u16::try_from(n).ok())
-        .filter(|n| *n > 0)
-        .ok_or_else(|| format!("the container {} has no port {port:?}", container.name))
-}
-
-/// GET; any status from 200 to 399 passes.
-pub(crate) async fn http_get(
-    container: &Container,
-    get: &HTTPGetAction,
-    target: &Target,
-) -> Result<(), String> {
-    if get.scheme.as_deref() == Some("HTTPS") {
-        return Err("HTTPS probes are not supported by this node yet".to_owned());
-    }
-    let port = port(container, &get.port)?;
-    let host = host(get.host.as_deref(), target)?;
-    let path = get.path.as_deref().unwrap_or("/");
-    let url = format!("http://{host}:{port}{path}");
-    let failed = |what: String| format!("Get \"{url}\": {what}");
-    let stream = TcpStream::connect((host, port)).await.map_err(|e| failed(dial_error(host, port, &e)))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    let request = request(get, path, &format!("{host}:{port}")).map_err(|e| failed(e.to_string()))?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|e| failed(e.to_string()))?;
-        let status = response.status();
-        // The body is taken off the wire so that the server sees a clean end, but no more of it than is reasonable.
-        let _ = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
-        Ok::<_, String>(status)
-    };
-    tokio::pin!(connection);
-    tokio::pin!(exchange);
-    let status = tokio::select! {
-        status = &mut exchange => status?,
-        ended = &mut connection => match ended {
-            Ok(()) => exchange.await?,
-            Err(error) => return Err(failed(error.to_string())),
-        },
-    };
-    if (200..400).contains(&status.as_u16()) {
-        return Ok(());
-    }
-    Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
-}
-
-fn request(
-    get: &HTTPGetAction,
-    path: &str,
-    authority: &str,
-) -> Result<http::Request<Empty<bytes::Bytes>>, http::Error> {
-    let mut builder = http::Request::get(path);
-    let (mut has_host, mut has_agent) = (false, false);
-    for header in get.http_headers.iter().flatten() {
-        has_host |= header.name.eq_ignore_ascii_case("host");
-        has_agent |= header.name.eq_ignore_ascii_case("user-agent");
-        builder = builder.header(&header.name, &header.value);
-    }
-    if !has_host {
-        builder = builder.header("host", authority);
-    }
-    if !has_agent {
-        builder = builder.header("user-agent", "kube-probe/1.35");
-    }
-    builder.header("accept", "*/*").header("connection", "close").body(Empty::new())
 }
