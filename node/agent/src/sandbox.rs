@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use carrack_cgroups::{CgroupError, Limits};
 use carrack_network::{AttachError, PodAddress, PodRef};
-use carrack_supervisor::{ContainerStatus, ExitRecord, Sandbox, SandboxConfig, SandboxError};
+use carrack_supervisor::{ContainerStatus, ExitRecord, LogLimits, Sandbox, SandboxConfig, SandboxError};
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::block_in_place;
 
@@ -130,6 +130,7 @@ impl Worker {
             sysctls: sysctls.into_iter().map(|s| (s.name, s.value)).collect::<BTreeMap<_, _>>(),
             cgroup_procs: own.procs_files(),
             oom_score_adj: SUPERVISOR_OOM_SCORE,
+            logs: LogLimits::default(),
         })
     }
 
