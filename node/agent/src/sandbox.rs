@@ -12,6 +12,7 @@ use tokio::task::block_in_place;
 
 use crate::errors::chain;
 use crate::files::hostname;
+use crate::leftovers;
 use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
 use crate::sources;
@@ -208,7 +209,19 @@ impl Worker {
                 tracing::error!(pod = %self.key.name, %error, "the supervisor does not list its containers")
             }
         }
+        self.clear_ended_runs();
         self.set_up_volumes().await;
+    }
+
+    /// Removes the files of runs that ended while they could not be cleared away.
+    fn clear_ended_runs(&self) {
+        let dir = self.shared.options.place.pod_dir(&self.key.uid).join("containers");
+        let result = block_in_place(|| {
+            leftovers::ended_runs(&dir, &self.containers)?.iter().try_for_each(std::fs::remove_dir_all)
+        });
+        if let Err(error) = result {
+            tracing::warn!(pod = %self.key.name, %error, "files of ended containers were not removed");
+        }
     }
 
     /// There is no supervisor: whatever was running is not any more.
