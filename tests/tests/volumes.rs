@@ -75,7 +75,7 @@ async fn config_map_changes(scene: &Scene) -> Result<()> {
     prints(scene, "live", "first", SOON).await?;
     change(scene, "live", "second").await?;
     let took = prints(scene, "live", "second", AT_ONCE).await?;
-    println!("a changed ConfigMap was seen in the pod after {took:?}");
+    eprintln!("a changed ConfigMap was seen in the pod after {took:?}");
     scene.delete_pod("live").await
 }
 

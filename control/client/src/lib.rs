@@ -1,6 +1,6 @@
 //! What the parts of the control plane share when they talk to the API: a cache per kind kept by a watch
-//! ([`Informer`], [`Store`]), a bounded recorder of Events ([`Recorder`]) and leader election by Lease
-//! ([`Elector`]).
+//! ([`Informer`], [`Store`]), partial views of kinds ([`view_of`]), a bounded recorder of Events ([`Recorder`]) and
+//! leader election by Lease ([`Elector`]).
 //!
 //! Nothing here knows a controller or the scheduler; nothing here keeps state beyond the process.
 
@@ -11,6 +11,7 @@ mod leader;
 mod nullable;
 mod recorder;
 mod store;
+mod view;
 
 pub use backoff::Backoff;
 pub use informer::{Cached, Informer};

@@ -1,9 +1,8 @@
 //! Pods and nodes with only the fields that scheduling reads.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use carrack_client::nullable;
+use carrack_client::{nullable, view_of};
 use k8s_openapi::api::core::v1::{
     self as core, Affinity, ContainerPort, PodCondition, PodSchedulingGate, ResourceRequirements, Taint,
     Toleration, TopologySpreadConstraint, Volume,
@@ -14,35 +13,6 @@ use serde::Deserialize;
 
 /// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
-
-/// Says that `$view` is read where `$whole` is served.
-macro_rules! view_of {
-    ($view:ty, $whole:ty) => {
-        impl kube::Resource for $view {
-            type DynamicType = ();
-            type Scope = <$whole as kube::Resource>::Scope;
-
-            fn kind(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::kind(&())
-            }
-            fn group(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::group(&())
-            }
-            fn version(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::version(&())
-            }
-            fn plural(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::plural(&())
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -406,10 +406,7 @@ impl Worker {
             remove_tree(&dir).map_err(|e| Failure::Io(dir, e))?;
             if let Some(old) = restart.checked_sub(2) {
                 let log = self.log_path(name, old);
-                match fs::remove_file(&log) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Failure::Io(log, e)),
-                    _ => {}
-                }
+                remove_log(&log).map_err(|e| Failure::Io(log, e))?;
             }
             Ok(())
         });
@@ -517,6 +514,15 @@ fn time(nanoseconds: u64) -> Timestamp {
 fn new_id() -> String {
     let bytes: [u8; 32] = rand::random();
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Removes a log with the files that it was rotated into.
+fn remove_log(log: &Path) -> io::Result<()> {
+    let files = match crate::http::log_files(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    files.iter().try_for_each(fs::remove_file)
 }
 
 fn remove_tree(path: &Path) -> io::Result<()> {

@@ -11,6 +11,8 @@ mod events;
 mod files;
 mod hooks;
 pub mod http;
+mod image_gc;
+mod leftovers;
 mod manager;
 mod node;
 mod node_api;
@@ -23,7 +25,6 @@ mod pressure;
 mod probes;
 mod pull;
 mod purge;
-mod quantity;
 mod resolv;
 mod sandbox;
 mod service_env;
@@ -117,10 +118,12 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         let tell = status_loop::run(shared.clone());
         let net = bring_up_network(&shared, &pods, &nodes, network_ready, services_seen);
         let follow = manager::run(shared.clone(), pods.clone());
+        let collect = image_gc::run(shared.clone(), pods.clone());
         tokio::select! {
             () = beat => Err(AgentError::Ended("the heartbeat")),
             () = tell => Err(AgentError::Ended("the status loop")),
             () = follow => Err(AgentError::Ended("the watch on pods")),
+            () = collect => Err(AgentError::Ended("the collection of images")),
             result = net => result.and(Err(AgentError::Ended("the service feed"))),
         }
     };
@@ -157,6 +160,7 @@ fn open(
         volumes: Volumes::new(&options.place.kubelet_dir()),
         events: Events::start(client.clone(), &options.node_name),
         objects: Objects::new(client.clone()),
+        image_uses: image_gc::Uses::default(),
         machine: Machine::read(&options).map_err(at(Path::new("/proc")))?,
         client,
         options,

@@ -11,6 +11,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
 
 use crate::disk::{self, Records};
+use crate::leftovers;
 use crate::shared::Shared;
 use crate::worker::{self, Handle, Message, Snapshot};
 
@@ -49,6 +50,20 @@ impl Pods {
         self.workers.lock().get(uid).cloned()
     }
 
+    /// The ids of the images that pods which are not over run or are about to run.
+    pub(crate) fn images_in_use(&self) -> HashSet<String> {
+        let over = |s: &Snapshot| {
+            let phase = s.pod.as_ref().and_then(|p| p.status.as_ref()).and_then(|s| s.phase.as_deref());
+            s.sandbox.is_none() && matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        let alive = self.list().into_iter().filter(|snapshot| !over(snapshot));
+        let images = |s: Snapshot| {
+            let ids = s.containers.values().filter_map(|c| c.image.as_ref()).map(|image| image.id.clone());
+            ids.collect::<Vec<_>>()
+        };
+        alive.flat_map(images).collect()
+    }
+
     /// The uids of all pods.
     pub(crate) fn uids(&self) -> HashSet<String> {
         self.workers.lock().keys().cloned().collect()
@@ -69,6 +84,11 @@ pub(crate) fn take_over(shared: &Arc<Shared>, pods: &Pods) -> std::io::Result<()
     }
     if let Err(error) = shared.volumes.retain(&known) {
         tracing::warn!(error = crate::errors::chain(&error), "volumes of unknown pods were not removed");
+    }
+    for dir in leftovers::unknown_logs(&shared.options.place.data_dir.join("logs/pods"), &known)? {
+        if let Err(error) = std::fs::remove_dir_all(&dir) {
+            tracing::warn!(path = %dir.display(), %error, "logs of an unknown pod were not removed");
+        }
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::options::Options;
-use crate::pressure::Pressure;
+use crate::pressure::{self, Pressure};
 
 /// How long a lease says that the node lives, in seconds; it is renewed four times as often.
 const LEASE_SECONDS: i32 = 40;
@@ -31,6 +31,7 @@ pub(crate) struct Machine {
     /// Its memory, in bytes.
     pub memory: u64,
     capacity: BTreeMap<String, Quantity>,
+    allocatable: BTreeMap<String, Quantity>,
 }
 
 impl Machine {
@@ -40,18 +41,22 @@ impl Machine {
         let cpus = std::thread::available_parallelism()?.get();
         let disk = nix::sys::statvfs::statvfs(&options.place.data_dir)?;
         let disk = disk.blocks() * disk.fragment_size();
-        let capacity = BTreeMap::from([
-            ("cpu".to_owned(), Quantity(cpus.to_string())),
-            ("memory".to_owned(), Quantity(format!("{}Ki", memory / 1024))),
-            ("ephemeral-storage".to_owned(), Quantity(format!("{}Ki", disk / 1024))),
-            ("pods".to_owned(), Quantity(options.max_pods.to_string())),
-        ]);
-        Ok(Self { info: system_info()?, memory, capacity })
+        let resources = |memory: u64, disk: u64| {
+            BTreeMap::from([
+                ("cpu".to_owned(), Quantity(cpus.to_string())),
+                ("memory".to_owned(), Quantity(format!("{}Ki", memory / 1024))),
+                ("ephemeral-storage".to_owned(), Quantity(format!("{}Ki", disk / 1024))),
+                ("pods".to_owned(), Quantity(options.max_pods.to_string())),
+            ])
+        };
+        let (memory_left, disk_left) = pressure::usable(memory, disk);
+        let (capacity, allocatable) = (resources(memory, disk), resources(memory_left, disk_left));
+        Ok(Self { info: system_info()?, memory, capacity, allocatable })
     }
 
-    /// What pods can be given: on this node all of it, as nothing is reserved by default.
+    /// What pods can be given: all but what has to stay free before the node counts as under pressure.
     pub(crate) fn allocatable(&self) -> &BTreeMap<String, Quantity> {
-        &self.capacity
+        &self.allocatable
     }
 }
 
@@ -139,7 +144,7 @@ pub(crate) async fn post_status(
     let before = api.get(&options.node_name).await?.status.unwrap_or_default();
     let status = NodeStatus {
         capacity: Some(machine.capacity.clone()),
-        allocatable: Some(machine.capacity.clone()),
+        allocatable: Some(machine.allocatable.clone()),
         addresses: Some(vec![
             NodeAddress { type_: "InternalIP".to_owned(), address: options.node_ip.to_string() },
             NodeAddress { type_: "Hostname".to_owned(), address: options.node_name.clone() },

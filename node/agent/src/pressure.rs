@@ -38,6 +38,11 @@ impl Pressure {
     }
 }
 
+/// What of memory and disk (bytes both) pods can use before the node is under pressure.
+pub(crate) fn usable(memory: u64, disk: u64) -> (u64, u64) {
+    (memory.saturating_sub(MEMORY_KIB * 1024), disk - disk / 100 * DISK_PERCENT)
+}
+
 fn available_kib(meminfo: &str) -> Option<u64> {
     meminfo
         .lines()
@@ -68,6 +73,8 @@ mod tests {
     #[test]
     fn thresholds() {
         assert!(below(9, 100, 10) && !below(10, 100, 10) && !below(0, 0, 10));
+        assert_eq!(usable(1 << 30, 1000), ((1 << 30) - (100 << 20), 900));
+        assert_eq!(usable(5, 0), (0, 0));
         assert_eq!(available_kib("MemTotal: 5 kB\nMemAvailable:   1234 kB\n"), Some(1234));
         assert_eq!(few_pids("0.0 0.0 0.0 2/3900 17", "4000\n"), Some(true));
         assert_eq!(few_pids("0.0 0.0 0.0 2/390 17", "4000\n"), Some(false));

@@ -104,7 +104,7 @@ async fn get(
         (Step::Use, Some(image)) => {
             let note = format!("Container image \"{reference}\" already present on machine");
             shared.events.normal(about, "Pulled", note);
-            return present(&reference, &image);
+            return present(shared, &reference, &image);
         }
         (Step::Refuse, _) => {
             let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
@@ -125,7 +125,7 @@ async fn get(
                 image.size
             );
             shared.events.normal(about, "Pulled", note);
-            present(&reference, &image)
+            present(shared, &reference, &image)
         }
         Err(error) => {
             let note = format!("Failed to pull image \"{reference}\": {}", chain(&error));
@@ -140,7 +140,9 @@ fn failed(error: &PullError) -> Pulled {
     Pulled::Failed(Waiting { reason: error.reason().to_owned(), message: chain(error) })
 }
 
-fn present(reference: &str, image: &StoredImage) -> Pulled {
+fn present(shared: &Shared, reference: &str, image: &StoredImage) -> Pulled {
+    // Before it shows as in use: nobody may remove it meanwhile.
+    shared.image_uses.touch(&image.id);
     let digest = image.digests.first().cloned().unwrap_or_else(|| image.id.clone());
     Pulled::Present(Image { id: image.id.clone(), name: reference.to_owned(), digest })
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use carrack_cgroups::{CgroupError, Limits};
 use carrack_network::{AttachError, PodAddress, PodRef};
-use carrack_supervisor::{ContainerStatus, ExitRecord, Sandbox, SandboxConfig, SandboxError};
+use carrack_supervisor::{ContainerStatus, ExitRecord, LogLimits, Sandbox, SandboxConfig, SandboxError};
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::block_in_place;
 
 use crate::errors::chain;
 use crate::files::hostname;
+use crate::leftovers;
 use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
 use crate::sources;
@@ -130,6 +131,7 @@ impl Worker {
             sysctls: sysctls.into_iter().map(|s| (s.name, s.value)).collect::<BTreeMap<_, _>>(),
             cgroup_procs: own.procs_files(),
             oom_score_adj: SUPERVISOR_OOM_SCORE,
+            logs: LogLimits::default(),
         })
     }
 
@@ -207,7 +209,19 @@ impl Worker {
                 tracing::error!(pod = %self.key.name, %error, "the supervisor does not list its containers")
             }
         }
+        self.clear_ended_runs();
         self.set_up_volumes().await;
+    }
+
+    /// Removes the files of runs that ended while they could not be cleared away.
+    fn clear_ended_runs(&self) {
+        let dir = self.shared.options.place.pod_dir(&self.key.uid).join("containers");
+        let result = block_in_place(|| {
+            leftovers::ended_runs(&dir, &self.containers)?.iter().try_for_each(std::fs::remove_dir_all)
+        });
+        if let Err(error) = result {
+            tracing::warn!(pod = %self.key.name, %error, "files of ended containers were not removed");
+        }
     }
 
     /// There is no supervisor: whatever was running is not any more.

@@ -10,6 +10,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 use crate::events::Events;
+use crate::image_gc::Uses;
 use crate::node::Machine;
 use crate::objects::Objects;
 use crate::options::Options;
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub cgroups: Cgroups,
     /// The node's images.
     pub images: ImageStore,
+    /// When each image was last used.
+    pub image_uses: Uses,
     /// The pods' volumes.
     pub volumes: Volumes,
     /// The ConfigMaps and Secrets that pods name.

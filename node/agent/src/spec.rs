@@ -10,13 +10,12 @@ use carrack_runtime::{
     Capabilities, CgroupPaths, Devices, Mount, MountKind, PidNamespace, Propagation, Root, Seccomp, Spec,
     User,
 };
-use carrack_volumes::{Volume, expand};
+use carrack_volumes::{Amount, Volume, expand};
 use k8s_openapi::api::core::v1::{
     Container, Pod, PodSecurityContext, ResourceRequirements, SeccompProfile, SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::quantity;
 use crate::status::qos_class;
 
 /// Why a container can not be made as it is described: the message of `CreateContainerConfigError`.
@@ -249,11 +248,11 @@ pub(crate) fn pod_limits(pod: &Pod, pids_limit: Option<u64>) -> Limits {
 }
 
 fn milli(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
-    quantity::milli(list?.get(name)?)
+    u64::try_from(Amount::parse(&list?.get(name)?.0)?.thousandths()).ok()
 }
 
 fn bytes(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
-    quantity::value(list?.get(name)?)
+    u64::try_from(Amount::parse(&list?.get(name)?.0)?.units()).ok()
 }
 
 /// A `volumeMounts` entry as a mount; `source` is the path on the host.

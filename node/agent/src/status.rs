@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -149,8 +149,25 @@ fn container_status(
         state: Some(current),
         last_state: Some(last.map(terminated).unwrap_or_default()),
         resources: container.resources.clone(),
+        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+        volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
+}
+
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_deref().unwrap_or_default().iter();
+    let shown = mounts.map(|mount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only,
+        recursive_read_only: mount
+            .read_only
+            .filter(|only| *only)
+            .map(|_| mount.recursive_read_only.clone().unwrap_or_else(|| "Disabled".to_owned())),
+    });
+    let shown: Vec<_> = shown.collect();
+    (!shown.is_empty()).then_some(shown)
 }
 
 /// The state that is shown, and the run that ended before it.
@@ -347,5 +364,58 @@ pub(crate) fn qos_class(pod: &Pod) -> &'static str {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn running(id: &str) -> ContainerState {
+        let run = Run::Running { id: id.to_owned(), pid: 1, started_at: Timestamp::UNIX_EPOCH };
+        let image = Image { id: "sha256:c".into(), name: "web:1".into(), digest: "r/web@sha256:m".into() };
+        ContainerState { run, image: Some(image), started: true, ready: true, ..ContainerState::default() }
+    }
+
+    #[test]
+    fn a_running_pod_shows_what_describe_prints() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "web", "generation": 3 },
+            "spec": { "containers": [{
+                "name": "main", "image": "web:1",
+                "resources": { "requests": { "cpu": "100m" }, "limits": { "cpu": "1" } },
+                "volumeMounts": [{ "name": "v", "mountPath": "/v", "readOnly": true }],
+            }] },
+        }))
+        .unwrap();
+        let facts = Facts {
+            pod_ip: Some("10.0.0.2".into()),
+            host_ip: "10.1.0.1".into(),
+            sandbox: true,
+            ..Facts::default()
+        };
+        let containers = Containers::from([("main".to_owned(), running("abc"))]);
+        let status = pod_status(&pod, &containers, &facts, Timestamp::UNIX_EPOCH);
+        let shown = serde_json::to_value(&status).unwrap();
+        assert_eq!(shown["qosClass"], "Burstable");
+        assert_eq!(shown["podIPs"], json!([{ "ip": "10.0.0.2" }]));
+        assert_eq!(shown["hostIPs"], json!([{ "ip": "10.1.0.1" }]));
+        assert_eq!(shown["observedGeneration"], 3);
+        let container = &shown["containerStatuses"][0];
+        assert_eq!(container["imageID"], "r/web@sha256:m");
+        assert_eq!(container["containerID"], "carrack://abc");
+        assert_eq!(container["allocatedResources"], json!({ "cpu": "100m" }));
+        assert_eq!(container["resources"]["limits"], json!({ "cpu": "1" }));
+        assert_eq!(container["volumeMounts"][0]["recursiveReadOnly"], "Disabled");
+        assert_eq!((&container["started"], &container["ready"]), (&json!(true), &json!(true)));
+        for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] {
+            let found = shown["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).unwrap();
+            assert_eq!(
+                (&found["status"], &found["observedGeneration"]),
+                (&json!("True"), &json!(3)),
+                "{kind}"
+            );
+        }
     }
 }

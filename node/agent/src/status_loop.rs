@@ -1,7 +1,7 @@
 //! Posts the node's status when it changes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ContainerImage, Node};
 use kube::Api;
@@ -12,19 +12,23 @@ use crate::shared::Shared;
 
 /// How often pressure and images are looked at; the kernel has no event for a disk that fills up.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often the status is posted though nothing has changed, so that its heartbeats are not old: the kubelet's
+/// `nodeStatusReportFrequency`.
+const REPORT_EVERY: Duration = Duration::from_secs(300);
 /// How many images the status names at the most, as with the kubelet.
 const MAX_IMAGES: usize = 50;
 
-/// Posts the node's status for ever: at once, when the network is ready, and whenever it has changed.
+/// Posts the node's status for ever: at once, when the network is ready, whenever it has changed, and now and then.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let api: Api<Node> = Api::all(shared.client.clone());
     let mut network = shared.network.clone();
-    let mut posted: Option<Health> = None;
+    let mut posted: Option<(Health, Instant)> = None;
     loop {
         let health = health(&shared);
-        if posted.as_ref() != Some(&health) {
+        let known = posted.as_ref().is_some_and(|(last, at)| *last == health && at.elapsed() < REPORT_EVERY);
+        if !known {
             match post_status(&api, &shared.options, &shared.machine, &health).await {
-                Ok(_) => posted = Some(health),
+                Ok(_) => posted = Some((health, Instant::now())),
                 Err(error) => tracing::warn!(%error, "the node's status was not taken"),
             }
         }

@@ -189,6 +189,7 @@ fn config(place: &Place) -> Result<SandboxConfig, Failure> {
         sysctls: [].into(),
         cgroup_procs: cgroup.procs_files(),
         oom_score_adj: 0,
+        logs: carrack_supervisor::LogLimits::default(),
     })
 }
 

@@ -14,6 +14,6 @@ mod types;
 pub use client::{Attach, Exec, Sandbox, SandboxError, StartError, adopt, async_fd, exit_records, start};
 pub use daemon::main;
 pub use types::{
-    ContainerSpec, ContainerState, ContainerStatus, Event, ExecSpec, ExitRecord, SandboxConfig, StartFailure,
-    Started,
+    ContainerSpec, ContainerState, ContainerStatus, Event, ExecSpec, ExitRecord, LogLimits, SandboxConfig,
+    StartFailure, Started,
 };

@@ -29,6 +29,24 @@ pub struct SandboxConfig {
     pub cgroup_procs: Vec<PathBuf>,
     /// The supervisor's own `oom_score_adj`.
     pub oom_score_adj: i32,
+    /// How much of the containers' output is kept.
+    pub logs: LogLimits,
+}
+
+/// How much of a container's log is kept. The supervisor rotates its logs by itself, also while no agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// A file of so many bytes is full, and the next one is begun.
+    pub max_bytes: u64,
+    /// So many files of one run of a container are kept, the present one included.
+    pub max_files: usize,
+}
+
+impl Default for LogLimits {
+    /// The kubelet's `containerLogMaxSize` and `containerLogMaxFiles`.
+    fn default() -> Self {
+        Self { max_bytes: 10 << 20, max_files: 5 }
+    }
 }
 
 /// A container to be started by the supervisor.

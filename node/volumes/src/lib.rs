@@ -25,5 +25,6 @@ mod volumes;
 
 pub use environment::{Facts, environment, expand};
 pub use error::{EnvError, VolumeError};
+pub use quantity::Amount;
 pub use sources::{Needs, Sources, TokenKey};
 pub use volumes::{MountRequest, Volume, Volumes};

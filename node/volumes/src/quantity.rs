@@ -5,13 +5,14 @@ const NANO: i128 = 1_000_000_000;
 
 /// An amount in billionths. Quantities never need finer ones: upstream rounds them up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Amount(i128);
+pub struct Amount(i128);
 
 impl Amount {
-    pub(crate) const ONE: Amount = Amount(NANO);
+    /// One whole unit.
+    pub const ONE: Amount = Amount(NANO);
 
     /// Reads a quantity; `None` if it is not one or is out of range.
-    pub(crate) fn parse(text: &str) -> Option<Amount> {
+    pub fn parse(text: &str) -> Option<Amount> {
         let (negative, text) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
             b'+' => (false, &text[1..]),
@@ -31,20 +32,22 @@ impl Amount {
     }
 
     /// Whole units, rounded up.
-    pub(crate) fn units(self) -> i128 {
+    pub fn units(self) -> i128 {
         divide_up(self.0, NANO)
     }
 
     /// Thousandths, rounded up.
-    pub(crate) fn thousandths(self) -> i128 {
+    pub fn thousandths(self) -> i128 {
         divide_up(self.0, NANO / 1000)
     }
 
-    pub(crate) fn plus(self, other: Amount) -> Amount {
+    /// The sum; at the ends of the range it stays there.
+    pub fn plus(self, other: Amount) -> Amount {
         Amount(self.0.saturating_add(other.0))
     }
 
-    pub(crate) fn is_zero(self) -> bool {
+    /// Whether it is nothing.
+    pub fn is_zero(self) -> bool {
         self.0 == 0
     }
 }
@@ -104,10 +107,27 @@ mod tests {
             ("1E", 1_000_000_000_000_000_000_000),
             ("-1", -1000),
             ("1n", 1),
+            ("12E", 12_000_000_000_000_000_000_000),
+            ("64Mi", 67_108_864_000),
         ] {
             assert_eq!(Amount::parse(text).map(Amount::thousandths), Some(thousandths), "{text}");
         }
-        for text in ["", "-", ".", "1.2.3", "Gi", "1 Gi", "1gi", "1e", "1e99", "0x10", "ä"] {
+        for text in [
+            "",
+            "-",
+            ".",
+            "1.2.3",
+            "Gi",
+            "1 Gi",
+            "1gi",
+            "1e",
+            "1e99",
+            "0x10",
+            "ä",
+            "m",
+            "1ZZ",
+            &"9".repeat(39),
+        ] {
             assert_eq!(Amount::parse(text), None, "{text}");
         }
     }

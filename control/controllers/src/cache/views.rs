@@ -1,42 +1,11 @@
 //! Pods, nodes and node leases with only the fields that a plan reads: a tenth of the whole objects, and read
 //! straight from the watch.
 
-use std::borrow::Cow;
-
-use carrack_client::nullable;
+use carrack_client::{nullable, view_of};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{self as core, ContainerPort, PodIP, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use serde::Deserialize;
-
-/// Says that `$view` is read where `$whole` is served.
-macro_rules! view_of {
-    ($view:ty, $whole:ty) => {
-        impl kube::Resource for $view {
-            type DynamicType = ();
-            type Scope = <$whole as kube::Resource>::Scope;
-
-            fn kind(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::kind(&())
-            }
-            fn group(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::group(&())
-            }
-            fn version(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::version(&())
-            }
-            fn plural(_: &()) -> Cow<'_, str> {
-                <$whole as kube::Resource>::plural(&())
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

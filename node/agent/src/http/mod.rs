@@ -18,4 +18,5 @@ pub use api::{
     ApiFailure, Attach, ExecRequest, ExitStatus, LogSource, NodeApi, Reader, Streams, Target, TerminalSize,
     Writer,
 };
+pub(crate) use logs::log_files;
 pub use server::{DEFAULT_PORT, serve};

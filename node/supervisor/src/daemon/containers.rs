@@ -80,7 +80,7 @@ pub(crate) fn launch(
     sandbox: &Sandbox,
 ) -> Result<Born, StartFailure> {
     let path = log_path(spec, config);
-    let log = LogFile::open(&path)
+    let log = LogFile::open(&path, config.logs)
         .map_err(|error| failure(format!("cannot open the log {}: {error}", path.display())))?;
     if spec.spec.tty {
         let launching =

@@ -1,7 +1,8 @@
 //! Log files in the format of the container runtime interface: `<time> <stdout|stderr> <F|P> <text>`, where P marks a
 //! line that goes on in the next one.
 
-use super::clock;
+use super::{clock, rotation};
+use crate::types::LogLimits;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -73,6 +74,9 @@ impl Lines {
 pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
+    limits: LogLimits,
+    /// Bytes in the file; none of them after a rotation that failed, so that it is tried again a file later.
+    size: u64,
     /// The last write broke off in the middle of a line.
     torn: bool,
     /// Bytes that could not be written, a full disk for one.
@@ -81,16 +85,19 @@ pub(crate) struct LogFile {
 
 impl LogFile {
     /// Opens it for appending and makes its directories.
-    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
+    pub(crate) fn open(path: &Path, limits: LogLimits) -> std::io::Result<Self> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        Ok(Self { path: path.to_owned(), file: open(path)?, torn: false, lost: 0 })
+        let file = open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, limits, size, torn: false, lost: 0 })
     }
 
     /// Opens it by name again, after somebody renamed it.
     pub(crate) fn reopen(&mut self) -> std::io::Result<()> {
         self.file = open(&self.path)?;
+        self.size = self.file.metadata()?.len();
         self.torn = false;
         Ok(())
     }
@@ -98,13 +105,20 @@ impl LogFile {
     /// Writes complete lines. A container must not stop because its log cannot be written: what fails is dropped, and
     /// said in the supervisor's own log when it begins and when it ends.
     pub(crate) fn write(&mut self, lines: &[u8]) {
+        // Before and not after, so that the present file always has the last lines.
+        if self.size >= self.limits.max_bytes {
+            self.rotate();
+        }
         if self.torn && self.file.write_all(b"\n").is_ok() {
             self.torn = false;
         }
         let mut written = 0;
         while written < lines.len() {
             match self.file.write(&lines[written..]) {
-                Ok(count) if count > 0 => written += count,
+                Ok(count) if count > 0 => {
+                    written += count;
+                    self.size += count as u64;
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 failed => return self.lose(lines.len() - written, written > 0, failed.err()),
             }
@@ -112,6 +126,15 @@ impl LogFile {
         if self.lost > 0 {
             eprintln!("log {}: writing again, {} bytes were lost", self.path.display(), self.lost);
             self.lost = 0;
+        }
+    }
+
+    /// Begins a new file. What goes wrong is said, and lines go on into the file that is open: none is lost.
+    fn rotate(&mut self) {
+        let done = rotation::put_away(&self.path, clock::now()).and_then(|()| self.reopen());
+        if let Err(error) = done.and_then(|()| rotation::thin_out(&self.path, self.limits.max_files)) {
+            eprintln!("log {}: cannot be rotated: {error}", self.path.display());
+            self.size = 0;
         }
     }
 
@@ -167,10 +190,31 @@ mod tests {
     }
 
     #[test]
+    fn a_full_log_is_rotated_and_no_line_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c/0.log");
+        let mut log = LogFile::open(&path, LogLimits { max_bytes: 10, max_files: 3 }).unwrap();
+        let lines: Vec<String> = (0..12).map(|n| format!("line {n:02}\n")).collect();
+        for line in &lines {
+            log.write(line.as_bytes());
+        }
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir.path().join("c")).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort_by_key(|file| (file == &path, file.clone()));
+        let kept: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        // Two lines of eight bytes fill a file.
+        assert_eq!(kept, [lines[6..8].concat(), lines[8..10].concat(), lines[10..].concat()]);
+        drop(log);
+        let mut log = LogFile::open(&path, LogLimits { max_bytes: 10, max_files: 3 }).unwrap();
+        log.write(b"next\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "next\n", "what was in the file counts");
+    }
+
+    #[test]
     fn a_renamed_log_is_opened_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c/0.log");
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::open(&path, LogLimits::default()).unwrap();
         log.write(b"one\n");
         std::fs::rename(&path, path.with_extension("old")).unwrap();
         log.write(b"two\n");

@@ -7,6 +7,7 @@ mod execs;
 mod lifecycle;
 mod logs;
 mod output;
+mod rotation;
 mod server;
 mod setup;
 

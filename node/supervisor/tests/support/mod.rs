@@ -4,7 +4,8 @@
 use carrack_cgroups::{Cgroups, DevicePolicy, Limits};
 use carrack_runtime::{Root, Spec};
 use carrack_supervisor::{
-    ContainerSpec, ContainerStatus, Event, Exec, ExecSpec, ExitRecord, Sandbox, SandboxConfig, StartError,
+    ContainerSpec, ContainerStatus, Event, Exec, ExecSpec, ExitRecord, LogLimits, Sandbox, SandboxConfig,
+    StartError,
 };
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
@@ -167,6 +168,7 @@ pub fn config(dir: &Path, cgroups: &Cgroups) -> SandboxConfig {
         sysctls: [("net.ipv4.ip_unprivileged_port_start".into(), "80".into())].into(),
         cgroup_procs: cgroup.procs_files(),
         oom_score_adj: -900,
+        logs: LogLimits::default(),
     }
 }
 

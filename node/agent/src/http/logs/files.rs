@@ -11,7 +11,7 @@ use super::tail::tail_start;
 
 /// A log's files, oldest first: those that were renamed, in the order of their names, then the present one. There may
 /// be none yet.
-pub(super) fn log_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn log_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let bad = || io::Error::other("a log without a folder or a name");
     let (folder, name) = (path.parent().ok_or_else(bad)?, path.file_name().ok_or_else(bad)?);
     let prefix = format!("{}.", name.to_string_lossy());

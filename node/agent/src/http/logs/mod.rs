@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
 
 use super::api::LogSource;
-use files::log_files;
+pub(crate) use files::log_files;
 use line::Line;
 
 /// How much is read at a time, and so the largest piece that is sent.
