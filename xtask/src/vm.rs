@@ -33,9 +33,9 @@ const BENCH_TIMES: u32 = 60;
 pub(crate) struct Options {
     /// The packages to test; all that depend on the host by default
     packages: Vec<String>,
-    /// Memory of the machine, in MiB; 0 for the default
-    #[arg(long, default_value_t = 0)]
-    memory: u32,
+    /// Memory of the machine, in MiB; 4096 by default
+    #[arg(long)]
+    memory: Option<u32>,
     /// Instead of tests, make containers beside crun and runc
     #[arg(long, conflicts_with = "packages")]
     bench: bool,
@@ -113,7 +113,7 @@ fn boot(
     image::disk(&disk, &tree)?;
     drop(tree);
     println!("booting Linux {} with {} programs", kernel.release, programs.len());
-    let memory = if options.memory == 0 { MEMORY } else { options.memory };
+    let memory = options.memory.unwrap_or(MEMORY);
     machine::run(&Machine { kernel: &kernel.image, initramfs: &initramfs, disk: &disk, memory }, each)
 }
 

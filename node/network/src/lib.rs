@@ -4,8 +4,8 @@
 //! in a bpffs. [`Network::start`] takes over what is there; nothing is flushed. Only DNS needs the process.
 //!
 //! What is changed on the host: links `ck…` with their routes and neighbours, and per-link settings; `169.254.20.10/32` on
-//! `lo`; a bpffs in the run directory; eight programs on the services' cgroup; and with an uplink two programs on it and its
-//! `forwarding` setting. [`Network::purge`] takes all of that back.
+//! `lo`; a bpffs in the run directory; eight programs on the services' cgroup; and with an uplink two programs on it (with a
+//! `clsact` discipline to hang them up, where the kernel has no tcx) and its `forwarding` setting. [`Network::purge`] takes all of that back.
 
 mod bpf;
 mod dns;

@@ -1,7 +1,8 @@
-//! Times create, start, wait and delete of a static `true`, beside `runc run` of the same, on this host.
+//! Times create, start, wait and delete of a static `true`, beside `crun run` and `runc run` of the same, on this host.
 //!
-//! `cargo run --profile bench -p carrack-supervisor --example create_true [-- <times>]`, as root, with busybox-static
-//! and runc installed. Both sides make the same namespaces but for the network's, user and default mounts, a memory and
+//! `cargo run --profile bench -p carrack-supervisor --example create_true [-- <times>]`, as root, with busybox-static,
+//! crun and runc installed; `cargo xtask vm --bench` does the same on a kernel with control groups of version 2 alone,
+//! without which crun does not start. All sides make the same namespaces but for the network's, user and default mounts, a memory and
 //! a process limit, and a log or pipe for the output; carrack also syncs an exit record. `pod` includes making and
 //! ending the whole pod: a supervisor process with a network namespace. The run directory is a tmpfs of the bench's own,
 //! as /run is on most hosts; add `disk` to have it, and with it the synced records, on the disk of the temporary directory.
@@ -74,22 +75,31 @@ async fn bench(times: usize, disk: bool) -> Result<(), Failure> {
     let plain = containers(&place, times, &|_| Ok(Root::Path(root.clone()))).await?;
     let overlay = containers(&place, times, &|id| overlay(&place, id)).await?;
     let pods = pods(&place, times.div_ceil(4), &root).await?;
-    let runc = runc(&place, times.div_ceil(4), &root);
+    let others: Vec<_> =
+        OTHERS.iter().map(|name| (*name, other(name, &place, times.div_ceil(2), &root))).collect();
 
     println!("create, start, wait, delete of a static `true`: median (10th to 90th percentile)");
     print_line("container, plain root", &plain);
     print_line("container, overlay root", &overlay);
     print_line("pod with a container", &pods);
-    match runc {
-        Ok(runc) => {
-            print_line("runc run", &runc);
-            println!("runc run takes {:.1} times as long as a container", ratio(&runc, &plain));
-            println!("runc run takes {:.1} times as long as a pod with a container", ratio(&runc, &pods));
+    for (name, taken) in others {
+        match taken {
+            Ok(taken) => {
+                print_line(&format!("{name} run"), &taken);
+                println!("{name} run takes {:.1} times as long as a container", ratio(&taken, &plain));
+                println!(
+                    "{name} run takes {:.1} times as long as a pod with a container",
+                    ratio(&taken, &pods)
+                );
+            }
+            Err(error) => println!("{name} does not work here: {error}"),
         }
-        Err(error) => println!("runc: {error}"),
     }
     Ok(())
 }
+
+/// The runtimes that ours is measured beside.
+const OTHERS: [&str; 2] = ["crun", "runc"];
 
 /// Containers one after the other in one pod.
 async fn containers(
@@ -193,13 +203,13 @@ fn config(place: &Place) -> Result<SandboxConfig, Failure> {
     })
 }
 
-/// `runc run` with runc's own default configuration, without a terminal.
-fn runc(place: &Place, times: usize, root: &Path) -> Result<Vec<Duration>, Failure> {
-    let bundle = place.disk.path().join("bundle");
+/// `<program> run` with the program's own default configuration, without a terminal.
+fn other(program: &str, place: &Place, times: usize, root: &Path) -> Result<Vec<Duration>, Failure> {
+    let bundle = place.disk.path().join(program);
     std::fs::create_dir_all(&bundle)?;
-    let made = Command::new("runc").arg("spec").current_dir(&bundle).status()?;
+    let made = Command::new(program).arg("spec").current_dir(&bundle).status()?;
     if !made.success() {
-        return Err("runc spec failed".into());
+        return Err(format!("{program} spec: {made}").into());
     }
     let path: PathBuf = bundle.join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
@@ -212,7 +222,7 @@ fn runc(place: &Place, times: usize, root: &Path) -> Result<Vec<Duration>, Failu
     let mut taken = Vec::new();
     for number in 0..times {
         let begin = Instant::now();
-        let run = Command::new("runc")
+        let run = Command::new(program)
             .args(["run", "--bundle"])
             .arg(&bundle)
             .arg(format!("carrack-bench-{}-{number}", std::process::id()))

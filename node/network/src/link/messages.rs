@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -33,7 +33,8 @@ pub(crate) struct LinkState {
     pub(crate) mac: Vec<u8>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
-    /// It is up and so is its other end, and the kernel has noticed: packets go out.
+    /// It is up and so is its other end, and the kernel has noticed: packets go out. (Its flag of that name is set
+    /// before, too, while the state is unknown.)
     pub(crate) running: bool,
     pub(crate) ethernet: bool,
     /// Index of the other end of a pair, in its namespace.
@@ -167,7 +168,7 @@ pub(crate) fn link_state(message: &RouteNetlinkMessage) -> Option<LinkState> {
         mac: Vec::new(),
         mtu: 0,
         up: link.header.flags.contains(LinkFlags::Up),
-        running: link.header.flags.contains(LinkFlags::Running),
+        running: false,
         ethernet: link.header.link_layer_type == LinkLayerType::Ether,
         peer: None,
     };
@@ -177,6 +178,7 @@ pub(crate) fn link_state(message: &RouteNetlinkMessage) -> Option<LinkState> {
             LinkAttribute::IfAlias(alias) => state.alias = Some(alias.clone()),
             LinkAttribute::Address(mac) => state.mac.clone_from(mac),
             LinkAttribute::Mtu(mtu) => state.mtu = *mtu,
+            LinkAttribute::OperState(operational) => state.running = *operational == State::Up,
             LinkAttribute::Link(peer) => state.peer = Some(*peer),
             _ => {}
         }
