@@ -149,9 +149,10 @@ pub enum WriteError {
         /// Who does, if known.
         leader: Option<u64>,
     },
-    /// Leadership changed, or the store was shut down, while the write was under way.
+    /// Leadership changed, a majority did not answer in time, or the store was shut down, while the write was under
+    /// way.
     #[error(
-        "leadership changed, or the store was shut down, during the write: whether it was done is unknown"
+        "leadership changed, a majority did not answer in time, or the store was shut down, during the write: whether it was done is unknown"
     )]
     Unknown,
     /// The store was shut down.

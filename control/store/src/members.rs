@@ -3,7 +3,7 @@
 use crate::cluster::{Member, MemberChange, MemberError};
 use crate::error::ReadError;
 use crate::peer::PeerHandler;
-use crate::store::Store;
+use crate::store::{Inner, Store};
 
 impl Store {
     /// Answers other members: whoever carries messages to this member hands them over here.
@@ -26,9 +26,10 @@ impl Store {
         self.inner.shared.identity.cluster_id
     }
 
-    /// Who leads, as far as this member knows.
+    /// Who leads, as far as this member knows. A leader that lost its majority does not name itself.
     pub fn leader(&self) -> Option<u64> {
-        self.inner.node.leader()
+        let Inner { shared, node, .. } = &*self.inner;
+        node.leader().filter(|id| *id != shared.identity.member_id || node.leads())
     }
 
     /// Whether this member leads, and a majority has confirmed it lately.

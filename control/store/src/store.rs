@@ -239,7 +239,7 @@ impl Store {
         Status {
             cluster_id: shared.identity.cluster_id,
             member_id: shared.identity.member_id,
-            leader: raft.leader,
+            leader: raft.leader.filter(|id| *id != shared.identity.member_id || node.leads()),
             is_learner: raft.is_learner,
             term: raft.term,
             raft_index: raft.last_index,

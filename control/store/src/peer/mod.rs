@@ -56,6 +56,9 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
 }
 
 /// The way to other members.
+///
+/// It may lose messages and answers, delay and reorder them. It may repeat them too, apart from
+/// [`message::Request::Write`] and [`message::Request::Change`], which take effect each time they arrive.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Sends a message and waits for the answer, at most for `timeout`.

@@ -165,7 +165,11 @@ impl Node {
     }
 
     async fn commit(&self, change: Change) -> Result<(), MemberError> {
-        match self.unless_over(self.raft.change_membership(change, false)).await {
+        let changing = self.unless_over(self.raft.change_membership(change, false));
+        let Ok(done) = tokio::time::timeout(self.shared.options.request_timeout, changing).await else {
+            return Err(MemberError::Unknown);
+        };
+        match done {
             Some(Ok(_)) => Ok(()),
             Some(Err(RaftError::APIError(error))) => Err(member_error(error)),
             Some(Err(RaftError::Fatal(fatal))) => {

@@ -59,9 +59,19 @@ impl Node {
             }
             RaftRuntime::OwnThread => {
                 let thread = std::thread::Builder::new().name("carrack-store".to_owned());
-                let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => runtime.block_on(with_random(random, launch::run(shared, recent, ready))),
-                    Err(error) => drop(ready.send(Err(format!("cannot make Raft's runtime: {error}")))),
+                let run = move || {
+                    let mut builder = tokio::runtime::Builder::new_current_thread();
+                    builder.enable_time();
+                    if shared.options.transport.is_some() {
+                        // Waking from a wait for sockets costs more: not for a store without peers.
+                        builder.enable_io();
+                    }
+                    match builder.build() {
+                        Ok(runtime) => {
+                            runtime.block_on(with_random(random, launch::run(shared, recent, ready)));
+                        }
+                        Err(error) => drop(ready.send(Err(format!("cannot make Raft's runtime: {error}")))),
+                    }
                 };
                 thread
                     .spawn(run)

@@ -58,7 +58,17 @@ impl Node {
     async fn propose(&self, proposal: Proposal) -> Result<Outcome, WriteError> {
         let shared = &*self.shared;
         let _pass = shared.gate.enter(shared, proposal.encoded().len()).await?;
-        match self.unless_over(self.raft.client_write(proposal)).await {
+        let proposing = self.raft.client_write(proposal);
+        let done = if shared.alone.load(Ordering::Acquire) {
+            self.unless_over(proposing).await
+        } else {
+            // Without a majority it may take for ever. What is in the log may still be agreed on.
+            match tokio::time::timeout(shared.options.request_timeout, self.unless_over(proposing)).await {
+                Ok(done) => done,
+                Err(_) => return Err(WriteError::Unknown),
+            }
+        };
+        match done {
             Some(Ok(done)) => match done.data {
                 Outcome::Refused(refusal) => Err(refusal.into()),
                 outcome => Ok(outcome),

@@ -14,6 +14,11 @@ use crate::peer::message::{self, Append, AppendAnswer, BallotAnswer, Refused, Re
 impl Node {
     /// Carries out what a peer asks for.
     pub(crate) async fn serve(&self, request: Request) -> Result<Response, Refused> {
+        // These say by themselves that Raft ended: then nobody knows what has happened, while a refusal says that
+        // nothing has.
+        if matches!(request, Request::Write(_) | Request::Change(_)) {
+            return self.answer(request).await;
+        }
         self.unless_over(self.answer(request)).await.unwrap_or(Err(Refused::Stopped))
     }
 
