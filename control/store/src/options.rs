@@ -54,7 +54,7 @@ pub struct Options {
     /// How often a leader with peers makes itself heard.
     pub heartbeat: Duration,
     /// How long at most a follower does without before it stands for election. A leader that no majority has
-    /// answered for half of it does not answer linearizable reads, nor take writes.
+    /// answered for two fifths of it does not answer linearizable reads, nor take writes.
     pub election: Duration,
     /// How long a request waits for a leader, or for the leader's answer.
     pub request_timeout: Duration,

@@ -29,7 +29,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// openraft's times, from the one in the options.
 ///
 /// A follower that hears nothing waits until the leader's lease is over and then a random time, so that mostly one
-/// follower stands first: together at most `election`.
+/// follower stands first: together at most four fifths of `election`, which leaves time for the votes.
 pub(super) struct Timing {
     pub(super) lease: Duration,
     least: Duration,
@@ -38,7 +38,7 @@ pub(super) struct Timing {
 impl Timing {
     pub(super) fn of(options: &Options) -> Timing {
         // openraft's lease is the longest random time.
-        Timing { lease: options.election / 2, least: options.election * 3 / 10 }
+        Timing { lease: options.election * 2 / 5, least: options.election / 4 }
     }
 }
 
