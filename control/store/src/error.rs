@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::kv::{LeaseId, Revision};
 
@@ -63,7 +64,7 @@ pub enum OpenError {
 }
 
 /// What there is too little of.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Shortage {
     /// The file system is full.
     #[error("the disk of the data directory is full; writes go on as soon as there is space again")]
@@ -82,7 +83,7 @@ pub enum Shortage {
 
 /// Why a write was not done. After [`WriteError::Unknown`] and [`WriteError::Failed`] it may be done nevertheless;
 /// after all others nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum WriteError {
     /// No space to keep it.
     #[error("no space: {0}")]
@@ -148,9 +149,10 @@ pub enum WriteError {
         /// Who does, if known.
         leader: Option<u64>,
     },
-    /// Leadership changed, or the store was shut down, while the write was under way.
+    /// Leadership changed, a majority did not answer in time, or the store was shut down, while the write was under
+    /// way.
     #[error(
-        "leadership changed, or the store was shut down, during the write: whether it was done is unknown"
+        "leadership changed, a majority did not answer in time, or the store was shut down, during the write: whether it was done is unknown"
     )]
     Unknown,
     /// The store was shut down.

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::record_len;
 use crate::kv::{FIRST_REVISION, KeyValue, LeaseId, Revision};
@@ -68,7 +69,7 @@ pub(crate) struct LeaseState {
 }
 
 /// What a checkpoint makes durable besides the records of a layer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Marks {
     /// The newest revision.
     pub(crate) revision: Revision,
@@ -78,6 +79,10 @@ pub(crate) struct Marks {
     pub(crate) applied: Option<Position>,
     /// Who belongs to the cluster, in the form the Raft adapter chose, and by which entry.
     pub(crate) membership: Option<(Position, Vec<u8>)>,
+    /// Who was a member once and never will be again.
+    pub(crate) removed: BTreeSet<u64>,
+    /// If the history came as a snapshot: up to which entry.
+    pub(crate) installed: Option<Position>,
 }
 
 /// The state. Callers put a lock around it.
@@ -179,6 +184,11 @@ impl Mvcc {
     /// Changes who belongs to the cluster.
     pub(crate) fn set_membership(&mut self, at: Position, members: Vec<u8>) {
         self.marks.membership = Some((at, members));
+    }
+
+    /// Remembers who is a member no more.
+    pub(crate) fn set_removed(&mut self, gone: impl IntoIterator<Item = u64>) {
+        self.marks.removed.extend(gone);
     }
 
     /// What waits for the next checkpoint.

@@ -11,20 +11,29 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::time::Instant;
 
 use super::convert;
-use super::{LogId, StoredMembership, Types};
+use super::{LogId, Members, StoredMembership, Types};
 use crate::checkpoint;
 use crate::command::{Command, Outcome};
+use crate::install;
 use crate::mvcc::Mvcc;
 use crate::shared::Shared;
+use crate::snapshot::Export;
 
 /// Applies entries to the shared state.
 pub(crate) struct Machine {
     shared: Arc<Shared>,
 }
 
-/// The history as of the last checkpoint. It is in the backend, which is read when a peer asks for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Image;
+/// The data of a snapshot, of which openraft knows only that it is there.
+#[derive(Clone)]
+pub(crate) enum Image {
+    /// The last checkpoint, which is in the backend: nothing is to be made.
+    Mark,
+    /// The same, opened for reading.
+    Export(Arc<Export>),
+    /// Received from the leader, in the file beside the history.
+    Received,
+}
 
 type Snapshot = SnapshotOf<Types, Image>;
 
@@ -39,6 +48,7 @@ impl Machine {
             EntryPayload::Blank => Outcome::Nothing,
             EntryPayload::Normal(proposal) => state.apply(proposal.command()),
             EntryPayload::Membership(members) => {
+                self.notice_removed(state, members);
                 match serde_json::to_vec(members) {
                     Ok(encoded) => state.set_membership(at, encoded),
                     // It was encoded for the log before, so this cannot be; but then nothing more may be applied.
@@ -52,6 +62,17 @@ impl Machine {
         };
         state.applied(at);
         outcome
+    }
+
+    /// Remembers who is a member no more.
+    fn notice_removed(&self, state: &mut Mvcc, members: &Members) {
+        let Ok(Some(old)) = convert::members(state.marks().membership.as_ref()) else { return };
+        let gone: Vec<u64> =
+            old.nodes().map(|(id, _)| *id).filter(|id| members.get_node(id).is_none()).collect();
+        if !gone.is_empty() {
+            state.set_removed(gone);
+            self.shared.removed.send_replace(state.marks().removed.clone());
+        }
     }
 
     /// Tells the keeper of deadlines about leases that came or went.
@@ -76,7 +97,7 @@ impl Machine {
             last_log_id: Some(convert::log_id(applied)),
             last_membership: convert::stored_membership(marks.membership.as_ref())?,
         };
-        Ok(Some(Snapshot { meta, snapshot: Image }))
+        Ok(Some(Snapshot { meta, snapshot: Image::Mark }))
     }
 }
 
@@ -111,6 +132,7 @@ impl RaftStateMachine<Types> for Machine {
         };
         if let Some((last, _)) = group.last() {
             self.shared.applied_next.store(last.log_id.index() + 1, Ordering::Release);
+            self.shared.applied.send_replace(last.log_id.index() + 1);
         }
         for ((entry, responder), outcome) in group.into_iter().zip(answers) {
             self.tell_lessor(&entry, &outcome);
@@ -132,15 +154,31 @@ impl RaftStateMachine<Types> for Machine {
         if matches!(ready, Ok(None)) && !force { None } else { Some(Builder { ready }) }
     }
 
-    async fn install_snapshot(&mut self, _: &SnapshotMetaOf<Types>, _: Image) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this version of the store has no peers to take a snapshot from",
-        ))
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<Types>, image: Image) -> io::Result<()> {
+        if !matches!(image, Image::Received) {
+            return Err(io::Error::other("only a received snapshot can be installed"));
+        }
+        let wanted = meta.last_log_id.as_ref().map(convert::position);
+        let shared = Arc::clone(&self.shared);
+        let done = self.shared.options.blocking.run(move || install::install(&shared, wanted)).await;
+        done.map_err(io::Error::other)??;
+        let members = meta.last_membership.membership();
+        let me = self.shared.identity.member_id;
+        *self.shared.addresses.write() = convert::addresses(members);
+        self.shared.alone.store(convert::is_alone(members, me), Ordering::Release);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        self.snapshot()
+        let shared = Arc::clone(&self.shared);
+        let export = self.shared.options.blocking.run(move || Export::of(&shared.backend)).await;
+        let export = export.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let Some(export) = export else { return Ok(None) };
+        let meta = SnapshotMetaOf::<Types> {
+            last_log_id: export.marks().applied.map(convert::log_id),
+            last_membership: convert::stored_membership(export.marks().membership.as_ref())?,
+        };
+        Ok(Some(Snapshot { meta, snapshot: Image::Export(Arc::new(export)) }))
     }
 }
 
