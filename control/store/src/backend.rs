@@ -3,6 +3,7 @@
 //! Records have their revision as the key, so that they are written in order, at the end. What is here may lag behind
 //! the log, never lead it: each commit says up to which entry of the log it goes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
+use crate::alarm::{Alarm, AlarmKind};
 use crate::codec;
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::error::OpenError;
@@ -154,6 +156,7 @@ impl Backend {
             compacted: number("compacted")?.unwrap_or_default() as Revision,
             applied: position("applied")?,
             membership,
+            alarms: mark("alarms")?.map_or_else(Default::default, |bytes| to_alarms(&bytes)),
         };
         for entry in db(db(read.open_table(HISTORY))?.iter())? {
             let (key, value) = db(entry)?;
@@ -202,6 +205,7 @@ impl Backend {
             set("format", &FORMAT.to_le_bytes())?;
             set("revision", &marks.revision.to_le_bytes())?;
             set("compacted", &marks.compacted.to_le_bytes())?;
+            set("alarms", &from_alarms(&marks.alarms))?;
             let mut set_position = |prefix: &str, at: Position| -> Result<()> {
                 set(&format!("{prefix}_term"), &at.term.to_le_bytes())?;
                 set(&format!("{prefix}_index"), &at.index.to_le_bytes())
@@ -258,6 +262,24 @@ fn decode(at: RecordKey, bytes: &[u8]) -> Result<KeyValue> {
 
 fn to_number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Bytes that an alarm takes: the member, then its kind.
+const ALARM_BYTES: usize = 9;
+
+fn from_alarms(alarms: &BTreeSet<Alarm>) -> Vec<u8> {
+    alarms
+        .iter()
+        .flat_map(|alarm| alarm.member.to_le_bytes().into_iter().chain([alarm.kind.code()]))
+        .collect()
+}
+
+fn to_alarms(bytes: &[u8]) -> BTreeSet<Alarm> {
+    let alarms = bytes.chunks_exact(ALARM_BYTES).filter_map(|chunk| {
+        let (member, kind) = chunk.split_at(ALARM_BYTES - 1);
+        Some(Alarm { member: to_number(member)?, kind: AlarmKind::from_code(*kind.first()?)? })
+    });
+    alarms.collect()
 }
 
 /// redb's file, on the store's disk.

@@ -23,7 +23,10 @@
 //!
 //! Raft itself is in [`raft`] and nothing outside of it names an openraft type.
 
+mod alarm;
+mod arrange;
 mod backend;
+mod check;
 mod checkpoint;
 mod codec;
 mod command;
@@ -43,9 +46,12 @@ mod store;
 mod txn;
 mod watch;
 
+pub use alarm::{Alarm, AlarmKind};
+pub use arrange::{Limits, Sort, SortBy};
 pub use error::{OpenError, ReadError, Shortage, WatchError, WriteError};
 pub use kv::{KeyRange, KeyValue, Lease, LeaseId, Revision};
 pub use metrics::{Latency, Status};
+pub use mvcc::Tally;
 pub use options::{MAX_LEASE_TTL_SECONDS, Options};
 pub use store::Store;
 pub use txn::{

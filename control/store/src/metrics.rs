@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::Shortage;
 use crate::kv::Revision;
+use crate::mvcc::Tally;
 
 /// Upper bounds of the latency buckets, in seconds: etcd's for its disk metrics, so that its alerts fit.
 pub(crate) const LATENCY_BOUNDS: [f64; 14] =
@@ -115,6 +116,8 @@ pub struct Status {
     pub log_sync: Latency,
     /// Durable commits of the history.
     pub checkpoint: Latency,
+    /// What was done since the start.
+    pub tally: Tally,
     /// Why writes are refused at the moment, if they are.
     pub shortage: Option<Shortage>,
     /// Why the store does not work any more, if so. Only opening it again helps.

@@ -1,5 +1,6 @@
 //! The store as its users see it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::alarm::{Alarm, AlarmKind};
 use crate::backend::Backend;
 use crate::checkpoint::Trigger;
 use crate::command::{Command, Outcome};
@@ -88,12 +90,32 @@ impl Store {
         let shared = &self.inner.shared;
         txn.check(shared.options.max_txn_ops)?;
         if txn.puts() {
-            self.check_quota()?;
+            self.check_quota().await?;
         }
+        let old_reads = txn.reads_the_past().then(|| txn.clone());
         match self.write(Command::Txn(txn)).await? {
-            Outcome::Txn(response) => Ok(response),
+            Outcome::Txn(mut response) => {
+                if let Some(txn) = old_reads {
+                    self.read_the_past(&txn, &mut response).await?;
+                }
+                Ok(response)
+            }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Answers a transaction's reads of older revisions, which existed when it was carried out.
+    async fn read_the_past(&self, txn: &Txn, response: &mut TxnResponse) -> Result<(), WriteError> {
+        let mut reads = Vec::new();
+        let revision = response.revision;
+        response.old_reads(txn, &mut reads);
+        for (range, answer) in reads {
+            // Only a compaction in this very moment, or a broken disk, can come between.
+            let read = self.range(Range { serializable: true, ..range.clone() }).await;
+            let read = read.map_err(|_| WriteError::Unknown)?;
+            *answer = RangeResponse { revision, ..read };
+        }
+        Ok(())
     }
 
     /// Reads a range of keys.
@@ -105,17 +127,20 @@ impl Store {
         if !range.serializable {
             self.inner.node.read_barrier(shared).await?;
         }
-        let read = shared.read(&range)?;
+        let fetch = range.to_fetch();
+        let read = shared.read(&fetch)?;
         if read.missing.is_empty() {
             let mut response = read.response;
             if range.keys_only && range.revision.is_some() {
                 drop_values(&mut response);
             }
+            range.arrange(&mut response);
             return Ok(response);
         }
-        let shared = Arc::clone(shared);
+        let (shared, fetch) = (Arc::clone(shared), fetch.into_owned());
         let complete = tokio::task::spawn_blocking(move || {
-            let mut response = shared.complete(&range, read)?;
+            let mut response = shared.complete(&fetch, read)?;
+            range.arrange(&mut response);
             if range.keys_only {
                 drop_values(&mut response);
             }
@@ -165,7 +190,7 @@ impl Store {
         if id == 0 {
             return Err(WriteError::LeaseNotFound(id));
         }
-        self.check_quota()?;
+        self.check_quota().await?;
         self.write(Command::LeaseGrant { id, ttl: ttl_seconds }).await?;
         Ok(Lease { id, granted_ttl: ttl_seconds, remaining_ttl: ttl_seconds })
     }
@@ -228,7 +253,10 @@ impl Store {
             history_reads: counters.history_reads.load(Ordering::Relaxed),
             log_sync: counters.log_sync.snapshot(),
             checkpoint: counters.checkpoint.snapshot(),
-            shortage: shared.gate.shortage().or_else(|| self.check_quota_of(db_bytes_in_use).err()),
+            shortage: shared.gate.shortage().or_else(|| self.check_quota_of(db_bytes_in_use).err()).or_else(
+                || state.alarms().iter().any(|a| a.kind == AlarmKind::NoSpace).then_some(Shortage::Alarm),
+            ),
+            tally: state.tally(),
             failed: shared.failure(),
         }
     }
@@ -256,9 +284,42 @@ impl Store {
         self.inner.node.write(shared, command).await
     }
 
-    fn check_quota(&self) -> Result<(), WriteError> {
-        let (_, used) = self.inner.shared.state.read().size();
-        self.check_quota_of(used).map_err(WriteError::NoSpace)
+    /// Refuses what needs space if there is none, and raises the alarm that says so.
+    async fn check_quota(&self) -> Result<(), WriteError> {
+        let (used, alarmed) = {
+            let state = self.inner.shared.state.read();
+            (state.size().1, state.alarms().iter().any(|alarm| alarm.kind == AlarmKind::NoSpace))
+        };
+        match self.check_quota_of(used) {
+            Err(shortage) => {
+                if !alarmed {
+                    self.alarm(self.own_alarm(AlarmKind::NoSpace), true).await?;
+                }
+                Err(WriteError::NoSpace(shortage))
+            }
+            Ok(()) if alarmed => Err(WriteError::NoSpace(Shortage::Alarm)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn own_alarm(&self, kind: AlarmKind) -> Alarm {
+        Alarm { member: self.inner.shared.identity.member_id, kind }
+    }
+
+    /// The alarms that are raised. A full disk shows as this member's alarm for as long as it is full.
+    pub fn alarms(&self) -> BTreeSet<Alarm> {
+        let shared = &self.inner.shared;
+        let mut alarms = shared.state.read().alarms().clone();
+        if shared.gate.shortage().is_some() {
+            alarms.insert(self.own_alarm(AlarmKind::NoSpace));
+        }
+        alarms
+    }
+
+    /// Raises an alarm, or ends it, on all members. The store itself raises NOSPACE when the quota is used up, and
+    /// does so again at the next put if it still is.
+    pub async fn alarm(&self, alarm: Alarm, raise: bool) -> Result<(), WriteError> {
+        self.write(Command::Alarm { alarm, raise }).await.map(drop)
     }
 
     fn check_quota_of(&self, used: u64) -> Result<(), Shortage> {

@@ -17,6 +17,7 @@ impl Mvcc {
             return Err(Refusal::FutureRevision { requested: revision, current });
         }
         self.marks.compacted = revision;
+        self.tally.compacted += (revision - compacted) as u64;
         let mut forgotten = Vec::new();
         let newest = &self.current;
         self.older.retain(|key, versions| {

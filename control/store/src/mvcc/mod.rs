@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::alarm::Alarm;
 use crate::codec::record_len;
 use crate::kv::{FIRST_REVISION, KeyValue, LeaseId, Revision};
 use crate::log::Position;
@@ -78,6 +79,8 @@ pub(crate) struct Marks {
     pub(crate) applied: Option<Position>,
     /// Who belongs to the cluster, in the form the Raft adapter chose, and by which entry.
     pub(crate) membership: Option<(Position, Vec<u8>)>,
+    /// The alarms that are raised.
+    pub(crate) alarms: BTreeSet<Alarm>,
 }
 
 /// The state. Callers put a lock around it.
@@ -90,6 +93,20 @@ pub(crate) struct Mvcc {
     pending: Layer,
     flushing: Option<Arc<Sealed>>,
     data_bytes: u64,
+    tally: Tally,
+}
+
+/// What was done since the start, replayed commands included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys put.
+    pub puts: u64,
+    /// Keys deleted.
+    pub deletes: u64,
+    /// Transactions of more than one step, or with conditions.
+    pub txns: u64,
+    /// Revisions that were compacted.
+    pub compacted: u64,
 }
 
 impl Mvcc {
@@ -104,6 +121,7 @@ impl Mvcc {
             pending: Layer::default(),
             flushing: None,
             data_bytes: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -163,6 +181,15 @@ impl Mvcc {
 
     pub(crate) fn leases(&self) -> &BTreeMap<LeaseId, LeaseState> {
         &self.leases
+    }
+
+    pub(crate) fn alarms(&self) -> &BTreeSet<Alarm> {
+        &self.marks.alarms
+    }
+
+    /// What was done since the start.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Number of keys, and bytes of all kept versions.

@@ -62,7 +62,7 @@ impl Machine {
         match proposal.command() {
             Command::LeaseGrant { id, ttl } => self.shared.lessor.granted(*id, *ttl, Instant::now()),
             Command::LeaseRevoke { id } => self.shared.lessor.revoked(*id),
-            Command::Txn(_) | Command::Compact(_) => {}
+            Command::Txn(_) | Command::Compact(_) | Command::Alarm { .. } => {}
         }
     }
 
