@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use crate::alarm::{Alarm, AlarmKind};
@@ -22,11 +22,11 @@ use crate::log::Position;
 use crate::mvcc::{Marks, Mvcc, RecordKey, Sealed};
 
 /// (revision, place in it) to an encoded version of a key.
-const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
+pub(crate) const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
 /// Lease to TTL in seconds.
-const LEASES: TableDefinition<'static, i64, i64> = TableDefinition::new("leases");
+pub(crate) const LEASES: TableDefinition<'static, i64, i64> = TableDefinition::new("leases");
 /// The marks, by name.
-const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
+pub(crate) const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
 
 const FORMAT: u64 = 1;
 
@@ -53,18 +53,20 @@ impl From<redb::Error> for Box<BackendError> {
     }
 }
 
-type Result<T> = std::result::Result<T, Box<BackendError>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<BackendError>>;
 
 /// Turns each of redb's error types into one.
-fn db<T, E: Into<redb::Error>>(result: std::result::Result<T, E>) -> Result<T> {
+pub(crate) fn db<T, E: Into<redb::Error>>(result: std::result::Result<T, E>) -> Result<T> {
     result.map_err(|error| error.into().into())
 }
 
 /// The database, opened anew after a failed write: redb gives up for good on the first I/O error.
 pub(crate) struct Backend {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    cache_bytes: usize,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+    pub(crate) cache_bytes: usize,
+    /// Held by who changes the file.
+    pub(crate) writing: Mutex<()>,
     database: RwLock<Option<Arc<Database>>>,
     file_bytes: Arc<AtomicU64>,
 }
@@ -76,10 +78,33 @@ impl Backend {
         path: PathBuf,
         cache_bytes: usize,
     ) -> std::result::Result<Backend, OpenError> {
-        let backend =
-            Backend { disk, path, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
+        let backend = Backend {
+            disk,
+            path,
+            cache_bytes,
+            writing: Mutex::new(()),
+            database: RwLock::new(None),
+            file_bytes: Arc::default(),
+        };
+        // Left by a defragmentation that did not end.
+        let beside = backend.beside();
+        let files = beside.parent().map_or(Ok(Vec::new()), |dir| backend.disk.list(dir));
+        if files.is_ok_and(|files| files.contains(&beside)) {
+            let what = "removing an unfinished copy of the history";
+            backend.disk.remove(&beside).map_err(|source| OpenError::Io { what, path: beside, source })?;
+        }
         backend.database().map_err(|error| backend.open_error(*error))?;
         Ok(backend)
+    }
+
+    /// Where a new file is made.
+    pub(crate) fn beside(&self) -> PathBuf {
+        self.path.with_extension("redb.new")
+    }
+
+    /// Keeps everyone from opening the file.
+    pub(crate) fn slot(&self) -> RwLockWriteGuard<'_, Option<Arc<Database>>> {
+        self.database.write()
     }
 
     /// Bytes of the file.
@@ -107,7 +132,7 @@ impl Backend {
         }
     }
 
-    fn database(&self) -> Result<Arc<Database>> {
+    pub(crate) fn database(&self) -> Result<Arc<Database>> {
         if let Some(open) = self.database.read().as_ref() {
             return Ok(Arc::clone(open));
         }
@@ -139,25 +164,11 @@ impl Backend {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Loaded::Empty),
             other => db(other)?,
         };
-        let mark = |name: &str| -> Result<Option<Vec<u8>>> {
-            Ok(db(marks.get(name))?.map(|value| value.value().to_vec()))
-        };
-        let number = |name: &str| -> Result<Option<u64>> { Ok(mark(name)?.as_deref().and_then(to_number)) };
-        if let Some(newer) = number("format")?.filter(|format| *format != FORMAT) {
+        let format = db(marks.get("format"))?.and_then(|value| to_number(value.value()));
+        if let Some(newer) = format.filter(|format| *format != FORMAT) {
             return Ok(Loaded::Newer(newer));
         }
-        let position = |prefix: &str| -> Result<Option<Position>> {
-            let (term, index) = (number(&format!("{prefix}_term"))?, number(&format!("{prefix}_index"))?);
-            Ok(term.zip(index).map(|(term, index)| Position { term, index }))
-        };
-        let membership = position("membership")?.zip(mark("membership")?);
-        let loaded = Marks {
-            revision: number("revision")?.unwrap_or_default() as Revision,
-            compacted: number("compacted")?.unwrap_or_default() as Revision,
-            applied: position("applied")?,
-            membership,
-            alarms: mark("alarms")?.map_or_else(Default::default, |bytes| to_alarms(&bytes)),
-        };
+        let loaded = read_marks(&marks)?;
         for entry in db(db(read.open_table(HISTORY))?.iter())? {
             let (key, value) = db(entry)?;
             state.load_record(decode(key.value(), value.value())?);
@@ -173,6 +184,7 @@ impl Backend {
 
     /// Makes a sealed layer durable.
     pub(crate) fn write(&self, sealed: &Sealed) -> Result<()> {
+        let _writing = self.writing.lock();
         let written = self.write_tables(sealed);
         if written.is_err() {
             // redb refuses everything after an I/O error until it is opened again.
@@ -250,13 +262,32 @@ impl Backend {
     }
 }
 
+/// Reads the marks.
+pub(crate) fn read_marks(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Marks> {
+    let mark = |name: &str| -> Result<Option<Vec<u8>>> {
+        Ok(db(table.get(name))?.map(|value| value.value().to_vec()))
+    };
+    let number = |name: &str| -> Result<Option<u64>> { Ok(mark(name)?.as_deref().and_then(to_number)) };
+    let position = |prefix: &str| -> Result<Option<Position>> {
+        let (term, index) = (number(&format!("{prefix}_term"))?, number(&format!("{prefix}_index"))?);
+        Ok(term.zip(index).map(|(term, index)| Position { term, index }))
+    };
+    Ok(Marks {
+        revision: number("revision")?.unwrap_or_default() as Revision,
+        compacted: number("compacted")?.unwrap_or_default() as Revision,
+        applied: position("applied")?,
+        membership: position("membership")?.zip(mark("membership")?),
+        alarms: mark("alarms")?.map_or_else(Default::default, |bytes| to_alarms(&bytes)),
+    })
+}
+
 enum Loaded {
     Empty,
     All,
     Newer(u64),
 }
 
-fn decode(at: RecordKey, bytes: &[u8]) -> Result<KeyValue> {
+pub(crate) fn decode(at: RecordKey, bytes: &[u8]) -> Result<KeyValue> {
     codec::decode_record(at.0, at.1, bytes).map_err(|source| Box::new(BackendError::Record { at, source }))
 }
 
@@ -283,9 +314,9 @@ fn to_alarms(bytes: &[u8]) -> BTreeSet<Alarm> {
 }
 
 /// redb's file, on the store's disk.
-struct RedbFile {
-    file: Box<dyn DiskFile>,
-    bytes: Arc<AtomicU64>,
+pub(crate) struct RedbFile {
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) bytes: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for RedbFile {

@@ -171,6 +171,14 @@ pub enum WriteError {
     Failed(String),
 }
 
+impl WriteError {
+    /// Whether the store, rather than the request, is the reason.
+    pub(crate) fn is_fault(&self) -> bool {
+        use WriteError::{Failed, NotLeader, Stopped, Unknown};
+        matches!(self, Failed(_) | NotLeader { .. } | Stopped | Unknown)
+    }
+}
+
 /// Why a read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

@@ -30,8 +30,11 @@ mod check;
 mod checkpoint;
 mod codec;
 mod command;
+mod defragment;
 pub mod disk;
 mod error;
+pub mod etcd;
+mod hash;
 mod identity;
 mod kv;
 mod lease;
@@ -41,9 +44,12 @@ mod mvcc;
 mod options;
 mod raft;
 mod shared;
+pub mod snapshot;
 mod space;
 mod store;
 mod txn;
+mod upkeep;
+mod view;
 mod watch;
 
 pub use alarm::{Alarm, AlarmKind};
@@ -57,4 +63,5 @@ pub use store::Store;
 pub use txn::{
     Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Range, RangeResponse, Txn, TxnResponse,
 };
+pub use upkeep::{Hash, UpkeepError};
 pub use watch::{Event, EventKind, Watch, WatchBatch, Watcher};

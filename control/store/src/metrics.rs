@@ -67,6 +67,12 @@ pub(crate) struct Counters {
     pub(crate) log_disk_bytes: AtomicU64,
     /// Watchers that exist.
     pub(crate) watchers: AtomicU64,
+    /// Reads of ranges.
+    pub(crate) ranges: AtomicU64,
+    /// Writes under way.
+    pub(crate) proposals_pending: AtomicU64,
+    /// Writes that were not done, or of which it is not known.
+    pub(crate) proposals_failed: AtomicU64,
     /// Batches that watchers had to read from history because the window had moved on.
     pub(crate) history_reads: AtomicU64,
 }
@@ -118,6 +124,12 @@ pub struct Status {
     pub checkpoint: Latency,
     /// What was done since the start.
     pub tally: Tally,
+    /// Reads of ranges since the start.
+    pub ranges: u64,
+    /// Writes under way.
+    pub proposals_pending: u64,
+    /// Writes that failed since the start for other reasons than what they asked for.
+    pub proposals_failed: u64,
     /// Why writes are refused at the moment, if they are.
     pub shortage: Option<Shortage>,
     /// Why the store does not work any more, if so. Only opening it again helps.

@@ -1,6 +1,5 @@
 //! The store as its users see it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::alarm::{Alarm, AlarmKind};
+use crate::alarm::AlarmKind;
 use crate::backend::Backend;
 use crate::checkpoint::Trigger;
 use crate::command::{Command, Outcome};
@@ -31,12 +30,12 @@ use crate::watch::{Watch, Watcher};
 /// An open store. Clones are the same store. It works as long as one of them, and no [`Store::shutdown`], is there.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    node: Node,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: Node,
 }
 
 impl Drop for Inner {
@@ -124,6 +123,7 @@ impl Store {
         if shared.stopping.load(Ordering::Acquire) {
             return Err(ReadError::Stopped);
         }
+        shared.counters.ranges.fetch_add(1, Ordering::Relaxed);
         if !range.serializable {
             self.inner.node.read_barrier(shared).await?;
         }
@@ -257,6 +257,9 @@ impl Store {
                 || state.alarms().iter().any(|a| a.kind == AlarmKind::NoSpace).then_some(Shortage::Alarm),
             ),
             tally: state.tally(),
+            ranges: counters.ranges.load(Ordering::Relaxed),
+            proposals_pending: counters.proposals_pending.load(Ordering::Relaxed),
+            proposals_failed: counters.proposals_failed.load(Ordering::Relaxed),
             failed: shared.failure(),
         }
     }
@@ -276,12 +279,19 @@ impl Store {
         shared.gate.shortage().map_or(Ok(()), |shortage| Err(WriteError::NoSpace(shortage)))
     }
 
-    async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
+    pub(crate) async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
         let shared = &self.inner.shared;
         if shared.stopping.load(Ordering::Acquire) {
             return Err(WriteError::Stopped);
         }
-        self.inner.node.write(shared, command).await
+        let counters = &shared.counters;
+        // Lowered also if the future is dropped.
+        let _pending = Pending::new(&counters.proposals_pending);
+        let written = self.inner.node.write(shared, command).await;
+        if written.as_ref().is_err_and(WriteError::is_fault) {
+            counters.proposals_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        written
     }
 
     /// Refuses what needs space if there is none, and raises the alarm that says so.
@@ -302,29 +312,25 @@ impl Store {
         }
     }
 
-    fn own_alarm(&self, kind: AlarmKind) -> Alarm {
-        Alarm { member: self.inner.shared.identity.member_id, kind }
-    }
-
-    /// The alarms that are raised. A full disk shows as this member's alarm for as long as it is full.
-    pub fn alarms(&self) -> BTreeSet<Alarm> {
-        let shared = &self.inner.shared;
-        let mut alarms = shared.state.read().alarms().clone();
-        if shared.gate.shortage().is_some() {
-            alarms.insert(self.own_alarm(AlarmKind::NoSpace));
-        }
-        alarms
-    }
-
-    /// Raises an alarm, or ends it, on all members. The store itself raises NOSPACE when the quota is used up, and
-    /// does so again at the next put if it still is.
-    pub async fn alarm(&self, alarm: Alarm, raise: bool) -> Result<(), WriteError> {
-        self.write(Command::Alarm { alarm, raise }).await.map(drop)
-    }
-
     fn check_quota_of(&self, used: u64) -> Result<(), Shortage> {
         let quota = self.inner.shared.options.quota_bytes;
         if used < quota { Ok(()) } else { Err(Shortage::Quota { used, quota }) }
+    }
+}
+
+/// Counts something under way.
+struct Pending<'a>(&'a AtomicU64);
+
+impl Pending<'_> {
+    fn new(counter: &AtomicU64) -> Pending<'_> {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Pending(counter)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

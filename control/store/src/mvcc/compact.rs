@@ -17,7 +17,6 @@ impl Mvcc {
             return Err(Refusal::FutureRevision { requested: revision, current });
         }
         self.marks.compacted = revision;
-        self.tally.compacted += (revision - compacted) as u64;
         let mut forgotten = Vec::new();
         let newest = &self.current;
         self.older.retain(|key, versions| {
@@ -27,6 +26,7 @@ impl Mvcc {
             forgotten.extend(versions.drain(..keep_from));
             !versions.is_empty()
         });
+        self.tally.compacted_records += forgotten.len() as u64;
         for past in forgotten {
             self.data_bytes -= u64::from(past.len);
             self.forget_record(past);

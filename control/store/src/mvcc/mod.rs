@@ -105,8 +105,8 @@ pub struct Tally {
     pub deletes: u64,
     /// Transactions of more than one step, or with conditions.
     pub txns: u64,
-    /// Revisions that were compacted.
-    pub compacted: u64,
+    /// Records of the history that were compacted away.
+    pub compacted_records: u64,
 }
 
 impl Mvcc {
