@@ -95,7 +95,7 @@ fn random_requests_get_an_answer() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let ours = runtime.block_on(servers::ours());
     let sender = runtime.block_on(connect(&ours.endpoint));
-    let config = ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     let codes = std::cell::RefCell::new(std::collections::BTreeSet::new());
     let run = TestRunner::new(config).run(&(0..METHODS.len(), message()), |(method, message)| {
         let mut sender = sender.clone();
