@@ -13,6 +13,13 @@ const PACKAGES: &[DebianPackage] = &[
     DebianPackage { name: "docker-registry", reason: "the registry that nodes pull these images from" },
     DebianPackage { name: "iproute2", reason: "network namespaces that stand for hosts in tests" },
     DebianPackage { name: "util-linux", reason: "nsenter, to run commands on such hosts" },
+    DebianPackage {
+        name: "etcd-server",
+        reason: "the store that ours is compared with, in tests and benchmarks",
+    },
+    DebianPackage { name: "etcd-client", reason: "etcdctl, which tests run against both" },
+    DebianPackage { name: "protobuf-compiler", reason: "protoc, for the etcd-client crate, a peer in tests" },
+    DebianPackage { name: "libprotobuf-dev", reason: "the descriptions that protoc includes" },
     DebianPackage { name: "python3-venv", reason: "the official Python client, which tests use as a peer" },
     DebianPackage { name: "gcc", reason: "the C and assembly in ring" },
 ];

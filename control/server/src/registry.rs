@@ -75,7 +75,7 @@ impl Registry {
         value: Bytes,
         beside: Beside,
     ) -> Result<Swap, ApiError> {
-        let put = Op::Put(Put { key: key.to_owned().into(), value, lease: beside.lease, prev_kv: false });
+        let put = Op::Put(Put { key: key.to_owned().into(), value, lease: beside.lease, ..Put::default() });
         self.swap(key, known, put, beside).await
     }
 

@@ -3,30 +3,31 @@
 //! Records have their revision as the key, so that they are written in order, at the end. What is here may lag behind
 //! the log, never lead it: each commit says up to which entry of the log it goes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
+use crate::alarm::{Alarm, AlarmKind};
 use crate::codec;
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::error::OpenError;
-use crate::kv::{KeyValue, LeaseId, Revision};
+use crate::image::Item;
+use crate::kv::{KeyValue, Revision};
 use crate::log::Position;
 use crate::mvcc::{Marks, Mvcc, RecordKey, Sealed};
-use crate::snapshot::Item;
 
 /// (revision, place in it) to an encoded version of a key.
-const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
+pub(crate) const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
 /// Lease to TTL in seconds.
-const LEASES: TableDefinition<'static, i64, i64> = TableDefinition::new("leases");
+pub(crate) const LEASES: TableDefinition<'static, i64, i64> = TableDefinition::new("leases");
 /// The marks, by name.
-const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
+pub(crate) const MARKS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("marks");
 
 const FORMAT: u64 = 1;
 
@@ -53,18 +54,20 @@ impl From<redb::Error> for Box<BackendError> {
     }
 }
 
-type Result<T> = std::result::Result<T, Box<BackendError>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<BackendError>>;
 
 /// Turns each of redb's error types into one.
-fn db<T, E: Into<redb::Error>>(result: std::result::Result<T, E>) -> Result<T> {
+pub(crate) fn db<T, E: Into<redb::Error>>(result: std::result::Result<T, E>) -> Result<T> {
     result.map_err(|error| error.into().into())
 }
 
 /// The database, opened anew after a failed write: redb gives up for good on the first I/O error.
 pub(crate) struct Backend {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    cache_bytes: usize,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+    pub(crate) cache_bytes: usize,
+    /// Held by who changes the file.
+    pub(crate) writing: Mutex<()>,
     database: RwLock<Option<Arc<Database>>>,
     file_bytes: Arc<AtomicU64>,
 }
@@ -76,10 +79,33 @@ impl Backend {
         path: PathBuf,
         cache_bytes: usize,
     ) -> std::result::Result<Backend, OpenError> {
-        let backend =
-            Backend { disk, path, cache_bytes, database: RwLock::new(None), file_bytes: Arc::default() };
+        let backend = Backend {
+            disk,
+            path,
+            cache_bytes,
+            writing: Mutex::new(()),
+            database: RwLock::new(None),
+            file_bytes: Arc::default(),
+        };
+        // Left by a defragmentation that did not end.
+        let beside = backend.beside();
+        let files = beside.parent().map_or(Ok(Vec::new()), |dir| backend.disk.list(dir));
+        if files.is_ok_and(|files| files.contains(&beside)) {
+            let what = "removing an unfinished copy of the history";
+            backend.disk.remove(&beside).map_err(|source| OpenError::Io { what, path: beside, source })?;
+        }
         backend.database().map_err(|error| backend.open_error(*error))?;
         Ok(backend)
+    }
+
+    /// Where a new file is made.
+    pub(crate) fn beside(&self) -> PathBuf {
+        self.path.with_extension("redb.new")
+    }
+
+    /// Keeps everyone from opening the file.
+    pub(crate) fn slot(&self) -> RwLockWriteGuard<'_, Option<Arc<Database>>> {
+        self.database.write()
     }
 
     /// Bytes of the file.
@@ -107,7 +133,7 @@ impl Backend {
         }
     }
 
-    fn database(&self) -> Result<Arc<Database>> {
+    pub(crate) fn database(&self) -> Result<Arc<Database>> {
         if let Some(open) = self.database.read().as_ref() {
             return Ok(Arc::clone(open));
         }
@@ -158,6 +184,7 @@ impl Backend {
 
     /// Makes a sealed layer durable.
     pub(crate) fn write(&self, sealed: &Sealed) -> Result<()> {
+        let _writing = self.writing.lock();
         let written = self.write_tables(sealed);
         if written.is_err() {
             // redb refuses everything after an I/O error until it is opened again.
@@ -189,16 +216,6 @@ impl Backend {
             write_marks(&mut table, marks)?;
         }
         db(write.commit())
-    }
-
-    /// Opens the history for reading it all, with its marks; `None` if there was no checkpoint yet.
-    pub(crate) fn read_all(&self) -> Result<Option<(Reading, Marks)>> {
-        let read = db(self.database()?.begin_read())?;
-        let marks = match read.open_table(MARKS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            other => read_marks(&db(other)?)?,
-        };
-        Ok(marks.ok().map(|marks| (Reading(read), marks)))
     }
 
     /// Writes a part of a snapshot.
@@ -279,13 +296,14 @@ fn write_marks(table: &mut MarksTable<'_>, marks: &Marks) -> Result<()> {
         set_position("membership", *at)?;
         set("membership", members)?;
     }
+    set("alarms", &from_alarms(&marks.alarms))?;
     let removed: Vec<u8> = marks.removed.iter().flat_map(|id| id.to_le_bytes()).collect();
     db(table.insert("removed", removed.as_slice()))?;
     Ok(())
 }
 
 /// The marks, or the format if it is a newer one.
-fn read_marks(
+pub(crate) fn read_marks(
     marks: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<std::result::Result<Marks, u64>> {
     let mark = |name: &str| -> Result<Option<Vec<u8>>> {
@@ -307,39 +325,8 @@ fn read_marks(
         membership,
         removed: mark("removed")?.iter().flat_map(|ids| ids.chunks(8)).filter_map(to_number).collect(),
         installed: position("installed")?,
+        alarms: mark("alarms")?.map_or_else(Default::default, |bytes| to_alarms(&bytes)),
     }))
-}
-
-/// The history at one checkpoint, whatever is written meanwhile.
-pub(crate) struct Reading(redb::ReadTransaction);
-
-impl Reading {
-    /// All leases with their TTLs.
-    pub(crate) fn leases(&self) -> Result<Vec<(LeaseId, i64)>> {
-        let table = db(self.0.open_table(LEASES))?;
-        let leases = db(table.iter())?.map(|entry| {
-            let (id, ttl) = db(entry)?;
-            Ok((id.value(), ttl.value()))
-        });
-        leases.collect()
-    }
-
-    /// Gives the encoded records behind `after` in order, as long as `each` wants more.
-    pub(crate) fn records(
-        &self,
-        after: Option<RecordKey>,
-        mut each: impl FnMut(RecordKey, &[u8]) -> bool,
-    ) -> Result<()> {
-        let table = db(self.0.open_table(HISTORY))?;
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        for entry in db(table.range::<RecordKey>((from, Bound::Unbounded)))? {
-            let (key, value) = db(entry)?;
-            if !each(key.value(), value.value()) {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 enum Loaded {
@@ -348,7 +335,7 @@ enum Loaded {
     Newer(u64),
 }
 
-fn decode(at: RecordKey, bytes: &[u8]) -> Result<KeyValue> {
+pub(crate) fn decode(at: RecordKey, bytes: &[u8]) -> Result<KeyValue> {
     codec::decode_record(at.0, at.1, bytes).map_err(|source| Box::new(BackendError::Record { at, source }))
 }
 
@@ -356,10 +343,28 @@ fn to_number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
+/// Bytes that an alarm takes: the member, then its kind.
+const ALARM_BYTES: usize = 9;
+
+fn from_alarms(alarms: &BTreeSet<Alarm>) -> Vec<u8> {
+    alarms
+        .iter()
+        .flat_map(|alarm| alarm.member.to_le_bytes().into_iter().chain([alarm.kind.code()]))
+        .collect()
+}
+
+fn to_alarms(bytes: &[u8]) -> BTreeSet<Alarm> {
+    let alarms = bytes.chunks_exact(ALARM_BYTES).filter_map(|chunk| {
+        let (member, kind) = chunk.split_at(ALARM_BYTES - 1);
+        Some(Alarm { member: to_number(member)?, kind: AlarmKind::from_code(*kind.first()?)? })
+    });
+    alarms.collect()
+}
+
 /// redb's file, on the store's disk.
-struct RedbFile {
-    file: Box<dyn DiskFile>,
-    bytes: Arc<AtomicU64>,
+pub(crate) struct RedbFile {
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) bytes: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for RedbFile {

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::alarm::{Alarm, AlarmKind};
+use crate::arrange::{Limits, Sort, SortBy};
 use crate::command::Command;
 use crate::kv::{KeyRange, KeyValue};
 use crate::txn::{Compare, CompareOp, CompareTarget, Op, Put, Range, Txn};
@@ -40,6 +42,12 @@ pub(crate) fn encode_command(command: &Command) -> Vec<u8> {
             out.u8(4);
             out.i64(*id);
         }
+        Command::Alarm { alarm, raise } => {
+            out.u8(5);
+            out.u64(alarm.member);
+            out.u8(alarm.kind.code());
+            out.u8((*raise).into());
+        }
     }
     out.0
 }
@@ -55,6 +63,11 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<Command, DecodeError> {
         2 => Command::Compact(input.i64()?),
         3 => Command::LeaseGrant { id: input.i64()?, ttl: input.i64()? },
         4 => Command::LeaseRevoke { id: input.i64()? },
+        5 => {
+            let member = input.u64()?;
+            let kind = AlarmKind::from_code(input.u8()?).ok_or_else(|| input.wrong("unknown alarm"))?;
+            Command::Alarm { alarm: Alarm { member, kind }, raise: input.u8()? != 0 }
+        }
         _ => return Err(input.wrong("unknown command")),
     };
     input.end()?;
@@ -151,7 +164,7 @@ fn write_op(out: &mut Writer, op: &Op) {
             out.bytes(&put.key);
             out.bytes(&put.value);
             out.i64(put.lease);
-            out.u8(put.prev_kv.into());
+            out.flags([put.prev_kv, put.ignore_value, put.ignore_lease]);
         }
         Op::Delete { keys, prev_kv } => {
             out.u8(1);
@@ -164,30 +177,69 @@ fn write_op(out: &mut Writer, op: &Op) {
             out.i64(range.revision.unwrap_or(0));
             out.i64(range.limit as i64);
             out.u8(range.count_only.into());
-            out.u8(range.keys_only.into());
+            let limits = range.limits != Limits::default();
+            out.flags([range.keys_only, range.sort.is_some(), limits]);
+            if let Some(sort) = range.sort {
+                out.u8(SORTS.iter().position(|by| *by == sort.by).unwrap_or_default() as u8);
+                out.flags([sort.descending, false, false]);
+            }
+            if limits {
+                let Limits { min_mod_revision, max_mod_revision, .. } = range.limits;
+                let Limits { min_create_revision, max_create_revision, .. } = range.limits;
+                for limit in [min_mod_revision, max_mod_revision, min_create_revision, max_create_revision] {
+                    out.i64(limit);
+                }
+            }
+        }
+        Op::Txn(txn) => {
+            out.u8(3);
+            write_txn(out, txn);
         }
     }
 }
 
+/// The fields to sort by, in the order of their codes.
+const SORTS: [SortBy; 5] =
+    [SortBy::Key, SortBy::Version, SortBy::CreateRevision, SortBy::ModRevision, SortBy::Value];
+
 fn read_op(input: &mut Reader<'_>) -> Result<Op, DecodeError> {
     Ok(match input.u8()? {
-        0 => Op::Put(Put {
-            key: input.bytes()?,
-            value: input.bytes()?,
-            lease: input.i64()?,
-            prev_kv: input.u8()? != 0,
-        }),
+        0 => Op::Put(read_put(input)?),
         1 => Op::Delete { keys: read_range_of_keys(input)?, prev_kv: input.u8()? != 0 },
-        2 => Op::Range(Range {
-            keys: read_range_of_keys(input)?,
-            revision: Some(input.i64()?).filter(|revision| *revision != 0),
-            limit: input.i64()? as usize,
-            count_only: input.u8()? != 0,
-            keys_only: input.u8()? != 0,
-            serializable: false,
-        }),
+        2 => Op::Range(read_range(input)?),
+        3 => Op::Txn(read_txn(input)?),
         _ => return Err(input.wrong("unknown operation")),
     })
+}
+
+fn read_put(input: &mut Reader<'_>) -> Result<Put, DecodeError> {
+    let (key, value, lease) = (input.bytes()?, input.bytes()?, input.i64()?);
+    let [prev_kv, ignore_value, ignore_lease] = input.flags()?;
+    Ok(Put { key, value, lease, prev_kv, ignore_value, ignore_lease })
+}
+
+fn read_range(input: &mut Reader<'_>) -> Result<Range, DecodeError> {
+    let keys = read_range_of_keys(input)?;
+    let revision = Some(input.i64()?).filter(|revision| *revision != 0);
+    let limit = input.i64()? as usize;
+    let count_only = input.u8()? != 0;
+    let [keys_only, sorted, limited] = input.flags()?;
+    let mut range = Range { revision, limit, count_only, keys_only, ..Range::of(keys) };
+    if sorted {
+        let by = SORTS.get(usize::from(input.u8()?)).copied();
+        let by = by.ok_or_else(|| input.wrong("unknown field to sort by"))?;
+        let [descending, ..] = input.flags()?;
+        range.sort = Some(Sort { by, descending });
+    }
+    if limited {
+        range.limits = Limits {
+            min_mod_revision: input.i64()?,
+            max_mod_revision: input.i64()?,
+            min_create_revision: input.i64()?,
+            max_create_revision: input.i64()?,
+        };
+    }
+    Ok(range)
 }
 
 fn write_range_of_keys(out: &mut Writer, keys: &KeyRange) {
@@ -237,6 +289,11 @@ impl Writer {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Up to three facts in a byte.
+    fn flags(&mut self, flags: [bool; 3]) {
+        self.u8(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
+    }
+
     fn tagged(&mut self, tag: u8, value: i64) {
         self.u8(tag);
         self.i64(value);
@@ -282,6 +339,14 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
+    fn flags(&mut self) -> Result<[bool; 3], DecodeError> {
+        let byte = self.u8()?;
+        if byte >= 1 << 3 {
+            return Err(self.wrong("unknown flags"));
+        }
+        Ok(std::array::from_fn(|bit| byte & (1 << bit) != 0))
+    }
+
     pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
@@ -325,11 +390,14 @@ mod tests {
     use super::*;
 
     fn commands() -> Vec<Command> {
+        let put = || Put { key: "k".into(), value: "v".into(), ..Put::default() };
+        let alarm = Alarm { member: u64::MAX, kind: AlarmKind::NoSpace };
         let compare = |op, target| Compare { keys: KeyRange::prefix("a"), op, target };
         vec![
             Command::Compact(7),
             Command::LeaseGrant { id: -3, ttl: 10 },
             Command::LeaseRevoke { id: i64::MAX },
+            Command::Alarm { alarm, raise: true },
             Command::Txn(Txn::default()),
             Command::Txn(Txn {
                 compare: vec![
@@ -340,15 +408,25 @@ mod tests {
                     compare(CompareOp::Equal, CompareTarget::Value(Bytes::from_static(b"v"))),
                 ],
                 then: vec![
-                    Op::Put(Put { key: "k".into(), value: "v".into(), lease: 9, prev_kv: true }),
+                    Op::Put(Put { lease: 9, prev_kv: true, ignore_value: true, ..put() }),
+                    Op::Put(Put { ignore_lease: true, ..put() }),
+                    Op::Txn(Txn::put("k", "v").or_else(Op::get("k"))),
                     Op::Delete { keys: KeyRange::span("a", "b"), prev_kv: true },
                 ],
-                otherwise: vec![Op::Range(Range {
-                    limit: 5,
-                    count_only: true,
-                    keys_only: true,
-                    ..Range::of(KeyRange::from_key("z"))
-                })],
+                otherwise: vec![
+                    Op::Range(Range {
+                        limit: 5,
+                        count_only: true,
+                        keys_only: true,
+                        sort: Some(Sort { by: SortBy::Value, descending: true }),
+                        ..Range::of(KeyRange::from_key("z"))
+                    }),
+                    Op::Range(Range {
+                        revision: Some(3),
+                        limits: Limits { max_mod_revision: 4, ..Limits::default() },
+                        ..Range::of(KeyRange::from_key("z"))
+                    }),
+                ],
             }),
         ]
     }

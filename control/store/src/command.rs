@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::alarm::Alarm;
 use crate::codec;
-use crate::error::WriteError;
+use crate::error::{Shortage, WriteError};
 use crate::kv::{LeaseId, Revision};
 use crate::txn::{Txn, TxnResponse};
 
@@ -29,6 +30,13 @@ pub(crate) enum Command {
     LeaseRevoke {
         /// Its name.
         id: LeaseId,
+    },
+    /// Raise an alarm, or end it. Fine if it is so already.
+    Alarm {
+        /// Which one.
+        alarm: Alarm,
+        /// Whether to raise it.
+        raise: bool,
     },
 }
 
@@ -69,6 +77,9 @@ impl fmt::Display for Proposal {
             Command::Compact(revision) => write!(f, "compact {revision}"),
             Command::LeaseGrant { id, ttl } => write!(f, "grant lease {id:#x} for {ttl} s"),
             Command::LeaseRevoke { id } => write!(f, "revoke lease {id:#x}"),
+            Command::Alarm { alarm, raise } => {
+                write!(f, "{} {alarm}", if *raise { "raise" } else { "end" })
+            }
         }
     }
 }
@@ -93,7 +104,7 @@ pub(crate) enum Outcome {
     Nothing,
     /// The transaction's answer.
     Txn(TxnResponse),
-    /// Compacted, granted or revoked, at this revision.
+    /// Compacted, granted, revoked, raised or ended, at this revision.
     Done(Revision),
     /// Refused; nothing changed.
     Refused(Refusal),
@@ -106,6 +117,9 @@ pub(crate) enum Refusal {
     FutureRevision { requested: Revision, current: Revision },
     LeaseNotFound(LeaseId),
     LeaseExists(LeaseId),
+    KeyNotFound(Bytes),
+    NoSpace,
+    Corrupt,
 }
 
 impl From<Refusal> for WriteError {
@@ -117,6 +131,9 @@ impl From<Refusal> for WriteError {
             }
             Refusal::LeaseNotFound(id) => WriteError::LeaseNotFound(id),
             Refusal::LeaseExists(id) => WriteError::LeaseExists(id),
+            Refusal::KeyNotFound(key) => WriteError::KeyNotFound(key),
+            Refusal::NoSpace => WriteError::NoSpace(Shortage::Alarm),
+            Refusal::Corrupt => WriteError::Corrupt,
         }
     }
 }

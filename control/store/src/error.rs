@@ -79,6 +79,11 @@ pub enum Shortage {
         /// The limit.
         quota: u64,
     },
+    /// The quota was used up at some time, and nobody has disarmed the alarm since.
+    #[error(
+        "the NOSPACE alarm is raised: delete keys, compact old revisions, then disarm it (etcdctl alarm disarm)"
+    )]
+    Alarm,
 }
 
 /// Why a write was not done. After [`WriteError::Unknown`] and [`WriteError::Failed`] it may be done nevertheless;
@@ -110,9 +115,14 @@ pub enum WriteError {
     /// A key must have at least one byte.
     #[error("the key is empty")]
     EmptyKey,
-    /// A read inside a transaction asked for a revision.
-    #[error("a read inside a transaction cannot ask for a revision: it sees the transaction's own")]
-    RevisionInTxn,
+    /// A put that keeps the value or the lease of a key needs the key to exist.
+    #[error("the key {0:?} does not exist, so there is no value or lease of it to keep")]
+    KeyNotFound(Bytes),
+    /// The alarm is raised that says that members differ.
+    #[error(
+        "the CORRUPT alarm is raised: members differ, and nothing is written until the bad one is replaced and the alarm disarmed"
+    )]
+    Corrupt,
     /// The lease does not exist (any more).
     #[error("there is no lease {0:#x}")]
     LeaseNotFound(LeaseId),
@@ -161,6 +171,14 @@ pub enum WriteError {
     /// The store stopped because of a fault.
     #[error("the store has failed: {0}")]
     Failed(String),
+}
+
+impl WriteError {
+    /// Whether the store, rather than the request, is the reason.
+    pub(crate) fn is_fault(&self) -> bool {
+        use WriteError::{Failed, NotLeader, Stopped, Unknown};
+        matches!(self, Failed(_) | NotLeader { .. } | Stopped | Unknown)
+    }
 }
 
 /// Why a read has no answer.

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::backend::Backend;
+use crate::image::RECEIVED;
 use crate::log::{Position, SegmentLog};
 use crate::mvcc::{Marks, Mvcc, Window};
 use crate::shared::Shared;
-use crate::snapshot::RECEIVED;
 
 /// Takes over what was received, which must go up to the entry `wanted`. Blocks on the disk.
 pub(crate) fn install(shared: &Shared, wanted: Option<Position>) -> io::Result<()> {

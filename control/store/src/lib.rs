@@ -23,15 +23,22 @@
 //!
 //! Raft itself is in [`raft`] and nothing outside of it names an openraft type.
 
+mod alarm;
+mod arrange;
 mod backend;
 mod blocking;
+mod check;
 mod checkpoint;
 mod cluster;
 mod codec;
 mod command;
+mod defragment;
 pub mod disk;
 mod error;
+pub mod etcd;
+mod hash;
 mod identity;
+mod image;
 mod install;
 mod join;
 mod kv;
@@ -46,21 +53,27 @@ pub mod peer;
 mod raft;
 mod random;
 mod shared;
-mod snapshot;
+pub mod snapshot;
 mod space;
 mod store;
 mod txn;
+mod upkeep;
+mod view;
 mod watch;
 
+pub use alarm::{Alarm, AlarmKind};
+pub use arrange::{Limits, Sort, SortBy};
 pub use blocking::{Blocking, RaftRuntime};
 pub use cluster::{InitialClusterState, InitialMember, Member, MemberChange, MemberError};
 pub use error::{OpenError, ReadError, Shortage, WatchError, WriteError};
 pub use kv::{KeyRange, KeyValue, Lease, LeaseId, Revision};
 pub use metrics::{Latency, Status};
+pub use mvcc::Tally;
 pub use options::{MAX_LEASE_TTL_SECONDS, Options};
 pub use random::Random;
 pub use store::Store;
 pub use txn::{
     Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Range, RangeResponse, Txn, TxnResponse,
 };
+pub use upkeep::{Hash, UpkeepError};
 pub use watch::{Event, EventKind, Watch, WatchBatch, Watcher};

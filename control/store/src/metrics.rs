@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::Shortage;
 use crate::kv::Revision;
+use crate::mvcc::Tally;
 
 /// Upper bounds of the latency buckets, in seconds: etcd's for its disk metrics, so that its alerts fit.
 pub(crate) const LATENCY_BOUNDS: [f64; 14] =
@@ -66,6 +67,14 @@ pub(crate) struct Counters {
     pub(crate) log_disk_bytes: AtomicU64,
     /// Watchers that exist.
     pub(crate) watchers: AtomicU64,
+    /// How often another leader was seen.
+    pub(crate) leader_changes: AtomicU64,
+    /// Reads of ranges.
+    pub(crate) ranges: AtomicU64,
+    /// Writes under way.
+    pub(crate) proposals_pending: AtomicU64,
+    /// Writes that were not done, or of which it is not known.
+    pub(crate) proposals_failed: AtomicU64,
     /// Batches that watchers had to read from history because the window had moved on.
     pub(crate) history_reads: AtomicU64,
 }
@@ -81,6 +90,8 @@ pub struct Status {
     pub leader: Option<u64>,
     /// Whether this member has no vote.
     pub is_learner: bool,
+    /// How often another leader was seen since the start.
+    pub leader_changes: u64,
     /// Raft's term.
     pub term: u64,
     /// Index of the last entry in the Raft log.
@@ -117,6 +128,14 @@ pub struct Status {
     pub log_sync: Latency,
     /// Durable commits of the history.
     pub checkpoint: Latency,
+    /// What was done since the start.
+    pub tally: Tally,
+    /// Reads of ranges since the start.
+    pub ranges: u64,
+    /// Writes under way.
+    pub proposals_pending: u64,
+    /// Writes that failed since the start for other reasons than what they asked for.
+    pub proposals_failed: u64,
     /// Why writes are refused at the moment, if they are.
     pub shortage: Option<Shortage>,
     /// Why the store does not work any more, if so. Only opening it again helps.

@@ -19,7 +19,7 @@ use crate::mvcc::{Mvcc, Window};
 use crate::options::Options;
 use crate::shared::{Progress, Shared};
 use crate::space::Gate;
-use crate::{install, join, snapshot};
+use crate::{image, install, join};
 
 const LOG_DIR: &str = "log";
 
@@ -55,9 +55,9 @@ fn prepare(options: &Options) -> Result<(Lock, Option<Identity>), OpenError> {
         disk.create_dir(dir).map_err(failed)?;
     }
     let lock = lock(options)?;
-    let received = dir.join(snapshot::RECEIVED);
+    let received = dir.join(image::RECEIVED);
     let failed = |source| OpenError::Io { what: "removing", path: received.clone(), source };
-    snapshot::remove(disk.as_ref(), &received).map_err(failed)?;
+    image::remove(disk.as_ref(), &received).map_err(failed)?;
     Ok((lock, Identity::read(disk.as_ref(), dir, &options.cluster_name)?))
 }
 

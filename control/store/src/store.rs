@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::alarm::AlarmKind;
 use crate::command::{Command, Outcome};
 use crate::error::{OpenError, ReadError, Shortage, WatchError, WriteError};
 use crate::kv::{Lease, LeaseId, Revision};
@@ -111,12 +112,32 @@ impl Store {
         let shared = &self.inner.shared;
         txn.check(shared.options.max_txn_ops)?;
         if txn.puts() {
-            self.check_quota()?;
+            self.check_quota().await?;
         }
+        let old_reads = txn.reads_the_past().then(|| txn.clone());
         match self.write(Command::Txn(txn)).await? {
-            Outcome::Txn(response) => Ok(response),
+            Outcome::Txn(mut response) => {
+                if let Some(txn) = old_reads {
+                    self.read_the_past(&txn, &mut response).await?;
+                }
+                Ok(response)
+            }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Answers a transaction's reads of older revisions, which existed when it was carried out.
+    async fn read_the_past(&self, txn: &Txn, response: &mut TxnResponse) -> Result<(), WriteError> {
+        let mut reads = Vec::new();
+        let revision = response.revision;
+        response.old_reads(txn, &mut reads);
+        for (range, answer) in reads {
+            // Only a compaction in this very moment, or a broken disk, can come between.
+            let read = self.range(Range { serializable: true, ..range.clone() }).await;
+            let read = read.map_err(|_| WriteError::Unknown)?;
+            *answer = RangeResponse { revision, ..read };
+        }
+        Ok(())
     }
 
     /// Reads a range of keys.
@@ -125,21 +146,25 @@ impl Store {
         if shared.stopping.load(Ordering::Acquire) {
             return Err(ReadError::Stopped);
         }
+        shared.counters.ranges.fetch_add(1, Ordering::Relaxed);
         if !range.serializable {
             self.inner.node.read_barrier().await?;
         }
-        let read = shared.read(&range)?;
+        let fetch = range.to_fetch();
+        let read = shared.read(&fetch)?;
         if read.missing.is_empty() {
             let mut response = read.response;
             if range.keys_only && range.revision.is_some() {
                 drop_values(&mut response);
             }
+            range.arrange(&mut response);
             return Ok(response);
         }
-        let shared = Arc::clone(shared);
+        let (shared, fetch) = (Arc::clone(shared), fetch.into_owned());
         let blocking = shared.options.blocking;
         let complete = blocking.run(move || {
-            let mut response = shared.complete(&range, read)?;
+            let mut response = shared.complete(&fetch, read)?;
+            range.arrange(&mut response);
             if range.keys_only {
                 drop_values(&mut response);
             }
@@ -189,7 +214,7 @@ impl Store {
         if id == 0 {
             return Err(WriteError::LeaseNotFound(id));
         }
-        self.check_quota()?;
+        self.check_quota().await?;
         self.write(Command::LeaseGrant { id, ttl: ttl_seconds }).await?;
         Ok(Lease { id, granted_ttl: ttl_seconds, remaining_ttl: ttl_seconds })
     }
@@ -241,6 +266,7 @@ impl Store {
             member_id: shared.identity.member_id,
             leader: raft.leader.filter(|id| *id != shared.identity.member_id || node.leads()),
             is_learner: raft.is_learner,
+            leader_changes: counters.leader_changes.load(Ordering::Relaxed),
             term: raft.term,
             raft_index: raft.last_index,
             applied_index: state.marks().applied.map_or(0, |at| at.index),
@@ -259,7 +285,13 @@ impl Store {
             history_reads: counters.history_reads.load(Ordering::Relaxed),
             log_sync: counters.log_sync.snapshot(),
             checkpoint: counters.checkpoint.snapshot(),
-            shortage: shared.gate.shortage().or_else(|| self.check_quota_of(db_bytes_in_use).err()),
+            shortage: shared.gate.shortage().or_else(|| self.check_quota_of(db_bytes_in_use).err()).or_else(
+                || state.alarms().iter().any(|a| a.kind == AlarmKind::NoSpace).then_some(Shortage::Alarm),
+            ),
+            tally: state.tally(),
+            ranges: counters.ranges.load(Ordering::Relaxed),
+            proposals_pending: counters.proposals_pending.load(Ordering::Relaxed),
+            proposals_failed: counters.proposals_failed.load(Ordering::Relaxed),
             failed: shared.failure(),
         }
     }
@@ -279,22 +311,58 @@ impl Store {
         shared.gate.shortage().map_or(Ok(()), |shortage| Err(WriteError::NoSpace(shortage)))
     }
 
-    async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
+    pub(crate) async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
         let shared = &self.inner.shared;
         if shared.stopping.load(Ordering::Acquire) {
             return Err(WriteError::Stopped);
         }
-        self.inner.node.write(command).await
+        let counters = &shared.counters;
+        // Lowered also if the future is dropped.
+        let _pending = Pending::new(&counters.proposals_pending);
+        let written = self.inner.node.write(command).await;
+        if written.as_ref().is_err_and(WriteError::is_fault) {
+            counters.proposals_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        written
     }
 
-    fn check_quota(&self) -> Result<(), WriteError> {
-        let (_, used) = self.inner.shared.state.read().size();
-        self.check_quota_of(used).map_err(WriteError::NoSpace)
+    /// Refuses what needs space if there is none, and raises the alarm that says so.
+    async fn check_quota(&self) -> Result<(), WriteError> {
+        let (used, alarmed) = {
+            let state = self.inner.shared.state.read();
+            (state.size().1, state.alarms().iter().any(|alarm| alarm.kind == AlarmKind::NoSpace))
+        };
+        match self.check_quota_of(used) {
+            Err(shortage) => {
+                if !alarmed {
+                    self.alarm(self.own_alarm(AlarmKind::NoSpace), true).await?;
+                }
+                Err(WriteError::NoSpace(shortage))
+            }
+            Ok(()) if alarmed => Err(WriteError::NoSpace(Shortage::Alarm)),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn check_quota_of(&self, used: u64) -> Result<(), Shortage> {
         let quota = self.inner.shared.options.quota_bytes;
         if used < quota { Ok(()) } else { Err(Shortage::Quota { used, quota }) }
+    }
+}
+
+/// Counts something under way.
+struct Pending<'a>(&'a AtomicU64);
+
+impl Pending<'_> {
+    fn new(counter: &AtomicU64) -> Pending<'_> {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Pending(counter)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

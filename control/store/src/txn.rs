@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::WriteError;
+use crate::arrange::{Limits, Sort};
 use crate::kv::{KeyRange, KeyValue, LeaseId, Revision};
 
 /// If all of `compare` hold, do `then`, else do `otherwise`. All or nothing, and in one revision.
@@ -71,12 +71,14 @@ pub enum Op {
         /// Whether to answer with what was deleted.
         prev_kv: bool,
     },
-    /// Read as of this point of the transaction.
+    /// Read as of this point of the transaction, or as of an older revision.
     Range(Range),
+    /// A transaction inside this one. Its conditions are judged before anything of the whole changes.
+    Txn(Txn),
 }
 
 /// A key to write.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Put {
     /// The key; not empty.
     pub key: Bytes,
@@ -86,6 +88,10 @@ pub struct Put {
     pub lease: LeaseId,
     /// Whether to answer with what the key held before.
     pub prev_kv: bool,
+    /// Keep the value that the key has, which has to exist, and change only the lease.
+    pub ignore_value: bool,
+    /// Keep the lease that the key has, which has to exist, and change only the value.
+    pub ignore_lease: bool,
 }
 
 /// A read of a range of keys.
@@ -93,7 +99,7 @@ pub struct Put {
 pub struct Range {
     /// Which keys.
     pub keys: KeyRange,
-    /// As of which revision; `None`: the newest. Inside a transaction only `None` is possible.
+    /// As of which revision; `None`: the newest, which inside a transaction includes its own changes so far.
     pub revision: Option<Revision>,
     /// At most so many keys; 0 for all.
     pub limit: usize,
@@ -101,6 +107,10 @@ pub struct Range {
     pub count_only: bool,
     /// Answer without the values.
     pub keys_only: bool,
+    /// The order of the answer; `None`: that of the keys. The limit is applied after it.
+    pub sort: Option<Sort>,
+    /// Which keys to leave out of the answer; they are counted nevertheless.
+    pub limits: Limits,
     /// Answer from this member without asking whether it is up to date.
     pub serializable: bool,
 }
@@ -133,10 +143,12 @@ pub enum OpResponse {
     },
     /// Read.
     Range(RangeResponse),
+    /// What the transaction inside did.
+    Txn(TxnResponse),
 }
 
 /// The answer to a read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RangeResponse {
     /// The store's newest revision when the read was answered. A read of the newest is exactly as of this revision:
     /// continue a list, or start a watch one behind it.
@@ -178,46 +190,6 @@ impl Txn {
         self.otherwise.push(op);
         self
     }
-
-    /// Whether it could write a key.
-    pub(crate) fn puts(&self) -> bool {
-        self.then.iter().chain(&self.otherwise).any(|op| matches!(op, Op::Put(_)))
-    }
-
-    /// Checks what can be checked without knowing the keys: sizes and contradictions.
-    pub(crate) fn check(&self, max_ops: usize) -> Result<(), WriteError> {
-        for ops in [self.compare.len(), self.then.len(), self.otherwise.len()] {
-            if ops > max_ops {
-                return Err(WriteError::TooManyOps { ops, limit: max_ops });
-            }
-        }
-        check_steps(&self.then)?;
-        check_steps(&self.otherwise)
-    }
-}
-
-/// A key may change only once in a revision, so no key may be put twice, or put and deleted, in one branch.
-fn check_steps(steps: &[Op]) -> Result<(), WriteError> {
-    let mut put = std::collections::BTreeSet::new();
-    for step in steps {
-        match step {
-            Op::Put(one) if one.key.is_empty() => return Err(WriteError::EmptyKey),
-            Op::Put(one) if !put.insert(one.key.as_ref()) => {
-                return Err(WriteError::DuplicateKey(one.key.clone()));
-            }
-            Op::Range(Range { revision: Some(_), .. }) => return Err(WriteError::RevisionInTxn),
-            Op::Put(_) | Op::Delete { .. } | Op::Range(_) => {}
-        }
-    }
-    for step in steps {
-        if let Op::Delete { keys, .. } = step {
-            let hit = keys.bounds().and_then(|bounds| put.range::<[u8], _>(bounds).next());
-            if let Some(key) = hit {
-                return Err(WriteError::DuplicateKey(Bytes::copy_from_slice(key)));
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Compare {
@@ -236,7 +208,7 @@ impl Compare {
 impl Op {
     /// Writes `key` without a lease.
     pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Op {
-        Op::Put(Put { key: key.into(), value: value.into(), lease: 0, prev_kv: false })
+        Op::Put(Put { key: key.into(), value: value.into(), ..Put::default() })
     }
 
     /// Deletes `key`.
@@ -253,7 +225,16 @@ impl Op {
 impl Range {
     /// Reads these keys at the newest revision, all of them, with values, linearizably.
     pub fn of(keys: KeyRange) -> Range {
-        Range { keys, revision: None, limit: 0, count_only: false, keys_only: false, serializable: false }
+        Range {
+            keys,
+            revision: None,
+            limit: 0,
+            count_only: false,
+            keys_only: false,
+            sort: None,
+            limits: Limits::default(),
+            serializable: false,
+        }
     }
 
     /// Reads one key.
@@ -279,27 +260,40 @@ impl Range {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_may_change_only_once_in_a_branch() {
-        let twice = Txn::of(vec![Op::put("a", "1"), Op::put("a", "2")]);
-        assert!(matches!(twice.check(8), Err(WriteError::DuplicateKey(key)) if key == "a"));
-        let put_and_deleted =
-            Txn::of(vec![Op::Delete { keys: KeyRange::prefix("a"), prev_kv: false }, Op::put("ab", "")]);
-        assert!(matches!(put_and_deleted.check(8), Err(WriteError::DuplicateKey(key)) if key == "ab"));
-        let in_each_branch = Txn::put("a", "1").or_else(Op::put("a", "2"));
-        assert!(in_each_branch.check(8).is_ok());
+impl TxnResponse {
+    /// Names the revision everywhere.
+    pub(crate) fn set_revision(&mut self, revision: Revision) {
+        self.revision = revision;
+        for response in &mut self.responses {
+            match response {
+                OpResponse::Range(range) => range.revision = revision,
+                OpResponse::Txn(inside) => inside.set_revision(revision),
+                OpResponse::Put { .. } | OpResponse::Delete { .. } => {}
+            }
+        }
     }
 
-    #[test]
-    fn limits_and_nonsense_are_refused() {
-        let many = Txn::of((0..9).map(|i| Op::put(format!("{i}"), "")).collect());
-        assert!(matches!(many.check(8), Err(WriteError::TooManyOps { ops: 9, limit: 8 })));
-        assert!(matches!(Txn::put("", "x").check(8), Err(WriteError::EmptyKey)));
-        let old = Txn::of(vec![Op::Range(Range::key("a").at(3))]);
-        assert!(matches!(old.check(8), Err(WriteError::RevisionInTxn)));
+    /// The reads of older revisions, which are not answered yet.
+    pub(crate) fn old_reads<'a>(
+        &'a mut self,
+        txn: &'a Txn,
+        reads: &mut Vec<(&'a Range, &'a mut RangeResponse)>,
+    ) {
+        let steps = if self.succeeded { &txn.then } else { &txn.otherwise };
+        for (step, response) in steps.iter().zip(&mut self.responses) {
+            match response {
+                OpResponse::Range(answer) => {
+                    if let Op::Range(range @ Range { revision: Some(_), .. }) = step {
+                        reads.push((range, answer));
+                    }
+                }
+                OpResponse::Txn(inside) => {
+                    if let Op::Txn(txn) = step {
+                        inside.old_reads(txn, reads);
+                    }
+                }
+                OpResponse::Put { .. } | OpResponse::Delete { .. } => {}
+            }
+        }
     }
 }

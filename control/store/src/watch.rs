@@ -93,13 +93,16 @@ pub struct Watcher {
     ended: bool,
 }
 
-enum Look {
+/// What a step of a watcher brought.
+pub(crate) enum Look {
     /// Here is something.
     Batch(WatchBatch),
     /// There may be more at once.
     Again,
     /// All was looked at.
     UpToDate,
+    /// All was looked at, and the store is shut down.
+    Ended,
     /// The window has moved past the position.
     Behind,
 }
@@ -151,34 +154,39 @@ impl Watcher {
     /// The next changes; `None` once the store is shut down or after an error. Nothing is lost if the future is
     /// dropped before it is done.
     pub async fn next(&mut self) -> Option<Result<WatchBatch, WatchError>> {
-        if self.ended {
-            return None;
-        }
         loop {
             tokio::task::coop::consume_budget().await;
-            if let Some(batch) = self.backlog.pop_front() {
-                return Some(Ok(batch));
+            match self.step().await {
+                Ok(Look::Batch(batch)) => return Some(Ok(batch)),
+                Ok(Look::Again | Look::Behind) => {}
+                Ok(Look::Ended) => return None,
+                // An error means that the sender is gone, and `shared` holds the sender.
+                Ok(Look::UpToDate) => drop(self.changes.changed().await),
+                Err(error) => return Some(Err(error)),
             }
-            // What comes after this look wakes the wait below.
-            let closed = self.changes.borrow_and_update().closed;
-            match self.look() {
-                Look::Batch(batch) => return Some(Ok(batch)),
-                Look::Again => {}
-                Look::Behind => {
-                    if let Err(error) = self.catch_up().await {
-                        self.ended = true;
-                        return Some(Err(error));
-                    }
-                }
-                Look::UpToDate if closed => {
-                    self.ended = true;
-                    return None;
-                }
-                Look::UpToDate => {
-                    // An error means that the sender is gone, and `shared` holds the sender.
-                    let _ = self.changes.changed().await;
-                }
+        }
+    }
+
+    /// Looks once for changes, without waiting for any, though possibly for the disk.
+    pub(crate) async fn step(&mut self) -> Result<Look, WatchError> {
+        if self.ended {
+            return Ok(Look::Ended);
+        }
+        if let Some(batch) = self.backlog.pop_front() {
+            return Ok(Look::Batch(batch));
+        }
+        // What comes after this look wakes who waits for `changes`.
+        let closed = self.changes.borrow_and_update().closed;
+        match self.look() {
+            Look::Behind => {
+                self.catch_up().await.inspect_err(|_| self.ended = true)?;
+                Ok(Look::Again)
             }
+            Look::UpToDate if closed => {
+                self.ended = true;
+                Ok(Look::Ended)
+            }
+            found => Ok(found),
         }
     }
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{LeaseState, Mvcc};
+use crate::alarm::{Alarm, AlarmKind};
 use crate::codec::record_len;
 use crate::command::{Command, Outcome, Refusal};
 use crate::kv::{KeyRange, KeyValue, LeaseId, Revision};
-use crate::txn::{Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Txn, TxnResponse};
+use crate::txn::{
+    Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Range, RangeResponse, Txn, TxnResponse,
+};
 use crate::watch::{Event, EventKind};
 
 impl Mvcc {
@@ -21,45 +24,105 @@ impl Mvcc {
             }
             Command::LeaseGrant { id, ttl } => self.grant(*id, *ttl),
             Command::LeaseRevoke { id } => self.revoke(*id),
+            Command::Alarm { alarm, raise } => self.alarm(*alarm, *raise),
         }
     }
 
+    /// Whether an alarm of this kind keeps writes out.
+    fn alarmed(&self, kind: AlarmKind) -> bool {
+        self.marks.alarms.iter().any(|alarm| alarm.kind == kind)
+    }
+
     fn txn(&mut self, txn: &Txn) -> Result<TxnResponse, Refusal> {
+        if self.alarmed(AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt);
+        }
+        if self.alarmed(AlarmKind::NoSpace) && txn.puts() {
+            return Err(Refusal::NoSpace);
+        }
+        // All or nothing: what is going to be done is decided, and looked at, before the first change.
+        let path = self.path(txn);
+        self.check_path(&path)?;
+        let mut changes = Changes::new(self.revision() + 1);
+        let mut response = self.follow(&path, &mut changes);
+        self.tally.txns += u64::from(txn.then.len() != 1 || !txn.compare.is_empty());
+        // Reads before the first change of this transaction have to name its revision too.
+        response.set_revision(self.commit(changes));
+        Ok(response)
+    }
+
+    /// Decides which branches are taken.
+    fn path<'a>(&self, txn: &'a Txn) -> Path<'a> {
         let succeeded = txn.compare.iter().all(|compare| self.holds(compare));
         let steps = if succeeded { &txn.then } else { &txn.otherwise };
-        // All or nothing: what could refuse a step is looked at before the first one.
-        for step in steps {
-            if let Op::Put(Put { lease, .. }) = step
-                && *lease != 0
-                && !self.leases.contains_key(lease)
-            {
-                return Err(Refusal::LeaseNotFound(*lease));
+        let inside = steps.iter().filter_map(|step| match step {
+            Op::Txn(inside) => Some(self.path(inside)),
+            Op::Put(_) | Op::Delete { .. } | Op::Range(_) => None,
+        });
+        Path { succeeded, steps, inside: inside.collect() }
+    }
+
+    fn check_path(&self, path: &Path<'_>) -> Result<(), Refusal> {
+        for step in path.steps {
+            match step {
+                Op::Put(put) => self.check_put(put)?,
+                Op::Range(Range { revision: Some(revision), .. }) => self.check_revision(*revision)?,
+                Op::Range(_) | Op::Delete { .. } | Op::Txn(_) => {}
             }
         }
-        let mut changes = Changes::new(self.revision() + 1);
-        let mut responses = Vec::with_capacity(steps.len());
-        for step in steps {
+        path.inside.iter().try_for_each(|inside| self.check_path(inside))
+    }
+
+    fn check_put(&self, put: &Put) -> Result<(), Refusal> {
+        if (put.ignore_value || put.ignore_lease) && !self.current.contains_key(&put.key) {
+            return Err(Refusal::KeyNotFound(put.key.clone()));
+        }
+        if put.lease != 0 && !put.ignore_lease && !self.leases.contains_key(&put.lease) {
+            return Err(Refusal::LeaseNotFound(put.lease));
+        }
+        Ok(())
+    }
+
+    fn check_revision(&self, requested: Revision) -> Result<(), Refusal> {
+        let (compacted, current) = (self.compacted(), self.revision());
+        if requested > current {
+            return Err(Refusal::FutureRevision { requested, current });
+        }
+        if requested > 0 && requested < compacted {
+            return Err(Refusal::Compacted { requested, compacted });
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, path: &Path<'_>, changes: &mut Changes) -> TxnResponse {
+        let mut inside = path.inside.iter();
+        let mut responses = Vec::with_capacity(path.steps.len());
+        for step in path.steps {
             responses.push(match step {
                 Op::Put(put) => {
-                    let prev = self.put(put, &mut changes);
+                    let prev = self.put(put, changes);
                     OpResponse::Put { prev: prev.filter(|_| put.prev_kv) }
                 }
                 Op::Delete { keys, prev_kv } => {
-                    let prev = self.delete(keys, &mut changes);
+                    let prev = self.delete(keys, changes);
                     let deleted = prev.len() as u64;
                     OpResponse::Delete { deleted, prev: if *prev_kv { prev } else { Vec::new() } }
                 }
-                Op::Range(range) => OpResponse::Range(self.read_current(range, changes.revision_so_far())),
+                // Whoever proposed it reads it afterwards: it may be on disk, and cannot change any more.
+                Op::Range(Range { revision: Some(_), .. }) => OpResponse::Range(RangeResponse::default()),
+                Op::Range(range) => {
+                    let mut response = self.read_current(&range.to_fetch(), changes.revision_so_far());
+                    range.arrange(&mut response);
+                    OpResponse::Range(response)
+                }
+                // There is a path for each of them, in order.
+                Op::Txn(_) => match inside.next() {
+                    Some(path) => OpResponse::Txn(self.follow(path, changes)),
+                    None => continue,
+                },
             });
         }
-        let revision = self.commit(changes);
-        // Reads before the first change of this transaction have to name its revision too.
-        for response in &mut responses {
-            if let OpResponse::Range(range) = response {
-                range.revision = revision;
-            }
-        }
-        Ok(TxnResponse { revision, succeeded, responses })
+        TxnResponse { revision: 0, succeeded: path.succeeded, responses }
     }
 
     /// Whether a condition holds.
@@ -79,17 +142,21 @@ impl Mvcc {
         let revision = changes.revision;
         let create = old.as_ref().map_or(revision, |old| old.create_revision);
         let version = old.as_ref().map_or(1, |old| old.version + 1);
-        let kv = KeyValue::new(put.key.clone(), put.value.clone(), create, revision, version, put.lease);
+        let kept = |ignore: bool| old.as_ref().filter(|_| ignore);
+        let value = kept(put.ignore_value).map_or(&put.value, |old| &old.value).clone();
+        let lease = kept(put.ignore_lease).map_or(put.lease, |old| old.lease);
+        let kv = KeyValue::new(put.key.clone(), value, create, revision, version, lease);
         let kv = Arc::new(kv.numbered(changes.next_sub()));
         if let Some(old) = &old {
             self.detach(old.lease, &old.key);
             self.retire(old);
         }
-        if let Some(lease) = self.leases.get_mut(&put.lease) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
             lease.keys.insert(put.key.clone());
         }
         self.current.insert(put.key.clone(), Arc::clone(&kv));
         self.record(&kv);
+        self.tally.puts += 1;
         changes.events.push(Event { kind: EventKind::Put, kv, prev: old.clone() });
         old
     }
@@ -99,6 +166,7 @@ impl Mvcc {
             return Vec::new();
         };
         let doomed: Vec<_> = self.current.range::<[u8], _>(bounds).map(|(_, kv)| Arc::clone(kv)).collect();
+        self.tally.deletes += doomed.len() as u64;
         for old in &doomed {
             let mark = Arc::new(KeyValue::tombstone(old.key.clone(), changes.revision, changes.next_sub()));
             self.current.remove(&old.key);
@@ -134,7 +202,19 @@ impl Mvcc {
         self.revision()
     }
 
+    fn alarm(&mut self, alarm: Alarm, raise: bool) -> Outcome {
+        if raise {
+            self.marks.alarms.insert(alarm);
+        } else {
+            self.marks.alarms.remove(&alarm);
+        }
+        Outcome::Done(self.revision())
+    }
+
     fn grant(&mut self, id: LeaseId, ttl: i64) -> Outcome {
+        if self.alarmed(AlarmKind::NoSpace) {
+            return Outcome::Refused(Refusal::NoSpace);
+        }
         if self.leases.contains_key(&id) {
             return Outcome::Refused(Refusal::LeaseExists(id));
         }
@@ -154,6 +234,14 @@ impl Mvcc {
         }
         Outcome::Done(self.commit(changes))
     }
+}
+
+/// What a transaction is going to do.
+struct Path<'a> {
+    succeeded: bool,
+    steps: &'a [Op],
+    /// The same for each transaction among the steps.
+    inside: Vec<Path<'a>>,
 }
 
 /// The changes of one transaction on their way to a revision.

@@ -26,6 +26,7 @@ impl Mvcc {
             forgotten.extend(versions.drain(..keep_from));
             !versions.is_empty()
         });
+        self.tally.compacted_records += forgotten.len() as u64;
         for past in forgotten {
             self.data_bytes -= u64::from(past.len);
             self.forget_record(past);

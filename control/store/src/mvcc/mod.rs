@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::alarm::Alarm;
 use crate::codec::record_len;
 use crate::kv::{FIRST_REVISION, KeyValue, LeaseId, Revision};
 use crate::log::Position;
@@ -83,6 +84,8 @@ pub(crate) struct Marks {
     pub(crate) removed: BTreeSet<u64>,
     /// If the history came as a snapshot: up to which entry.
     pub(crate) installed: Option<Position>,
+    /// The alarms that are raised.
+    pub(crate) alarms: BTreeSet<Alarm>,
 }
 
 /// The state. Callers put a lock around it.
@@ -95,6 +98,20 @@ pub(crate) struct Mvcc {
     pending: Layer,
     flushing: Option<Arc<Sealed>>,
     data_bytes: u64,
+    tally: Tally,
+}
+
+/// What was done since the start, replayed commands included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys put.
+    pub puts: u64,
+    /// Keys deleted.
+    pub deletes: u64,
+    /// Transactions of more than one step, or with conditions.
+    pub txns: u64,
+    /// Records of the history that were compacted away.
+    pub compacted_records: u64,
 }
 
 impl Mvcc {
@@ -109,6 +126,7 @@ impl Mvcc {
             pending: Layer::default(),
             flushing: None,
             data_bytes: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -168,6 +186,15 @@ impl Mvcc {
 
     pub(crate) fn leases(&self) -> &BTreeMap<LeaseId, LeaseState> {
         &self.leases
+    }
+
+    pub(crate) fn alarms(&self) -> &BTreeSet<Alarm> {
+        &self.marks.alarms
+    }
+
+    /// What was done since the start.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Number of keys, and bytes of all kept versions.

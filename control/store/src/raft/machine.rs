@@ -14,10 +14,10 @@ use super::convert;
 use super::{LogId, Members, StoredMembership, Types};
 use crate::checkpoint;
 use crate::command::{Command, Outcome};
+use crate::image::Export;
 use crate::install;
 use crate::mvcc::Mvcc;
 use crate::shared::Shared;
-use crate::snapshot::Export;
 
 /// Applies entries to the shared state.
 pub(crate) struct Machine {
@@ -83,7 +83,7 @@ impl Machine {
         match proposal.command() {
             Command::LeaseGrant { id, ttl } => self.shared.lessor.granted(*id, *ttl, Instant::now()),
             Command::LeaseRevoke { id } => self.shared.lessor.revoked(*id),
-            Command::Txn(_) | Command::Compact(_) => {}
+            Command::Txn(_) | Command::Compact(_) | Command::Alarm { .. } => {}
         }
     }
 

@@ -1,6 +1,8 @@
 //! What this member is at the moment, and what follows from that: who keeps time for leases, whether heartbeats and
 //! elections are needed, who may vote now that it has caught up.
 
+use std::sync::atomic::Ordering;
+
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
@@ -21,6 +23,7 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
     let me = node.shared.identity.member_id;
     let mut metrics = node.raft.server_metrics();
     let mut led = None;
+    let mut seen: Option<Role> = None;
     let mut ticks = false;
     let mut removed = node.shared.removed.subscribe();
     loop {
@@ -33,6 +36,10 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
         };
         let RaftStatus { term, .. } = node.status();
         let new = Role { leader, term };
+        let changed = leader.is_some() && seen.replace(new) != Some(new);
+        if changed {
+            node.shared.counters.leader_changes.fetch_add(1, Ordering::Relaxed);
+        }
         role.send_if_modified(|old| std::mem::replace(old, new) != new);
         // Each time anew that this member becomes the leader, all leases get their full time.
         let leads = (leader == Some(me)).then_some(term);

@@ -12,10 +12,10 @@ use openraft::{AnyError, Snapshot};
 
 use super::machine::Image;
 use super::{Node, RaftVote, Types, convert};
+use crate::image::{Cursor, Export, Import, Item, RECEIVED};
 use crate::log::Position;
 use crate::peer::message::{self, Refused, Request, Response, SnapshotAnswer, SnapshotChunk};
 use crate::shared::Shared;
-use crate::snapshot::{Cursor, Export, Import, Item, RECEIVED};
 
 /// How long a member may take for the last part: it reads the whole snapshot into memory.
 const INSTALL: Duration = Duration::from_secs(120);

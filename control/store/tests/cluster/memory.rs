@@ -134,7 +134,7 @@ async fn leases_live_through_a_change_of_leader_and_any_member_keeps_them_alive(
     let short = next.lease_grant(1).await.expect("lease");
     let long = next.lease_grant(600).await.expect("lease");
     for (key, lease) in [("short", &short), ("long", &long)] {
-        let op = Op::Put(Put { key: key.into(), value: "v".into(), lease: lease.id, prev_kv: false });
+        let op = Op::Put(Put { key: key.into(), value: "v".into(), lease: lease.id, ..Put::default() });
         next.txn(Txn::of(vec![op])).await.expect("put");
     }
     // Kept alive through a follower, and through the change.

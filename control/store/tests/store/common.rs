@@ -52,7 +52,7 @@ pub(crate) fn pairs(response: &RangeResponse) -> Vec<(String, String)> {
 /// A put with all its fields.
 pub(crate) fn put_op(key: &str, value: &str, lease: i64, prev_kv: bool) -> Op {
     let (key, value) = (key.to_owned().into(), value.to_owned().into());
-    Op::Put(carrack_store::Put { key, value, lease, prev_kv })
+    Op::Put(carrack_store::Put { key, value, lease, prev_kv, ..Default::default() })
 }
 
 /// The number of keys that the first step of a transaction deleted.

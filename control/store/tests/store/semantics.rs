@@ -242,6 +242,19 @@ async fn the_quota_refuses_puts_until_there_is_room_again() {
     let all = Op::Delete { keys: KeyRange::prefix("k"), prev_kv: false };
     let gone = store.txn(Txn::of(vec![all])).await.expect("delete");
     store.compact(gone.revision).await.expect("compact");
+    // The alarm stays, also over a restart, until somebody has looked at it.
+    let store = {
+        store.shutdown().await;
+        let mut options = sim_options(&disk);
+        options.quota_bytes = 10_000;
+        Store::open(options).await.expect("opens")
+    };
+    let raised = Alarm { member: store.status().member_id, kind: AlarmKind::NoSpace };
+    assert_eq!(Vec::from_iter(store.alarms()), [raised]);
+    assert_eq!(store.txn(Txn::put("k", "")).await, Err(WriteError::NoSpace(Shortage::Alarm)));
+    assert_eq!(store.lease_grant(60).await, Err(WriteError::NoSpace(Shortage::Alarm)));
+    store.txn(Txn::delete("k")).await.expect("deleting goes on");
+    store.alarm(raised, false).await.expect("disarm");
     put(&store, "k", "fits again").await;
     assert_eq!(store.status().shortage, None);
 }
@@ -301,4 +314,56 @@ async fn one_directory_one_store() {
     assert!(matches!(error, OpenError::WrongCluster { .. }), "{error}");
     let again = Store::open(small(Options::new(dir.path()))).await.expect("opens again");
     assert_eq!((again.status().cluster_id, again.status().member_id), id);
+}
+
+#[tokio::test]
+async fn transactions_inside_transactions_are_decided_before_anything_changes() {
+    let (disk, store) = open_sim().await;
+    let first = put(&store, "a", "old").await.revision;
+    let second = put(&store, "a", "1").await.revision;
+    let inside = Txn {
+        compare: vec![Compare::mod_revision("a", second)],
+        then: vec![Op::put("b", "seen"), Op::get("a")],
+        otherwise: vec![Op::put("b", "unseen")],
+    };
+    let txn = Txn::of(vec![Op::put("a", "2"), Op::Txn(inside), Op::Range(Range::key("a").at(first))]);
+    let done = store.txn(txn).await.expect("txn");
+    let OpResponse::Txn(inside) = &done.responses[1] else { panic!("{done:?}") };
+    assert!(inside.succeeded, "judged before the put");
+    let OpResponse::Range(now) = &inside.responses[1] else { panic!("{done:?}") };
+    assert_eq!((pairs(now), now.revision), (vec![("a".into(), "2".into())], done.revision));
+    let OpResponse::Range(past) = &done.responses[2] else { panic!("{done:?}") };
+    assert_eq!((pairs(past), past.revision), (vec![("a".into(), "old".into())], done.revision));
+    assert_eq!(done.revision, second + 1, "one revision");
+
+    let future = Txn::of(vec![Op::put("x", ""), Op::Range(Range::key("a").at(done.revision + 1))]);
+    let refused = store.txn(future).await;
+    assert!(matches!(refused, Err(WriteError::FutureRevision { .. })), "{refused:?}");
+    store.shutdown().await;
+    let store = reopen(&disk).await;
+    assert_eq!(range(&store, Range::prefix("")).await.count, 2, "refused as a whole");
+}
+
+#[tokio::test]
+async fn a_put_can_keep_the_value_or_the_lease() {
+    let (_disk, store) = open_sim().await;
+    let lease = store.lease_grant(600).await.expect("grant").id;
+    let keep = |ignore_value, ignore_lease, value: &'static str, lease| {
+        Txn::of(vec![Op::Put(Put {
+            key: "k".into(),
+            value: value.into(),
+            lease,
+            ignore_value,
+            ignore_lease,
+            prev_kv: false,
+        })])
+    };
+    let missing = store.txn(keep(true, false, "", lease)).await;
+    assert_eq!(missing, Err(WriteError::KeyNotFound("k".into())));
+    put(&store, "k", "value").await;
+    store.txn(keep(true, false, "", lease)).await.expect("lease alone");
+    store.txn(keep(false, true, "newer", 0)).await.expect("value alone");
+    let kv = range(&store, Range::key("k")).await.kvs.remove(0);
+    assert_eq!((kv.value.as_ref(), kv.lease, kv.version), (&b"newer"[..], lease, 3));
+    assert_eq!(store.lease(lease).expect("lease").1, ["k"]);
 }

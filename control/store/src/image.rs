@@ -1,4 +1,4 @@
-//! Snapshots: the history as it was at a checkpoint, in parts that are read from a redb transaction and written to a
+//! The state on its way to a member that lags: the history as it was at a checkpoint, in parts that are read from a redb transaction and written to a
 //! file beside the receiver's history. Neither side ever holds more than one part in memory.
 //!
 //! A part is a list of [`Item`]s. Leases come first, then the records in order; the marks come last, so that a file
@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, BackendError, Reading};
+use crate::backend::{Backend, BackendError};
 use crate::disk::Disk;
 use crate::kv::LeaseId;
 use crate::mvcc::{Marks, RecordKey};
+use crate::view::View;
 
 /// Bytes of records in a part, at least; a part ends with the record that reaches it.
 const PART: usize = 512 << 10;
@@ -30,8 +31,7 @@ pub(crate) enum Item {
 
 /// A snapshot that is read.
 pub(crate) struct Export {
-    reading: Reading,
-    marks: Marks,
+    view: View,
 }
 
 /// Where a reader of a snapshot is.
@@ -45,13 +45,12 @@ pub(crate) enum Cursor {
 impl Export {
     /// The history as of the last checkpoint; `None` if there was none.
     pub(crate) fn of(backend: &Backend) -> Result<Option<Export>, Box<BackendError>> {
-        let Some((reading, marks)) = backend.read_all()? else { return Ok(None) };
-        Ok(Some(Export { reading, marks }))
+        Ok(backend.view()?.map(|view| Export { view }))
     }
 
     /// What it contains.
     pub(crate) fn marks(&self) -> &Marks {
-        &self.marks
+        &self.view.marks
     }
 
     /// Reads the next part. Blocks on the disk.
@@ -59,7 +58,7 @@ impl Export {
         let mut items = Vec::new();
         let after = match from {
             Cursor::Start => {
-                let leases = self.reading.leases()?;
+                let leases = self.view.leases()?;
                 items.extend(leases.into_iter().map(|(id, ttl)| Item::Lease(id, ttl)));
                 None
             }
@@ -68,7 +67,7 @@ impl Export {
         };
         let mut bytes = 0;
         let mut next = Cursor::End;
-        self.reading.records(after, |key, record| {
+        self.view.records(after, |key, record| {
             bytes += record.len();
             items.push(Item::Record(key, record.to_vec()));
             let full = bytes >= PART;
@@ -78,7 +77,7 @@ impl Export {
             !full
         })?;
         if next == Cursor::End {
-            items.push(Item::Marks(self.marks.clone()));
+            items.push(Item::Marks(self.view.marks.clone()));
         }
         Ok((items, next))
     }

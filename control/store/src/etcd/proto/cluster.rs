@@ -1,0 +1,70 @@
+//! `etcdserverpb.Cluster`.
+
+use super::ResponseHeader;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Member {
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) peer_urls: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) client_urls: Vec<String>,
+    #[prost(bool, tag = "5")]
+    pub(crate) is_learner: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberAddRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) peer_urls: Vec<String>,
+    #[prost(bool, tag = "2")]
+    pub(crate) is_learner: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberAddResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) header: Option<ResponseHeader>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) member: Option<Member>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberRemoveRequest {
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberUpdateRequest {
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) peer_urls: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberListRequest {
+    #[prost(bool, tag = "1")]
+    pub(crate) linearizable: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemberPromoteRequest {
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+}
+
+/// The answer to removing, updating, promoting and listing members.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MembersResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) header: Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) members: Vec<Member>,
+}
