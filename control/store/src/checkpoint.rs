@@ -92,17 +92,19 @@ pub(crate) async fn run(shared: Arc<Shared>, node: Node, mut stop: watch::Receiv
             }
             trigger.first.notified().await;
             tokio::select! {
+                biased;
                 () = trigger.due.notified() => {}
                 () = tokio::time::sleep(shared.options.checkpoint_age) => {}
             }
         };
         tokio::select! {
+            biased;
             () = until(&mut stop) => break,
             () = trigger.asked.notified() => {}
             () = go => {}
         }
         let to_do = Arc::clone(&shared);
-        let done = tokio::task::spawn_blocking(move || write(&to_do)).await;
+        let done = shared.options.blocking.run(move || write(&to_do)).await;
         full = match done {
             Ok(Ok(())) => false,
             Ok(Err(CheckpointError::Full)) => true,
@@ -111,7 +113,7 @@ pub(crate) async fn run(shared: Arc<Shared>, node: Node, mut stop: watch::Receiv
                 break;
             }
             Err(panicked) => {
-                shared.fail(format_args!("a checkpoint panicked: {panicked}"));
+                shared.fail(format_args!("a checkpoint was not written: {panicked}"));
                 break;
             }
         };

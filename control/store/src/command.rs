@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec;
@@ -33,15 +34,15 @@ pub(crate) enum Command {
 
 /// A command on its way through Raft, with its encoding, which is made once, by the proposer, off Raft's thread.
 #[derive(Clone)]
-pub(crate) struct Proposal(Arc<(Command, Vec<u8>)>);
+pub(crate) struct Proposal(Arc<(Command, Bytes)>);
 
 impl Proposal {
     pub(crate) fn new(command: Command) -> Proposal {
         let encoded = codec::encode_command(&command);
-        Proposal(Arc::new((command, encoded)))
+        Proposal(Arc::new((command, encoded.into())))
     }
 
-    pub(crate) fn decode(encoded: Vec<u8>) -> Result<Proposal, codec::DecodeError> {
+    pub(crate) fn decode(encoded: Bytes) -> Result<Proposal, codec::DecodeError> {
         let command = codec::decode_command(&encoded)?;
         Ok(Proposal(Arc::new((command, encoded))))
     }
@@ -50,7 +51,7 @@ impl Proposal {
         &self.0.0
     }
 
-    pub(crate) fn encoded(&self) -> &[u8] {
+    pub(crate) fn encoded(&self) -> &Bytes {
         &self.0.1
     }
 }
@@ -81,7 +82,7 @@ impl Serialize for Proposal {
 impl<'de> Deserialize<'de> for Proposal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let encoded = Vec::<u8>::deserialize(deserializer)?;
-        Proposal::decode(encoded).map_err(serde::de::Error::custom)
+        Proposal::decode(encoded.into()).map_err(serde::de::Error::custom)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::kv::{LeaseId, Revision};
 
@@ -63,7 +64,7 @@ pub enum OpenError {
 }
 
 /// What there is too little of.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Shortage {
     /// The file system is full.
     #[error("the disk of the data directory is full; writes go on as soon as there is space again")]
@@ -82,7 +83,7 @@ pub enum Shortage {
 
 /// Why a write was not done. After [`WriteError::Unknown`] and [`WriteError::Failed`] it may be done nevertheless;
 /// after all others nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum WriteError {
     /// No space to keep it.
     #[error("no space: {0}")]

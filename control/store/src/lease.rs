@@ -29,6 +29,8 @@ pub(crate) struct Lessor {
 struct Deadlines {
     of: HashMap<LeaseId, Deadline>,
     queue: BTreeSet<(Instant, LeaseId)>,
+    /// Whether this member keeps time.
+    runs: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +59,27 @@ fn after(now: Instant, ttl: i64) -> Instant {
 }
 
 impl Lessor {
+    /// This member leads from now on. All leases are to be said with [`Lessor::granted`] after this.
+    pub(crate) fn start(&self) {
+        *self.deadlines.lock() = Deadlines { runs: true, ..Deadlines::default() };
+    }
+
+    /// This member does not lead any more: what it knows of times is void.
+    pub(crate) fn stop(&self) {
+        *self.deadlines.lock() = Deadlines::default();
+    }
+
+    /// Whether this member keeps time.
+    pub(crate) fn runs(&self) -> bool {
+        self.deadlines.lock().runs
+    }
+
     /// Starts the time of a new lease.
     pub(crate) fn granted(&self, id: LeaseId, ttl: i64, now: Instant) {
         let mut deadlines = self.deadlines.lock();
+        if !deadlines.runs {
+            return;
+        }
         let first = deadlines.queue.first().map(|(at, _)| *at);
         let at = after(now, ttl);
         deadlines.set(id, ttl, at);
@@ -109,6 +129,7 @@ pub(crate) async fn run(shared: Arc<Shared>, node: Node, mut stop: watch::Receiv
     loop {
         let first = shared.lessor.first().map(|first| first.max(not_before));
         tokio::select! {
+            biased;
             () = until(&mut stop) => return,
             () = shared.lessor.earlier.notified() => {}
             () = sleep_until(first) => {
@@ -130,9 +151,11 @@ async fn sleep_until(at: Option<Instant>) {
 /// Says whether all of them could be ended.
 async fn end_expired(shared: &Shared, node: &Node) -> bool {
     for id in shared.lessor.expired(Instant::now()) {
-        match node.write(shared, Command::LeaseRevoke { id }).await {
+        // Not forwarded: a new leader gives every lease its full time.
+        match node.write_as_leader(Command::LeaseRevoke { id }).await {
             Ok(_) => tracing::debug!(lease = id, "lease ran out"),
             Err(WriteError::LeaseNotFound(_)) => shared.lessor.revoked(id),
+            Err(WriteError::NotLeader { .. }) => return false,
             Err(error) => {
                 tracing::warn!(lease = id, %error, "cannot end a lease that ran out; trying again");
                 return false;
@@ -149,6 +172,7 @@ mod tests {
     #[test]
     fn a_lease_lives_from_its_last_keep_alive() {
         let lessor = Lessor::default();
+        lessor.start();
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         lessor.granted(1, 10, start);

@@ -24,29 +24,39 @@
 //! Raft itself is in [`raft`] and nothing outside of it names an openraft type.
 
 mod backend;
+mod blocking;
 mod checkpoint;
+mod cluster;
 mod codec;
 mod command;
 pub mod disk;
 mod error;
 mod identity;
+mod join;
 mod kv;
 mod lease;
 mod log;
+mod members;
 mod metrics;
 mod mvcc;
+mod open;
 mod options;
+pub mod peer;
 mod raft;
+mod random;
 mod shared;
 mod space;
 mod store;
 mod txn;
 mod watch;
 
+pub use blocking::{Blocking, RaftRuntime};
+pub use cluster::{InitialClusterState, InitialMember, Member, MemberChange, MemberError};
 pub use error::{OpenError, ReadError, Shortage, WatchError, WriteError};
 pub use kv::{KeyRange, KeyValue, Lease, LeaseId, Revision};
 pub use metrics::{Latency, Status};
 pub use options::{MAX_LEASE_TTL_SECONDS, Options};
+pub use random::Random;
 pub use store::Store;
 pub use txn::{
     Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Range, RangeResponse, Txn, TxnResponse,

@@ -79,6 +79,8 @@ pub struct Status {
     pub member_id: u64,
     /// The leader, if there is one that this member knows.
     pub leader: Option<u64>,
+    /// Whether this member has no vote.
+    pub is_learner: bool,
     /// Raft's term.
     pub term: u64,
     /// Index of the last entry in the Raft log.

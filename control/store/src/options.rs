@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::blocking::{Blocking, RaftRuntime};
+use crate::cluster::{InitialClusterState, InitialMember};
 use crate::disk::{Disk, HostDisk};
 use crate::error::OpenError;
+use crate::peer::Transport;
+use crate::random::Random;
 
 /// The longest life of a lease, in seconds; etcd's limit.
 pub const MAX_LEASE_TTL_SECONDS: i64 = 9_000_000_000;
@@ -47,8 +51,34 @@ pub struct Options {
     pub checkpoint_age: Duration,
     /// How often a leader with peers makes itself heard.
     pub heartbeat: Duration,
-    /// How long a follower does without before it stands for election.
+    /// How long at most a follower does without before it stands for election. A leader that no majority has
+    /// answered for half of it does not answer linearizable reads, nor take writes.
     pub election: Duration,
+    /// How long a request waits for a leader, or for the leader's answer.
+    pub request_timeout: Duration,
+    /// How many applied entries the log keeps for followers that were away for a short time; etcd's default.
+    pub log_keep_entries: u64,
+    /// Bytes of log that may be kept for them.
+    pub log_keep_bytes: u64,
+    /// What this member is called.
+    pub name: String,
+    /// Where peers reach this member, if it is alone for now. Otherwise `initial_cluster` says it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach this member; the others are told.
+    pub client_urls: Vec<String>,
+    /// Who makes the cluster, or, for one that joins, who can be asked about it; this member included. Empty: this
+    /// member alone. Matters only while the directory is empty.
+    pub initial_cluster: Vec<InitialMember>,
+    /// Whether `initial_cluster` is made or joined.
+    pub initial_cluster_state: InitialClusterState,
+    /// The way to other members; `None` if there are none.
+    pub transport: Option<Arc<dyn Transport>>,
+    /// Where Raft runs.
+    pub raft_runtime: RaftRuntime,
+    /// Where work is done that blocks on the disk.
+    pub blocking: Blocking,
+    /// Where random numbers come from.
+    pub random: Random,
     /// Where files are; the host's file system unless a test says otherwise.
     pub disk: Arc<dyn Disk>,
 }
@@ -70,7 +100,19 @@ impl Options {
             checkpoint_changes: 10_000,
             checkpoint_age: Duration::from_secs(30),
             heartbeat: Duration::from_millis(100),
-            election: Duration::from_secs(1),
+            election: Duration::from_millis(1000),
+            request_timeout: Duration::from_secs(5),
+            log_keep_entries: 5000,
+            log_keep_bytes: 32 << 20,
+            name: "default".to_owned(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            initial_cluster: Vec::new(),
+            initial_cluster_state: InitialClusterState::New,
+            transport: None,
+            raft_runtime: RaftRuntime::OwnThread,
+            blocking: Blocking::Threads,
+            random: Random::from_system(),
             disk: Arc::new(HostDisk),
         }
     }
@@ -84,8 +126,14 @@ impl Options {
             format!("segment_bytes is {}, but cannot be more than {}", self.segment_bytes, u32::MAX)
         } else if self.max_txn_ops == 0 || self.max_request_bytes == 0 {
             "max_txn_ops and max_request_bytes cannot be 0".to_owned()
-        } else if self.heartbeat.is_zero() || self.election < self.heartbeat * 3 {
-            "election has to be at least three times the heartbeat, which cannot be 0".to_owned()
+        } else if self.heartbeat.is_zero() || self.election < self.heartbeat * 5 {
+            "election has to be at least five times the heartbeat, which cannot be 0".to_owned()
+        } else if self.initial_cluster.len() > 1 && self.transport.is_none() {
+            "a cluster of several members needs a transport to peers".to_owned()
+        } else if self.initial_cluster_state == InitialClusterState::Existing
+            && self.initial_cluster.len() < 2
+        {
+            "initial_cluster has to name this member and at least one that is there already".to_owned()
         } else if self.cluster_name.is_empty() {
             "cluster_name is empty".to_owned()
         } else {

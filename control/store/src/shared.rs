@@ -1,8 +1,9 @@
 //! What all parts of an open store hold together: the state, the disk side of it, and how they wake each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -18,6 +19,8 @@ use crate::log::SegmentLog;
 use crate::metrics::Counters;
 use crate::mvcc::{Found, Marks, Mvcc, RecordKey};
 use crate::options::Options;
+use crate::peer::message::{Envelope, Request, Response};
+use crate::peer::{Peer, TransportError};
 use crate::space::Gate;
 use crate::txn::{Range, RangeResponse};
 use crate::watch::{Event, EventKind, WatchBatch};
@@ -53,6 +56,12 @@ pub(crate) struct Shared {
     pub(crate) checkpointed: Mutex<Marks>,
     /// Index of the last applied entry, plus one.
     pub(crate) applied_next: AtomicU64,
+    /// The same, for those who wait for it.
+    pub(crate) applied: watch::Sender<u64>,
+    /// Who was removed, as far as this member has seen it.
+    pub(crate) removed: RwLock<BTreeSet<u64>>,
+    /// Where members are.
+    pub(crate) addresses: RwLock<BTreeMap<u64, Vec<String>>>,
     /// Whether this member is all of the cluster: then nobody else can have committed anything, and what is applied
     /// here is all that anybody was told.
     pub(crate) alone: AtomicBool,
@@ -82,6 +91,35 @@ impl Shared {
     /// Why the store stopped working, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failed.borrow().clone()
+    }
+
+    /// Whether a member was removed from the cluster.
+    pub(crate) fn is_removed(&self, id: u64) -> bool {
+        self.removed.read().contains(&id)
+    }
+
+    /// A member and where it is.
+    pub(crate) fn peer(&self, id: u64) -> Peer {
+        Peer { id, urls: self.addresses.read().get(&id).cloned().unwrap_or_default() }
+    }
+
+    /// A message of this member.
+    pub(crate) fn envelope(&self, to: u64, request: Request) -> Envelope {
+        let Identity { cluster_id, member_id, .. } = self.identity;
+        Envelope { cluster_id, from: member_id, to, request }
+    }
+
+    /// Asks another member.
+    pub(crate) async fn call(
+        &self,
+        to: u64,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Response, TransportError> {
+        let Some(transport) = &self.options.transport else {
+            return Err(TransportError::Undelivered("this store has no transport to peers".to_owned()));
+        };
+        transport.call(&self.peer(to), self.envelope(to, request), timeout).await
     }
 
     /// Wakes watchers after something was applied.

@@ -1,40 +1,33 @@
 //! The store as its users see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::backend::Backend;
-use crate::checkpoint::Trigger;
 use crate::command::{Command, Outcome};
-use crate::disk::DiskFile;
 use crate::error::{OpenError, ReadError, Shortage, WatchError, WriteError};
-use crate::identity::Identity;
 use crate::kv::{Lease, LeaseId, Revision};
-use crate::lease::Lessor;
-use crate::log::{Record, SegmentLog};
-use crate::metrics::{Counters, Status};
-use crate::mvcc::{Mvcc, Window};
+use crate::metrics::Status;
+use crate::open;
 use crate::options::{MAX_LEASE_TTL_SECONDS, Options};
+use crate::peer::PeerHandler;
 use crate::raft::Node;
-use crate::shared::{Progress, Shared};
-use crate::space::Gate;
+use crate::shared::Shared;
 use crate::txn::{Range, RangeResponse, Txn, TxnResponse};
 use crate::watch::{Watch, Watcher};
 
 /// An open store. Clones are the same store. It works as long as one of them, and no [`Store::shutdown`], is there.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    node: Node,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) node: Node,
+    pub(crate) peers: PeerHandler,
 }
 
 impl Drop for Inner {
@@ -51,20 +44,25 @@ fn stop(shared: &Shared, node: &Node) {
 }
 
 impl Store {
-    /// Opens the store in `options.dir`, or makes one. On return it is ready: it leads, and has replayed its log.
+    /// Opens the store in `options.dir`, or makes one. A store that is alone leads on return, and has replayed its
+    /// log; one with peers is to be served ([`Store::peer_handler`]) and is ready after [`Store::ready`].
     pub async fn open(options: Options) -> Result<Store, OpenError> {
         options.check()?;
-        let opened = tokio::task::spawn_blocking(move || open_files(options)).await;
-        let (shared, recent) = opened.map_err(|error| OpenError::NotReady(error.to_string()))??;
+        let (shared, recent) = open::open(options).await?;
         let node = Node::start(Arc::clone(&shared), recent).await?;
-        Ok(Store { inner: Arc::new(Inner { shared, node }) })
+        let peers = PeerHandler::new(Arc::clone(&shared), node.clone());
+        Ok(Store { inner: Arc::new(Inner { shared, node, peers }) })
     }
 
-    /// Stops the store: what was acknowledged is durable, files are closed, and the directory can be opened again.
-    /// Writes that are under way fail; watchers end.
+    /// Stops the store: leadership is handed over, what was acknowledged is durable, files are closed, and the
+    /// directory can be opened again. Writes that are under way fail; watchers end.
     pub async fn shutdown(&self) {
-        stop(&self.inner.shared, &self.inner.node);
-        self.inner.node.ended().await;
+        let Inner { shared, node, .. } = &*self.inner;
+        if !shared.stopping.load(Ordering::Acquire) {
+            node.hand_over().await;
+        }
+        stop(shared, node);
+        node.ended().await;
     }
 
     /// Waits until the store stops working because of a fault, and says why. It does not recover: the process should
@@ -103,7 +101,7 @@ impl Store {
             return Err(ReadError::Stopped);
         }
         if !range.serializable {
-            self.inner.node.read_barrier(shared).await?;
+            self.inner.node.read_barrier().await?;
         }
         let read = shared.read(&range)?;
         if read.missing.is_empty() {
@@ -114,14 +112,15 @@ impl Store {
             return Ok(response);
         }
         let shared = Arc::clone(shared);
-        let complete = tokio::task::spawn_blocking(move || {
+        let blocking = shared.options.blocking;
+        let complete = blocking.run(move || {
             let mut response = shared.complete(&range, read)?;
             if range.keys_only {
                 drop_values(&mut response);
             }
             Ok(response)
         });
-        complete.await.map_err(|error| ReadError::History(error.to_string()))?
+        complete.await.map_err(ReadError::History)?
     }
 
     /// Watches a range of keys.
@@ -154,7 +153,7 @@ impl Store {
 
     /// Makes a lease of `ttl_seconds` with a name of the store's choice.
     pub async fn lease_grant(&self, ttl_seconds: i64) -> Result<Lease, WriteError> {
-        self.lease_grant_as(rand::random_range(1..=LeaseId::MAX), ttl_seconds).await
+        self.lease_grant_as(self.inner.shared.options.random.lease_id(), ttl_seconds).await
     }
 
     /// Makes a lease of `ttl_seconds` named `id`, which is not 0.
@@ -175,8 +174,7 @@ impl Store {
         if self.inner.shared.stopping.load(Ordering::Acquire) {
             return Err(WriteError::Stopped);
         }
-        let ttl =
-            self.inner.shared.lessor.keep_alive(id, Instant::now()).ok_or(WriteError::LeaseNotFound(id))?;
+        let ttl = self.inner.node.keep_alive(id).await?.ok_or(WriteError::LeaseNotFound(id))?;
         Ok(Lease { id, granted_ttl: ttl, remaining_ttl: ttl })
     }
 
@@ -185,7 +183,14 @@ impl Store {
         self.write(Command::LeaseRevoke { id }).await.map(drop)
     }
 
-    /// A lease and its keys; `None` if there is none of that name.
+    /// A lease as the leader knows it, and its keys; `None` if there is none of that name.
+    pub async fn lease_time_to_live(&self, id: LeaseId) -> Result<Option<(Lease, Vec<Bytes>)>, WriteError> {
+        let Some(remaining_ttl) = self.inner.node.lease_remaining(id).await? else { return Ok(None) };
+        Ok(self.lease(id).map(|(lease, keys)| (Lease { remaining_ttl, ..lease }, keys)))
+    }
+
+    /// A lease and its keys, as known here; `None` if there is none of that name. Only the leader knows how much
+    /// time is left, elsewhere it is 0: see [`Store::lease_time_to_live`].
     pub fn lease(&self, id: LeaseId) -> Option<(Lease, Vec<Bytes>)> {
         let shared = &self.inner.shared;
         let state = shared.state.read();
@@ -201,7 +206,7 @@ impl Store {
 
     /// The store's condition.
     pub fn status(&self) -> Status {
-        let Inner { shared, node } = &*self.inner;
+        let Inner { shared, node, .. } = &*self.inner;
         let raft = node.status();
         let state = shared.state.read();
         let (keys, db_bytes_in_use) = state.size();
@@ -210,6 +215,7 @@ impl Store {
             cluster_id: shared.identity.cluster_id,
             member_id: shared.identity.member_id,
             leader: raft.leader,
+            is_learner: raft.is_learner,
             term: raft.term,
             raft_index: raft.last_index,
             applied_index: state.marks().applied.map_or(0, |at| at.index),
@@ -253,7 +259,7 @@ impl Store {
         if shared.stopping.load(Ordering::Acquire) {
             return Err(WriteError::Stopped);
         }
-        self.inner.node.write(shared, command).await
+        self.inner.node.write(command).await
     }
 
     fn check_quota(&self) -> Result<(), WriteError> {
@@ -275,60 +281,4 @@ fn drop_values(response: &mut RangeResponse) {
     for kv in &mut response.kvs {
         *kv = Arc::new(kv.without_value());
     }
-}
-
-/// Opens everything on disk and puts the parts together. Blocks on the disk.
-fn open_files(options: Options) -> Result<(Arc<Shared>, Vec<Record>), OpenError> {
-    let (disk, dir) = (Arc::clone(&options.disk), options.dir.clone());
-    let log_dir = dir.join("log");
-    for dir in [&dir, &log_dir] {
-        let failed = |source| OpenError::Io { what: "making the directory", path: dir.clone(), source };
-        disk.create_dir(dir).map_err(failed)?;
-    }
-    let lock = lock(&options)?;
-    let identity = Identity::open(disk.as_ref(), &dir, &options.cluster_name)?;
-    let backend = Backend::open(Arc::clone(&disk), dir.join("history.redb"), options.cache_bytes)?;
-    let mut state = Mvcc::new(Window::new(options.window_revisions, options.window_bytes));
-    backend.load(&mut state)?;
-    let marks = state.marks().clone();
-    let applied = marks.applied.map(|at| at.index);
-    let (log, recent) =
-        SegmentLog::open(disk, log_dir.clone(), options.segment_bytes, options.max_request_bytes, applied)?;
-    if let Some(at) = marks.applied.filter(|at| log.last().is_none_or(|last| last.index < at.index)) {
-        let last = log.last().map_or("nothing".to_owned(), |last| format!("entry {}", last.index));
-        let detail = format!("the log ends with {last}, but the history has entry {} already", at.index);
-        return Err(OpenError::Corrupt { path: log_dir, detail });
-    }
-    let gate = Gate::new(options.segment_bytes);
-    gate.set_room(log.room());
-    let counters = Counters::default();
-    counters.log_disk_bytes.store(log.sizes().0, Ordering::Relaxed);
-    let shared = Shared {
-        identity,
-        progress: watch::Sender::new(Progress { revision: state.revision(), closed: false }),
-        state: RwLock::new(state),
-        backend,
-        log: Mutex::new(log),
-        counters,
-        lessor: Lessor::default(),
-        gate,
-        trigger: Trigger::new(),
-        checkpointed: Mutex::new(marks),
-        applied_next: AtomicU64::new(applied.map_or(0, |index| index + 1)),
-        alone: AtomicBool::new(false),
-        membership_index: AtomicU64::new(0),
-        stopping: AtomicBool::new(false),
-        failed: watch::Sender::new(None),
-        lock: Mutex::new(Some(lock)),
-        options,
-    };
-    Ok((Arc::new(shared), recent))
-}
-
-/// Keeps other processes out of the directory.
-fn lock(options: &Options) -> Result<Box<dyn DiskFile>, OpenError> {
-    let path = options.dir.join("lock");
-    let failed = |source| OpenError::Io { what: "locking", path: path.clone(), source };
-    let file = options.disk.open(&path, true).map_err(failed)?;
-    if file.try_lock().map_err(failed)? { Ok(file) } else { Err(OpenError::InUse(options.dir.clone())) }
 }

@@ -216,8 +216,8 @@ impl Watcher {
             (Arc::clone(&self.shared), self.keys.clone(), self.next, self.prev_kv);
         self.shared.counters.history_reads.fetch_add(1, Ordering::Relaxed);
         let read = move || shared.history(&keys, from, from + HISTORY_STEP - 1, prev_kv);
-        let read = tokio::task::spawn_blocking(read).await;
-        let (batches, upto) = read.map_err(|error| WatchError::History(error.to_string()))??;
+        let read = self.shared.options.blocking.run(read).await;
+        let (batches, upto) = read.map_err(WatchError::History)??;
         self.backlog = batches.into();
         self.next = upto + 1;
         self.newest = self.newest.max(upto);

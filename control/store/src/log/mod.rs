@@ -16,8 +16,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::disk::{Disk, DiskFile, is_full};
+use crate::random::Random;
 use frame::{ALIGN, Builder, Item};
 use segment::{Header, Segment, Spare};
 
@@ -26,10 +29,12 @@ use segment::{Header, Segment, Spare};
 const RESERVE: u64 = 256 << 10;
 
 /// Term and index of an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
-    pub(crate) term: u64,
-    pub(crate) index: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The term of the leader that made it.
+    pub term: u64,
+    /// Its number.
+    pub index: u64,
 }
 
 impl Position {
@@ -48,12 +53,14 @@ impl Position {
 }
 
 /// Raft's vote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SavedVote {
-    pub(crate) term: u64,
-    pub(crate) node: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedVote {
+    /// The term.
+    pub term: u64,
+    /// Who has the vote.
+    pub node: u64,
     /// Whether a majority granted it.
-    pub(crate) committed: bool,
+    pub committed: bool,
 }
 
 impl SavedVote {
@@ -82,7 +89,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             RecordKind::Blank => 1,
             RecordKind::Normal => 2,
@@ -91,7 +98,7 @@ impl RecordKind {
         }
     }
 
-    fn of_code(code: u8) -> RecordKind {
+    pub(crate) fn of_code(code: u8) -> RecordKind {
         match code {
             1 => RecordKind::Blank,
             2 => RecordKind::Normal,
@@ -141,6 +148,7 @@ impl SyncTicket {
 /// The log.
 pub(crate) struct SegmentLog {
     disk: Arc<dyn Disk>,
+    random: Random,
     dir: PathBuf,
     segment_bytes: u64,
     largest_body: usize,
@@ -170,6 +178,21 @@ impl SegmentLog {
     /// The last entry, or the last purged one if there is none.
     pub(crate) fn last(&self) -> Option<Position> {
         self.last
+    }
+
+    /// Up to which entry the log can be purged, if entries up to `applied` are in the history: `entries` of them
+    /// stay, as far as they have less than `bytes` in whole files.
+    pub(crate) fn purgeable(&self, applied: u64, entries: u64, bytes: u64) -> u64 {
+        let mut kept = 0;
+        let fits = self.segments.iter().rev().take_while(|segment| {
+            kept += segment.len;
+            kept <= bytes
+        });
+        let oldest = fits.last().map_or(u64::MAX, |segment| segment.seq);
+        let first =
+            self.frames.iter().find(|frame| frame.segment >= oldest).map_or(u64::MAX, |frame| frame.first);
+        let few = applied.saturating_sub(entries);
+        few.max(first.saturating_sub(1)).min(applied)
     }
 
     /// Bytes that clients' entries can still take without new disk space.
@@ -346,7 +369,7 @@ impl SegmentLog {
         self.reserve()?;
         let header = Header {
             seq: self.segments.back().map_or(1, |segment| segment.seq + 1),
-            salt: rand::random(),
+            salt: self.random.number(),
             first_frame: self.next_frame,
             last: self.last,
             purged: self.purged,

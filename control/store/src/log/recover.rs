@@ -10,12 +10,14 @@ use crate::error::OpenError;
 use crate::log::frame::{self, ALIGN, Item};
 use crate::log::segment::{Header, HeaderError, Segment};
 use crate::log::{FrameRef, Record, SegmentLog};
+use crate::random::Random;
 
 impl SegmentLog {
     /// Opens the log in `dir`, or makes one. Entries have bodies of up to `largest_body` bytes. Also gives the
     /// entries behind index `keep_after` (all, if `None`), which the caller is going to need.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
+        random: &Random,
         dir: PathBuf,
         segment_bytes: u64,
         largest_body: usize,
@@ -24,6 +26,7 @@ impl SegmentLog {
         let segments = find_segments(disk.as_ref(), &dir)?;
         let log = SegmentLog {
             disk,
+            random: random.clone(),
             dir,
             segment_bytes,
             largest_body,

@@ -9,7 +9,14 @@ use crate::error::OpenError;
 const SEGMENT: u64 = 1 << 20;
 
 fn open(dir: &tempfile::TempDir) -> Result<(SegmentLog, Vec<Record>), OpenError> {
-    SegmentLog::open(Arc::new(HostDisk), dir.path().to_owned(), SEGMENT, 100_000, None)
+    SegmentLog::open(
+        Arc::new(HostDisk),
+        &crate::random::Random::from_system(),
+        dir.path().to_owned(),
+        SEGMENT,
+        100_000,
+        None,
+    )
 }
 
 fn reopen(dir: &tempfile::TempDir) -> (SegmentLog, Vec<Record>) {

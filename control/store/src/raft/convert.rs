@@ -1,13 +1,19 @@
 //! Between openraft's types and what the log keeps.
 
+use std::collections::BTreeMap;
 use std::io;
 
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, Vote};
 
-use super::{Entry, LogId, Members, RaftVote, StoredMembership};
+use super::{Entry, LogId, Members, RaftVote, StoredMembership, Types};
 use crate::command::Proposal;
 use crate::log::{Position, Record, RecordKind, SavedVote};
+use crate::peer::message::{Append, AppendAnswer, Ballot, BallotAnswer, PeerEntry, Transfer};
 
 type LeaderId = openraft::type_config::alias::LeaderIdOf<super::Types>;
 type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<super::Types>;
@@ -29,10 +35,10 @@ pub(super) fn vote(saved: SavedVote) -> RaftVote {
 }
 
 /// The bytes of an entry; membership changes are rare, so JSON does for them.
-pub(super) fn body(entry: &Entry) -> io::Result<(RecordKind, std::borrow::Cow<'_, [u8]>)> {
+pub(super) fn body(entry: &Entry) -> io::Result<(RecordKind, Bytes)> {
     Ok(match &entry.payload {
-        EntryPayload::Blank => (RecordKind::Blank, [].as_slice().into()),
-        EntryPayload::Normal(proposal) => (RecordKind::Normal, proposal.encoded().into()),
+        EntryPayload::Blank => (RecordKind::Blank, Bytes::new()),
+        EntryPayload::Normal(proposal) => (RecordKind::Normal, proposal.encoded().clone()),
         EntryPayload::Membership(members) => (RecordKind::Membership, serde_json::to_vec(members)?.into()),
     })
 }
@@ -44,7 +50,8 @@ pub(super) fn entry(record: Record) -> io::Result<Entry> {
     let payload = match record.kind {
         RecordKind::Blank => EntryPayload::Blank,
         RecordKind::Normal => {
-            let proposal = Proposal::decode(record.body).map_err(|error| unreadable(error.to_string()))?;
+            let proposal =
+                Proposal::decode(record.body.into()).map_err(|error| unreadable(error.to_string()))?;
             EntryPayload::Normal(proposal)
         }
         RecordKind::Membership => {
@@ -59,15 +66,96 @@ pub(super) fn entry(record: Record) -> io::Result<Entry> {
     Ok(Entry { log_id: log_id(record.at), payload })
 }
 
+pub(super) fn append(rpc: &AppendEntriesRequest<Types>) -> io::Result<Append> {
+    let entry = |entry: &Entry| {
+        let (kind, body) = body(entry)?;
+        Ok(PeerEntry { at: position(&entry.log_id), kind: kind.code(), body })
+    };
+    Ok(Append {
+        vote: saved_vote(&rpc.vote),
+        prev: rpc.prev_log_id.as_ref().map(position),
+        entries: rpc.entries.iter().map(entry).collect::<io::Result<_>>()?,
+        commit: rpc.leader_commit.as_ref().map(position),
+    })
+}
+
+pub(super) fn append_request(append: Append) -> io::Result<AppendEntriesRequest<Types>> {
+    let of_peer = |sent: PeerEntry| {
+        entry(Record { at: sent.at, kind: RecordKind::of_code(sent.kind), body: sent.body.into() })
+    };
+    Ok(AppendEntriesRequest {
+        vote: vote(append.vote),
+        prev_log_id: append.prev.map(log_id),
+        entries: append.entries.into_iter().map(of_peer).collect::<io::Result<_>>()?,
+        leader_commit: append.commit.map(log_id),
+    })
+}
+
+pub(super) fn append_answer(response: &AppendEntriesResponse<Types>) -> AppendAnswer {
+    match response {
+        AppendEntriesResponse::Success => AppendAnswer::Done,
+        AppendEntriesResponse::PartialSuccess(upto) => AppendAnswer::Partly(upto.as_ref().map(position)),
+        AppendEntriesResponse::Conflict => AppendAnswer::Conflict,
+        AppendEntriesResponse::HigherVote(vote) => AppendAnswer::HigherVote(saved_vote(vote)),
+    }
+}
+
+pub(super) fn append_response(answer: AppendAnswer) -> AppendEntriesResponse<Types> {
+    match answer {
+        AppendAnswer::Done => AppendEntriesResponse::Success,
+        AppendAnswer::Partly(upto) => AppendEntriesResponse::PartialSuccess(upto.map(log_id)),
+        AppendAnswer::Conflict => AppendEntriesResponse::Conflict,
+        AppendAnswer::HigherVote(saved) => AppendEntriesResponse::HigherVote(vote(saved)),
+    }
+}
+
+pub(super) fn ballot(rpc: &VoteRequest<Types>) -> Ballot {
+    let last = rpc.last_log_id.as_ref().map(position);
+    Ballot { vote: saved_vote(&rpc.vote), last, transfer: rpc.leadership_transfer }
+}
+
+pub(super) fn vote_request(ballot: &Ballot) -> VoteRequest<Types> {
+    VoteRequest {
+        vote: vote(ballot.vote),
+        last_log_id: ballot.last.map(log_id),
+        leadership_transfer: ballot.transfer,
+    }
+}
+
+pub(super) fn ballot_answer(response: &VoteResponse<Types>) -> BallotAnswer {
+    let last = response.last_log_id.as_ref().map(position);
+    BallotAnswer { vote: saved_vote(&response.vote), granted: response.vote_granted, last }
+}
+
+pub(super) fn vote_response(answer: &BallotAnswer) -> VoteResponse<Types> {
+    VoteResponse::new(vote(answer.vote), answer.last.map(log_id), answer.granted)
+}
+
+pub(super) fn transfer(rpc: &TransferLeaderRequest<Types>) -> Transfer {
+    let last = rpc.last_log_id().map(position);
+    Transfer { from: saved_vote(rpc.from_leader()), to: *rpc.to_node_id(), last }
+}
+
+pub(super) fn transfer_request(transfer: &Transfer) -> TransferLeaderRequest<Types> {
+    TransferLeaderRequest::new(vote(transfer.from), transfer.to, transfer.last.map(log_id))
+}
+
 /// The membership as the state keeps it.
 pub(super) fn stored_membership(saved: Option<&(Position, Vec<u8>)>) -> io::Result<StoredMembership> {
-    match saved {
-        None => Ok(StoredMembership::default()),
-        Some((at, members)) => {
-            let members: Members = serde_json::from_slice(members)?;
-            Ok(StoredMembership::new(Some(log_id(*at)), members))
-        }
-    }
+    let members = members(saved)?;
+    Ok(match saved.zip(members) {
+        None => StoredMembership::default(),
+        Some(((at, _), members)) => StoredMembership::new(Some(log_id(*at)), members),
+    })
+}
+
+pub(super) fn members(saved: Option<&(Position, Vec<u8>)>) -> io::Result<Option<Members>> {
+    saved.map(|(_, members)| serde_json::from_slice(members)).transpose().map_err(io::Error::from)
+}
+
+/// Where members are.
+pub(super) fn addresses(members: &Members) -> BTreeMap<u64, Vec<String>> {
+    members.nodes().map(|(id, info)| (*id, info.peer_urls.clone())).collect()
 }
 
 /// Whether `member` is the only one that votes.

@@ -11,89 +11,151 @@ use std::time::{Duration, Instant};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use super::convert;
 use super::{Entry, LogId, RaftVote, Types};
-use crate::log::{Position, Record, SyncTicket};
+use crate::log::{Position, Record, SegmentLog, SyncTicket};
 use crate::shared::Shared;
 
 /// How often a write that found no space is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of applied entries that stay in memory for followers that are a little behind.
+const KEEP_RECENT: usize = 4 << 20;
+
+/// Bytes of entries in one message to a follower; a larger entry goes alone.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// Groups of entries that wait for their sync. openraft has fewer under way.
+const SYNC_QUEUE: usize = 4096;
+
+/// A group of entries that is written but not synced, and whom to tell.
+type Unsynced = (SyncTicket, IOFlushed<Types>);
+
 /// The log; clones read and write the same one.
 #[derive(Clone)]
 pub(super) struct LogStore {
     shared: Arc<Shared>,
-    /// The newest entries, without gaps. All that are not applied are here.
-    recent: Arc<Mutex<VecDeque<Entry>>>,
+    recent: Arc<Mutex<Recent>>,
+    unsynced: mpsc::Sender<Unsynced>,
+}
+
+/// The newest entries, without gaps. All that are not applied are here.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+/// Roughly the memory of an entry.
+fn size(entry: &Entry) -> usize {
+    const FIXED: usize = 128;
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => FIXED + proposal.encoded().len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => FIXED,
+    }
+}
+
+impl Recent {
+    fn extend(&mut self, entries: Vec<Entry>) {
+        self.bytes += entries.iter().map(size).sum::<usize>();
+        self.entries.extend(entries);
+    }
+
+    fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        self.entries.retain(|entry| keep(entry.log_id.index()));
+        self.bytes = self.entries.iter().map(size).sum();
+    }
+
+    /// Forgets entries that are applied, but keeps `bytes` of all.
+    fn forget(&mut self, applied_next: u64, bytes: usize) {
+        while let Some(first) = self.entries.front() {
+            if first.log_id.index() >= applied_next || self.bytes <= bytes {
+                return;
+            }
+            self.bytes -= size(first);
+            self.entries.pop_front();
+        }
+    }
 }
 
 impl LogStore {
     /// The log of `shared`, whose last entries are `recent`.
     pub(super) fn new(shared: Arc<Shared>, recent: Vec<Record>) -> io::Result<LogStore> {
-        let recent: VecDeque<_> = recent.into_iter().map(convert::entry).collect::<io::Result<_>>()?;
-        let log = LogStore { shared, recent: Arc::default() };
+        let recent: Vec<_> = recent.into_iter().map(convert::entry).collect::<io::Result<_>>()?;
+        let (unsynced, waiting) = mpsc::channel(SYNC_QUEUE);
+        tokio::spawn(sync_groups(Arc::clone(&shared), waiting));
+        if let Some(members) = convert::members(shared.state.read().marks().membership.as_ref())? {
+            *shared.addresses.write() = convert::addresses(&members);
+        }
+        let log = LogStore { shared, recent: Arc::default(), unsynced };
         recent.iter().for_each(|entry| log.notice_membership(entry));
-        *log.recent.lock() = recent;
+        log.recent.lock().extend(recent);
         Ok(log)
     }
 
-    /// Runs `write` on the log, then syncs what it wrote.
-    ///
-    /// The sync blocks this thread, which is Raft's own: for a single voter there is nothing else to do meanwhile,
-    /// and the two thread switches that a separate thread would cost are a good part of the latency of a write.
-    fn durably(
+    /// Runs `write` on the log.
+    fn write(
         &self,
-        write: impl FnOnce(&mut crate::log::SegmentLog, &mut dyn FnMut() -> bool) -> io::Result<SyncTicket>,
-    ) -> io::Result<()> {
+        write: impl FnOnce(&mut SegmentLog, &mut dyn FnMut() -> bool) -> io::Result<SyncTicket>,
+    ) -> io::Result<SyncTicket> {
         let shared = &*self.shared;
         let mut wait = || wait_for_space(shared);
         let ticket = write(&mut shared.log.lock(), &mut wait);
         shared.gate.set_stuck(false);
-        let ticket = ticket?;
-        let started = Instant::now();
-        ticket.sync()?;
-        shared.counters.log_sync.record(started.elapsed());
-        let mut log = shared.log.lock();
-        log.synced(&ticket);
-        self.publish(&log);
-        Ok(())
+        ticket
+    }
+
+    /// Runs `write` on the log, then syncs what it wrote.
+    async fn durably(
+        &self,
+        write: impl FnOnce(&mut SegmentLog, &mut dyn FnMut() -> bool) -> io::Result<SyncTicket>,
+    ) -> io::Result<()> {
+        let ticket = self.write(write)?;
+        if self.syncs_here() {
+            return sync(&self.shared, &ticket);
+        }
+        let shared = Arc::clone(&self.shared);
+        let done = self.shared.options.blocking.run(move || sync(&shared, &ticket)).await;
+        done.map_err(io::Error::other)?
+    }
+
+    /// Whether Raft's thread itself syncs: for a single voter there is nothing else to do meanwhile, and the two
+    /// thread switches that a separate thread costs are a good part of the latency of a write.
+    fn syncs_here(&self) -> bool {
+        self.shared.alone.load(Ordering::Acquire)
     }
 
     /// A new membership counts from when it is in the log, before it is applied.
     fn notice_membership(&self, entry: &Entry) {
         if let EntryPayload::Membership(members) = &entry.payload {
             self.shared.membership_index.store(entry.log_id.index(), Ordering::Release);
+            *self.shared.addresses.write() = convert::addresses(members);
             if !convert::is_alone(members, self.shared.identity.member_id) {
                 self.shared.alone.store(false, Ordering::Release);
             }
         }
     }
 
-    fn publish(&self, log: &crate::log::SegmentLog) {
-        self.shared.gate.set_room(log.room());
-        let (disk, written) = log.sizes();
-        self.shared.counters.log_disk_bytes.store(disk, Ordering::Relaxed);
-        self.shared.counters.log_bytes.store(written, Ordering::Relaxed);
-    }
-
-    /// Forgets entries in memory that are applied.
-    fn forget_applied(&self, recent: &mut VecDeque<Entry>) {
+    /// Keeps new entries in memory, and forgets those that nobody is going to need.
+    fn remember(&self, entries: Vec<Entry>) {
         let applied_next = self.shared.applied_next.load(Ordering::Acquire);
-        while recent.front().is_some_and(|entry| entry.log_id.index() < applied_next) {
-            recent.pop_front();
-        }
+        let keep = if self.shared.alone.load(Ordering::Acquire) { 0 } else { KEEP_RECENT };
+        let mut recent = self.recent.lock();
+        recent.forget(applied_next, keep);
+        recent.extend(entries);
     }
 
     fn entries(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let mut newest: Vec<Entry> = Vec::new();
         let first_recent = {
             let recent = self.recent.lock();
-            let first = recent.front().map_or(u64::MAX, |entry| entry.log_id.index());
+            let first = recent.entries.front().map_or(u64::MAX, |entry| entry.log_id.index());
             let skip = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
             if first < end {
                 let take = usize::try_from(end - start.max(first)).unwrap_or(usize::MAX);
-                newest.extend(recent.iter().skip(skip).take(take).cloned());
+                newest.extend(recent.entries.iter().skip(skip).take(take).cloned());
             }
             first
         };
@@ -104,6 +166,48 @@ impl LogStore {
         let mut entries = older.into_iter().map(convert::entry).collect::<io::Result<Vec<_>>>()?;
         entries.append(&mut newest);
         Ok(entries)
+    }
+}
+
+/// Makes a group durable. Blocks on the disk.
+fn sync(shared: &Shared, ticket: &SyncTicket) -> io::Result<()> {
+    let started = Instant::now();
+    ticket.sync()?;
+    shared.counters.log_sync.record(started.elapsed());
+    let mut log = shared.log.lock();
+    log.synced(ticket);
+    publish(shared, &log);
+    Ok(())
+}
+
+fn publish(shared: &Shared, log: &SegmentLog) {
+    shared.gate.set_room(log.room());
+    let (disk, written) = log.sizes();
+    shared.counters.log_disk_bytes.store(disk, Ordering::Relaxed);
+    shared.counters.log_bytes.store(written, Ordering::Relaxed);
+}
+
+/// Syncs while Raft's thread sends the same entries to peers; one sync for all groups that gathered meanwhile.
+async fn sync_groups(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Unsynced>) {
+    let mut groups = Vec::new();
+    while waiting.recv_many(&mut groups, SYNC_QUEUE).await > 0 {
+        let mut told = Vec::with_capacity(groups.len());
+        let mut newest = None;
+        for (ticket, callback) in groups.drain(..) {
+            // A later ticket stands for all earlier ones: a segment is synced before the next one begins.
+            newest = Some(ticket);
+            told.push(callback);
+        }
+        let Some(ticket) = newest else { continue };
+        let to_do = Arc::clone(&shared);
+        let done = shared.options.blocking.run(move || sync(&to_do, &ticket)).await;
+        let done = done.map_err(io::Error::other).and_then(|done| done);
+        for callback in told {
+            callback.io_completed(match &done {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            });
+        }
     }
 }
 
@@ -134,6 +238,28 @@ impl RaftLogReader<Types> for LogStore {
         if start >= end { Ok(Vec::new()) } else { self.entries(start, end) }
     }
 
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        // In steps, so that a follower far behind costs no more memory than one message.
+        const STEP: u64 = 64;
+        let mut entries: Vec<Entry> = Vec::new();
+        let (mut next, mut bytes) = (start, 0);
+        while next < end && bytes < MESSAGE_BYTES {
+            let some = self.entries(next, end.min(next + STEP))?;
+            if some.is_empty() {
+                break;
+            }
+            next += some.len() as u64;
+            for entry in some {
+                if !entries.is_empty() && bytes + size(&entry) > MESSAGE_BYTES {
+                    return Ok(entries);
+                }
+                bytes += size(&entry);
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
         Ok(self.shared.log.lock().vote().map(convert::vote))
     }
@@ -155,7 +281,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        self.durably(|log, wait| log.save_vote(convert::saved_vote(vote), wait))
+        self.durably(|log, wait| log.save_vote(convert::saved_vote(vote), wait)).await
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -169,14 +295,18 @@ impl RaftLogStorage<Types> for LogStore {
         let records = entries.iter().zip(&bodies);
         let records =
             records.map(|(entry, (kind, body))| (convert::position(&entry.log_id), *kind, body.as_ref()));
-        let written = self.durably(|log, wait| log.append(records, wait));
+        let written = self.write(|log, wait| log.append(records, wait));
         drop(bodies);
-        {
-            let mut recent = self.recent.lock();
-            self.forget_applied(&mut recent);
-            recent.extend(entries);
+        // Before the sync: peers get them meanwhile.
+        self.remember(entries);
+        match written {
+            Ok(ticket) if !self.syncs_here() => {
+                let waits = self.unsynced.send((ticket, callback)).await;
+                return waits.map_err(|_| io::Error::other("nobody syncs the log any more"));
+            }
+            Ok(ticket) => callback.io_completed(sync(&self.shared, &ticket)),
+            Err(error) => callback.io_completed(Err(error)),
         }
-        callback.io_completed(written);
         // Lets what follows from this group happen before the next one is taken up and synced.
         tokio::task::yield_now().await;
         Ok(())
@@ -184,9 +314,10 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let after: Option<Position> = last_log_id.as_ref().map(convert::position);
-        self.durably(|log, wait| log.truncate(after, wait))?;
+        // At once, so that nothing reads them between the write and its sync.
         let keep_below = after.map_or(0, |position| position.index + 1);
-        self.recent.lock().retain(|entry| entry.log_id.index() < keep_below);
+        self.recent.lock().retain(|index| index < keep_below);
+        self.durably(|log, wait| log.truncate(after, wait)).await?;
         Ok(())
     }
 
@@ -196,9 +327,9 @@ impl RaftLogStorage<Types> for LogStore {
         let purged = log.purge(convert::position(&log_id), &mut || wait_for_space(shared));
         shared.gate.set_stuck(false);
         purged?;
-        self.publish(&log);
+        publish(shared, &log);
         drop(log);
-        self.recent.lock().retain(|entry| entry.log_id.index() > log_id.index());
+        self.recent.lock().retain(|index| index > log_id.index());
         Ok(())
     }
 }

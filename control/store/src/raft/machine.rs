@@ -11,7 +11,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::time::Instant;
 
 use super::convert;
-use super::{LogId, StoredMembership, Types};
+use super::{LogId, Members, StoredMembership, Types};
 use crate::checkpoint;
 use crate::command::{Command, Outcome};
 use crate::mvcc::Mvcc;
@@ -39,6 +39,7 @@ impl Machine {
             EntryPayload::Blank => Outcome::Nothing,
             EntryPayload::Normal(proposal) => state.apply(proposal.command()),
             EntryPayload::Membership(members) => {
+                self.notice_removed(state, members);
                 match serde_json::to_vec(members) {
                     Ok(encoded) => state.set_membership(at, encoded),
                     // It was encoded for the log before, so this cannot be; but then nothing more may be applied.
@@ -52,6 +53,13 @@ impl Machine {
         };
         state.applied(at);
         outcome
+    }
+
+    /// Remembers who is a member no more.
+    fn notice_removed(&self, state: &Mvcc, members: &Members) {
+        let Ok(Some(old)) = convert::members(state.marks().membership.as_ref()) else { return };
+        let gone = old.nodes().map(|(id, _)| *id).filter(|id| members.get_node(id).is_none());
+        self.shared.removed.write().extend(gone);
     }
 
     /// Tells the keeper of deadlines about leases that came or went.
@@ -111,6 +119,7 @@ impl RaftStateMachine<Types> for Machine {
         };
         if let Some((last, _)) = group.last() {
             self.shared.applied_next.store(last.log_id.index() + 1, Ordering::Release);
+            self.shared.applied.send_replace(last.log_id.index() + 1);
         }
         for ((entry, responder), outcome) in group.into_iter().zip(answers) {
             self.tell_lessor(&entry, &outcome);

@@ -1,0 +1,77 @@
+//! What this member is at the moment, and what follows from that: who keeps time for leases, whether heartbeats and
+//! elections are needed, who may vote now that it has caught up.
+
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
+
+use super::{Node, RaftStatus};
+use crate::cluster::{MemberChange, MemberError};
+use crate::shared::until;
+
+/// Who leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Role {
+    pub(crate) leader: Option<u64>,
+    pub(crate) term: u64,
+}
+
+/// Follows Raft's role until `stop`.
+pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::Receiver<bool>) {
+    let me = node.shared.identity.member_id;
+    let mut metrics = node.raft.server_metrics();
+    let mut led = None;
+    let mut ticks = false;
+    loop {
+        // Marks as seen what is looked at now.
+        let (leader, members, joining) = {
+            let now = metrics.borrow_watched();
+            let members = now.membership_config.membership().nodes();
+            let joining = members.filter(|(_, info)| info.joining).map(|(id, _)| *id).next();
+            (now.current_leader, now.membership_config.membership().nodes().count(), joining)
+        };
+        let RaftStatus { term, .. } = node.status();
+        let new = Role { leader, term };
+        role.send_if_modified(|old| std::mem::replace(old, new) != new);
+        // Each time anew that this member becomes the leader, all leases get their full time.
+        let leads = (leader == Some(me)).then_some(term);
+        if leads != led {
+            led = leads;
+            lead_leases(&node, leads.is_some());
+        }
+        if members > 1 && !ticks {
+            ticks = true;
+            node.raft.runtime_config().tick(true);
+        }
+        let again = joining.filter(|_| leads.is_some());
+        tokio::select! {
+            biased;
+            () = until(&mut stop) => return,
+            changed = metrics.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(node.shared.options.heartbeat), if again.is_some() => {
+                if let Some(id) = again { let_vote(&node, id).await }
+            }
+        }
+    }
+}
+
+fn lead_leases(node: &Node, leads: bool) {
+    let shared = &node.shared;
+    if !leads {
+        return shared.lessor.stop();
+    }
+    let now = tokio::time::Instant::now();
+    // First the lessor, then what is there: a lease that is granted in between is counted twice, not left out.
+    shared.lessor.start();
+    for (id, lease) in shared.state.read().leases() {
+        shared.lessor.granted(*id, lease.ttl, now);
+    }
+}
+
+/// Gives a member that was added as a voter its vote, if it has caught up.
+async fn let_vote(node: &Node, id: u64) {
+    match node.change_here(MemberChange::Promote(id)).await {
+        Ok(_) => tracing::info!(member = %format_args!("{id:x}"), "a new member has caught up and votes"),
+        Err(MemberError::LearnerNotReady { .. } | MemberError::InProgress) => {}
+        Err(error) => tracing::debug!(member = %format_args!("{id:x}"), %error, "cannot let it vote yet"),
+    }
+}

@@ -1,0 +1,104 @@
+//! Clusters in one process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use carrack_store::peer::message::{Envelope, Response};
+use carrack_store::peer::{Peer, PeerHandler, Transport, TransportError};
+use carrack_store::*;
+use parking_lot::Mutex;
+
+/// Carries messages within the process, as if each member were at its address.
+#[derive(Default)]
+pub(crate) struct Wires {
+    members: Mutex<HashMap<String, PeerHandler>>,
+}
+
+impl Wires {
+    pub(crate) fn plug(&self, url: &str, store: &Store) {
+        self.members.lock().insert(url.to_owned(), store.peer_handler());
+    }
+
+    pub(crate) fn unplug(&self, url: &str) {
+        self.members.lock().remove(url);
+    }
+}
+
+/// One member's end of the wires: what it sends while it is cut off goes nowhere.
+pub(crate) struct End {
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) url: String,
+}
+
+#[async_trait]
+impl Transport for End {
+    async fn call(
+        &self,
+        to: &Peer,
+        message: Envelope,
+        timeout: Duration,
+    ) -> Result<Response, TransportError> {
+        let there = {
+            let members = self.wires.members.lock();
+            // Who joins is not plugged in yet, and may ask nevertheless.
+            let here = message.cluster_id == 0 || members.contains_key(&self.url);
+            to.urls.iter().find_map(|url| members.get(url)).filter(|_| here).cloned()
+        };
+        let Some(handler) = there else {
+            return Err(TransportError::Undelivered(format!("{:?} is away", to.urls)));
+        };
+        match tokio::time::timeout(timeout, handler.handle(message)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(TransportError::NoAnswer("too late".to_owned())),
+        }
+    }
+}
+
+/// Names and addresses.
+pub(crate) fn initial(count: usize) -> Vec<InitialMember> {
+    let member = |n| InitialMember { name: format!("m{n}"), peer_urls: vec![format!("http://m{n}:2380")] };
+    (1..=count).map(member).collect()
+}
+
+pub(crate) fn small(mut options: Options) -> Options {
+    options.segment_bytes = 1 << 20;
+    options.max_request_bytes = 128 << 10;
+    options.checkpoint_bytes = 64 << 10;
+    options.checkpoint_changes = 200;
+    options.window_revisions = 64;
+    options
+}
+
+pub(crate) async fn put(store: &Store, key: &str, value: &str) -> TxnResponse {
+    store.txn(Txn::put(key.to_owned(), value.to_owned())).await.expect("put")
+}
+
+pub(crate) async fn get(store: &Store, key: &str) -> Option<String> {
+    let found = store.range(Range::key(key.to_owned())).await.expect("range");
+    found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+}
+
+/// Waits until `found` finds something; fails after ten seconds.
+pub(crate) async fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The index of the member that leads, once all of `stores` agree on it.
+pub(crate) async fn leader(stores: &[&Store]) -> usize {
+    eventually("a leader", || {
+        let leader = stores[0].leader()?;
+        let agreed = stores.iter().all(|store| store.leader() == Some(leader));
+        let place = stores.iter().position(|store| store.member_id() == leader)?;
+        (agreed && stores[place].is_leader()).then_some(place)
+    })
+    .await
+}
