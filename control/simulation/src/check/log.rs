@@ -8,16 +8,10 @@ use crate::history::{Change, Guard, Keys, Revision, Seen, Step};
 pub const FIRST: Revision = 1;
 
 /// The changes of each revision, and from them the keys as of each.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Log {
     changes: Vec<Vec<Change>>,
     versions: BTreeMap<String, Vec<(Revision, Option<Seen>)>>,
-}
-
-impl Default for Log {
-    fn default() -> Log {
-        Log { changes: Vec::new(), versions: BTreeMap::new() }
-    }
 }
 
 /// What a write does at some revision.
