@@ -59,6 +59,8 @@ struct State {
     cut: BTreeSet<(Node, Node)>,
     /// Who stands still, and until when.
     frozen: BTreeMap<Node, Instant>,
+    /// The life of each machine, and its disk; from before its member is open.
+    current: BTreeMap<Node, (u64, Arc<SimDisk>)>,
     lives: BTreeMap<Node, Life>,
     /// Acknowledges entries without handing them over: a network that no store survives.
     false_answers: bool,
@@ -101,6 +103,7 @@ impl Network {
             weather: Weather::default(),
             cut: BTreeSet::new(),
             frozen: BTreeMap::new(),
+            current: BTreeMap::new(),
             lives: BTreeMap::new(),
             false_answers: false,
             messages: 0,
@@ -133,14 +136,21 @@ impl Network {
         self.state.lock().false_answers = true;
     }
 
-    /// A machine starts a life.
+    /// A machine starts a life. It can talk to others, but is not there for them yet.
+    pub fn prepare(&self, node: Node, life: u64, disk: &Arc<SimDisk>) {
+        self.state.lock().current.insert(node, (life, Arc::clone(disk)));
+    }
+
+    /// A machine's member is open.
     pub fn begin(&self, node: Node, life: Life) {
         self.state.lock().lives.insert(node, life);
     }
 
     /// A machine's life is over; messages to and from it are lost from now on.
     pub fn end(&self, node: Node) {
-        self.state.lock().lives.remove(&node);
+        let mut state = self.state.lock();
+        state.lives.remove(&node);
+        state.current.remove(&node);
     }
 
     /// The life of a machine, unless its power is gone.
@@ -164,7 +174,7 @@ impl Network {
         loop {
             let busy = {
                 let state = self.state.lock();
-                let disk = state.lives.get(&node).and_then(|life| life.disk.busy_until());
+                let disk = state.current.get(&node).and_then(|(_, disk)| disk.busy_until());
                 disk.max(state.frozen.get(&node).copied())
             };
             match busy.filter(|until| *until > Instant::now()) {
@@ -175,7 +185,8 @@ impl Network {
     }
 
     fn is_alive(&self, node: Node, life: u64) -> bool {
-        self.life(node).is_some_and(|now| now.number == life)
+        let current = self.state.lock().current.get(&node).cloned();
+        current.is_some_and(|(now, disk)| now == life && !disk.is_dead())
     }
 
     fn fate(&self, from: Node, to: Node) -> Fate {

@@ -63,11 +63,23 @@ fn catch_panics() {
     });
 }
 
+/// Whether the same seed gives the same trace: tokio's own randomness, which decides who is woken first where several
+/// wait, can only be seeded with its unstable features. `cargo xtask simulate` builds with them.
+pub const REPEATABLE: bool = cfg!(tokio_unstable);
+
+fn runtime(seed: u64) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    let _ = seed;
+    builder.enable_time().start_paused(true).build()
+}
+
 /// Runs a seed; `print` shows each event.
 pub fn run(seed: u64, broken: Broken, print: bool) -> std::io::Result<Report> {
     catch_panics();
     PANICS.take();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let runtime = runtime(seed)?;
     let mut report = runtime.block_on(async {
         let trace = Arc::new(Trace::start(print));
         let world = World::new(Setup::of(seed, broken), Arc::clone(&trace));

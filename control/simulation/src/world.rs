@@ -163,6 +163,7 @@ impl World {
             (Arc::clone(&machine.disk), machine.joins)
         };
         let options = self.options(node, number, joins, &disk);
+        self.network.prepare(node, number, &disk);
         let store = Store::open(options).await?;
         self.trace.event(format_args!("m{node} starts life {number}, revision {}", store.revision()));
         Ok(Life { number, disk, store })
