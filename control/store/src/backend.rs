@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +16,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 use crate::codec;
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::error::OpenError;
-use crate::kv::{KeyValue, Revision};
+use crate::kv::{KeyValue, LeaseId, Revision};
 use crate::log::Position;
 use crate::mvcc::{Marks, Mvcc, RecordKey, Sealed};
+use crate::snapshot::Item;
 
 /// (revision, place in it) to an encoded version of a key.
 const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
@@ -137,23 +139,9 @@ impl Backend {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Loaded::Empty),
             other => db(other)?,
         };
-        let mark = |name: &str| -> Result<Option<Vec<u8>>> {
-            Ok(db(marks.get(name))?.map(|value| value.value().to_vec()))
-        };
-        let number = |name: &str| -> Result<Option<u64>> { Ok(mark(name)?.as_deref().and_then(to_number)) };
-        if let Some(newer) = number("format")?.filter(|format| *format != FORMAT) {
-            return Ok(Loaded::Newer(newer));
-        }
-        let position = |prefix: &str| -> Result<Option<Position>> {
-            let (term, index) = (number(&format!("{prefix}_term"))?, number(&format!("{prefix}_index"))?);
-            Ok(term.zip(index).map(|(term, index)| Position { term, index }))
-        };
-        let membership = position("membership")?.zip(mark("membership")?);
-        let loaded = Marks {
-            revision: number("revision")?.unwrap_or_default() as Revision,
-            compacted: number("compacted")?.unwrap_or_default() as Revision,
-            applied: position("applied")?,
-            membership,
+        let loaded = match read_marks(&marks)? {
+            Ok(loaded) => loaded,
+            Err(newer) => return Ok(Loaded::Newer(newer)),
         };
         for entry in db(db(read.open_table(HISTORY))?.iter())? {
             let (key, value) = db(entry)?;
@@ -198,23 +186,48 @@ impl Backend {
                 };
             }
             let mut table = db(write.open_table(MARKS))?;
-            let mut set = |name: &str, value: &[u8]| db(table.insert(name, value)).map(drop);
-            set("format", &FORMAT.to_le_bytes())?;
-            set("revision", &marks.revision.to_le_bytes())?;
-            set("compacted", &marks.compacted.to_le_bytes())?;
-            let mut set_position = |prefix: &str, at: Position| -> Result<()> {
-                set(&format!("{prefix}_term"), &at.term.to_le_bytes())?;
-                set(&format!("{prefix}_index"), &at.index.to_le_bytes())
-            };
-            if let Some(at) = marks.applied {
-                set_position("applied", at)?;
-            }
-            if let Some((at, members)) = &marks.membership {
-                set_position("membership", *at)?;
-                set("membership", members)?;
+            write_marks(&mut table, marks)?;
+        }
+        db(write.commit())
+    }
+
+    /// Opens the history for reading it all, with its marks; `None` if there was no checkpoint yet.
+    pub(crate) fn read_all(&self) -> Result<Option<(Reading, Marks)>> {
+        let read = db(self.database()?.begin_read())?;
+        let marks = match read.open_table(MARKS) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            other => read_marks(&db(other)?)?,
+        };
+        Ok(marks.ok().map(|marks| (Reading(read), marks)))
+    }
+
+    /// Writes a part of a snapshot.
+    pub(crate) fn import(&self, items: &[Item]) -> Result<()> {
+        let write = db(self.database()?.begin_write())?;
+        {
+            let mut history = db(write.open_table(HISTORY))?;
+            let mut leases = db(write.open_table(LEASES))?;
+            let mut marks = db(write.open_table(MARKS))?;
+            for item in items {
+                match item {
+                    Item::Lease(id, ttl) => drop(db(leases.insert(*id, *ttl))?),
+                    Item::Record(key, record) => drop(db(history.insert(*key, record.as_slice()))?),
+                    Item::Marks(theirs) => {
+                        let installed = theirs.applied;
+                        write_marks(&mut marks, &Marks { installed, ..theirs.clone() })?;
+                    }
+                }
             }
         }
         db(write.commit())
+    }
+
+    /// Puts the database file `new` in place of this one, which is closed. Readers that have it open keep it.
+    pub(crate) fn replace(&self, new: &std::path::Path) -> io::Result<()> {
+        let mut slot = self.database.write();
+        *slot = None;
+        self.disk.rename(new, &self.path)?;
+        self.disk.sync_dir(self.path.parent().unwrap_or(std::path::Path::new(".")))
     }
 
     /// Reads records by their keys; `None` for those that are not there.
@@ -243,6 +256,86 @@ impl Backend {
                 decode(key.value(), value.value())
             })
             .collect()
+    }
+}
+
+type MarksTable<'a> = redb::Table<'a, &'static str, &'static [u8]>;
+
+fn write_marks(table: &mut MarksTable<'_>, marks: &Marks) -> Result<()> {
+    let mut set = |name: &str, value: &[u8]| db(table.insert(name, value)).map(drop);
+    set("format", &FORMAT.to_le_bytes())?;
+    set("revision", &marks.revision.to_le_bytes())?;
+    set("compacted", &marks.compacted.to_le_bytes())?;
+    let mut set_position = |prefix: &str, at: Position| -> Result<()> {
+        set(&format!("{prefix}_term"), &at.term.to_le_bytes())?;
+        set(&format!("{prefix}_index"), &at.index.to_le_bytes())
+    };
+    for (prefix, at) in [("applied", marks.applied), ("installed", marks.installed)] {
+        if let Some(at) = at {
+            set_position(prefix, at)?;
+        }
+    }
+    if let Some((at, members)) = &marks.membership {
+        set_position("membership", *at)?;
+        set("membership", members)?;
+    }
+    Ok(())
+}
+
+/// The marks, or the format if it is a newer one.
+fn read_marks(
+    marks: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<std::result::Result<Marks, u64>> {
+    let mark = |name: &str| -> Result<Option<Vec<u8>>> {
+        Ok(db(marks.get(name))?.map(|value| value.value().to_vec()))
+    };
+    let number = |name: &str| -> Result<Option<u64>> { Ok(mark(name)?.as_deref().and_then(to_number)) };
+    if let Some(newer) = number("format")?.filter(|format| *format != FORMAT) {
+        return Ok(Err(newer));
+    }
+    let position = |prefix: &str| -> Result<Option<Position>> {
+        let (term, index) = (number(&format!("{prefix}_term"))?, number(&format!("{prefix}_index"))?);
+        Ok(term.zip(index).map(|(term, index)| Position { term, index }))
+    };
+    let membership = position("membership")?.zip(mark("membership")?);
+    Ok(Ok(Marks {
+        revision: number("revision")?.unwrap_or_default() as Revision,
+        compacted: number("compacted")?.unwrap_or_default() as Revision,
+        applied: position("applied")?,
+        membership,
+        installed: position("installed")?,
+    }))
+}
+
+/// The history at one checkpoint, whatever is written meanwhile.
+pub(crate) struct Reading(redb::ReadTransaction);
+
+impl Reading {
+    /// All leases with their TTLs.
+    pub(crate) fn leases(&self) -> Result<Vec<(LeaseId, i64)>> {
+        let table = db(self.0.open_table(LEASES))?;
+        let leases = db(table.iter())?.map(|entry| {
+            let (id, ttl) = db(entry)?;
+            Ok((id.value(), ttl.value()))
+        });
+        leases.collect()
+    }
+
+    /// Gives the encoded records behind `after` in order, as long as `each` wants more.
+    pub(crate) fn records(
+        &self,
+        after: Option<RecordKey>,
+        mut each: impl FnMut(RecordKey, &[u8]) -> bool,
+    ) -> Result<()> {
+        let table = db(self.0.open_table(HISTORY))?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for entry in db(table.range::<RecordKey>((from, Bound::Unbounded)))? {
+            let (key, value) = db(entry)?;
+            if !each(key.value(), value.value()) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -139,6 +139,7 @@ pub(crate) enum CheckpointError {
 
 /// Writes everything that waits. Blocks on the disk.
 pub(crate) fn write(shared: &Shared) -> Result<(), CheckpointError> {
+    let _alone = shared.checkpointing.lock();
     let sealed = shared.state.write().seal();
     if sealed.layer.commands == 0 {
         shared.state.write().flushed();

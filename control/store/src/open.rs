@@ -12,7 +12,6 @@ use crate::cluster::InitialClusterState;
 use crate::disk::DiskFile;
 use crate::error::OpenError;
 use crate::identity::Identity;
-use crate::join;
 use crate::lease::Lessor;
 use crate::log::{Record, SegmentLog};
 use crate::metrics::Counters;
@@ -20,6 +19,7 @@ use crate::mvcc::{Mvcc, Window};
 use crate::options::Options;
 use crate::shared::{Progress, Shared};
 use crate::space::Gate;
+use crate::{install, join, snapshot};
 
 const LOG_DIR: &str = "log";
 
@@ -55,6 +55,9 @@ fn prepare(options: &Options) -> Result<(Lock, Option<Identity>), OpenError> {
         disk.create_dir(dir).map_err(failed)?;
     }
     let lock = lock(options)?;
+    let received = dir.join(snapshot::RECEIVED);
+    let failed = |source| OpenError::Io { what: "removing", path: received.clone(), source };
+    snapshot::remove(disk.as_ref(), &received).map_err(failed)?;
     Ok((lock, Identity::read(disk.as_ref(), dir, &options.cluster_name)?))
 }
 
@@ -71,7 +74,7 @@ fn open_files(
     backend.load(&mut state)?;
     let marks = state.marks().clone();
     let applied = marks.applied.map(|at| at.index);
-    let (log, recent) = SegmentLog::open(
+    let (mut log, mut recent) = SegmentLog::open(
         disk,
         &options.random,
         log_dir.clone(),
@@ -79,6 +82,14 @@ fn open_files(
         options.max_request_bytes,
         applied,
     )?;
+    let failed = |source| OpenError::Io {
+        what: "finishing the installation of a snapshot in",
+        path: log_dir.clone(),
+        source,
+    };
+    if install::finish(&mut log, &marks).map_err(failed)? {
+        recent.clear();
+    }
     if let Some(at) = marks.applied.filter(|at| log.last().is_none_or(|last| last.index < at.index)) {
         let last = log.last().map_or("nothing".to_owned(), |last| format!("entry {}", last.index));
         let detail = format!("the log ends with {last}, but the history has entry {} already", at.index);
@@ -98,6 +109,9 @@ fn open_files(
         lessor: Lessor::default(),
         gate,
         trigger: Trigger::new(),
+        checkpointing: Mutex::default(),
+        exporting: Mutex::default(),
+        incoming: tokio::sync::Mutex::default(),
         checkpointed: Mutex::new(marks),
         applied_next: AtomicU64::new(applied.map_or(0, |index| index + 1)),
         applied: watch::Sender::new(applied.map_or(0, |index| index + 1)),

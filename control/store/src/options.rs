@@ -1,5 +1,6 @@
 //! How a store is opened: where, how much it may hold, and the limits it keeps.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::cluster::{InitialClusterState, InitialMember};
 use crate::disk::{Disk, HostDisk};
 use crate::error::OpenError;
 use crate::peer::Transport;
+use crate::peer::grpc::PeerTls;
 use crate::random::Random;
 
 /// The longest life of a lease, in seconds; etcd's limit.
@@ -71,7 +73,12 @@ pub struct Options {
     pub initial_cluster: Vec<InitialMember>,
     /// Whether `initial_cluster` is made or joined.
     pub initial_cluster_state: InitialClusterState,
-    /// The way to other members; `None` if there are none.
+    /// Where the store itself listens for peers, over gRPC; `None` if there are none, or if someone else carries
+    /// their messages to [`crate::Store::peer_handler`].
+    pub listen_peers: Option<SocketAddr>,
+    /// Keys and certificates for gRPC between members.
+    pub peer_tls: Option<PeerTls>,
+    /// The way to other members. [`crate::Store::open`] makes one over gRPC if the store listens for peers.
     pub transport: Option<Arc<dyn Transport>>,
     /// Where Raft runs.
     pub raft_runtime: RaftRuntime,
@@ -109,6 +116,8 @@ impl Options {
             client_urls: Vec::new(),
             initial_cluster: Vec::new(),
             initial_cluster_state: InitialClusterState::New,
+            listen_peers: None,
+            peer_tls: None,
             transport: None,
             raft_runtime: RaftRuntime::OwnThread,
             blocking: Blocking::Threads,
@@ -128,7 +137,7 @@ impl Options {
             "max_txn_ops and max_request_bytes cannot be 0".to_owned()
         } else if self.heartbeat.is_zero() || self.election < self.heartbeat * 5 {
             "election has to be at least five times the heartbeat, which cannot be 0".to_owned()
-        } else if self.initial_cluster.len() > 1 && self.transport.is_none() {
+        } else if self.initial_cluster.len() > 1 && self.transport.is_none() && self.listen_peers.is_none() {
             "a cluster of several members needs a transport to peers".to_owned()
         } else if self.initial_cluster_state == InitialClusterState::Existing
             && self.initial_cluster.len() < 2

@@ -21,6 +21,7 @@ use crate::mvcc::{Found, Marks, Mvcc, RecordKey};
 use crate::options::Options;
 use crate::peer::message::{Envelope, Request, Response};
 use crate::peer::{Peer, TransportError};
+use crate::raft::Incoming;
 use crate::space::Gate;
 use crate::txn::{Range, RangeResponse};
 use crate::watch::{Event, EventKind, WatchBatch};
@@ -52,6 +53,12 @@ pub(crate) struct Shared {
     pub(crate) lessor: Lessor,
     pub(crate) gate: Gate,
     pub(crate) trigger: Trigger,
+    /// Held while a checkpoint is written, and while a snapshot takes the place of the history.
+    pub(crate) checkpointing: Mutex<()>,
+    /// Snapshots that are sent: attempt, and last entry.
+    pub(crate) exporting: Mutex<BTreeMap<u64, u64>>,
+    /// The snapshot that is received.
+    pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
     /// What the last checkpoint made durable.
     pub(crate) checkpointed: Mutex<Marks>,
     /// Index of the last applied entry, plus one.

@@ -1,5 +1,6 @@
 //! The store as its users see it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +13,7 @@ use crate::kv::{Lease, LeaseId, Revision};
 use crate::metrics::Status;
 use crate::open;
 use crate::options::{MAX_LEASE_TTL_SECONDS, Options};
-use crate::peer::PeerHandler;
+use crate::peer::{PeerHandler, grpc};
 use crate::raft::Node;
 use crate::shared::Shared;
 use crate::txn::{Range, RangeResponse, Txn, TxnResponse};
@@ -43,14 +44,31 @@ fn stop(shared: &Shared, node: &Node) {
     node.stop();
 }
 
+/// Listens for peers, before they are told anything, and makes the way to them.
+async fn listen(options: &mut Options, address: SocketAddr) -> Result<grpc::Listener, OpenError> {
+    let tls = options.peer_tls.clone();
+    if options.transport.is_none() {
+        options.transport = Some(Arc::new(grpc::GrpcTransport::new(tls.clone())));
+    }
+    let bound = grpc::Listener::bind(address, tls).await;
+    bound.map_err(|error| OpenError::NotReady(format!("cannot listen for peers at {address}: {error}")))
+}
+
 impl Store {
     /// Opens the store in `options.dir`, or makes one. A store that is alone leads on return, and has replayed its
     /// log; one with peers is to be served ([`Store::peer_handler`]) and is ready after [`Store::ready`].
-    pub async fn open(options: Options) -> Result<Store, OpenError> {
+    pub async fn open(mut options: Options) -> Result<Store, OpenError> {
         options.check()?;
+        let listener = match options.listen_peers {
+            None => None,
+            Some(address) => Some(listen(&mut options, address).await?),
+        };
         let (shared, recent) = open::open(options).await?;
         let node = Node::start(Arc::clone(&shared), recent).await?;
         let peers = PeerHandler::new(Arc::clone(&shared), node.clone());
+        if let Some(listener) = listener {
+            tokio::spawn(grpc::serve(listener, peers.clone(), node.stopping()));
+        }
         Ok(Store { inner: Arc::new(Inner { shared, node, peers }) })
     }
 

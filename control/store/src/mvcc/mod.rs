@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::record_len;
 use crate::kv::{FIRST_REVISION, KeyValue, LeaseId, Revision};
@@ -68,7 +69,7 @@ pub(crate) struct LeaseState {
 }
 
 /// What a checkpoint makes durable besides the records of a layer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Marks {
     /// The newest revision.
     pub(crate) revision: Revision,
@@ -78,6 +79,8 @@ pub(crate) struct Marks {
     pub(crate) applied: Option<Position>,
     /// Who belongs to the cluster, in the form the Raft adapter chose, and by which entry.
     pub(crate) membership: Option<(Position, Vec<u8>)>,
+    /// If the history came as a snapshot: up to which entry.
+    pub(crate) installed: Option<Position>,
 }
 
 /// The state. Callers put a lock around it.

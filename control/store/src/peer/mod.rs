@@ -4,6 +4,7 @@
 //! The store needs only that a message gets to a member and its answer back. [`grpc`] does it over TLS; a simulation
 //! does it in memory, and loses, delays, repeats and reorders messages as it likes.
 
+pub mod grpc;
 mod handler;
 pub mod message;
 

@@ -14,17 +14,26 @@ use super::convert;
 use super::{LogId, Members, StoredMembership, Types};
 use crate::checkpoint;
 use crate::command::{Command, Outcome};
+use crate::install;
 use crate::mvcc::Mvcc;
 use crate::shared::Shared;
+use crate::snapshot::Export;
 
 /// Applies entries to the shared state.
 pub(crate) struct Machine {
     shared: Arc<Shared>,
 }
 
-/// The history as of the last checkpoint. It is in the backend, which is read when a peer asks for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Image;
+/// The data of a snapshot, of which openraft knows only that it is there.
+#[derive(Clone)]
+pub(crate) enum Image {
+    /// The last checkpoint, which is in the backend: nothing is to be made.
+    Mark,
+    /// The same, opened for reading.
+    Export(Arc<Export>),
+    /// Received from the leader, in the file beside the history.
+    Received,
+}
 
 type Snapshot = SnapshotOf<Types, Image>;
 
@@ -84,7 +93,7 @@ impl Machine {
             last_log_id: Some(convert::log_id(applied)),
             last_membership: convert::stored_membership(marks.membership.as_ref())?,
         };
-        Ok(Some(Snapshot { meta, snapshot: Image }))
+        Ok(Some(Snapshot { meta, snapshot: Image::Mark }))
     }
 }
 
@@ -141,15 +150,31 @@ impl RaftStateMachine<Types> for Machine {
         if matches!(ready, Ok(None)) && !force { None } else { Some(Builder { ready }) }
     }
 
-    async fn install_snapshot(&mut self, _: &SnapshotMetaOf<Types>, _: Image) -> io::Result<()> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this version of the store has no peers to take a snapshot from",
-        ))
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<Types>, image: Image) -> io::Result<()> {
+        if !matches!(image, Image::Received) {
+            return Err(io::Error::other("only a received snapshot can be installed"));
+        }
+        let wanted = meta.last_log_id.as_ref().map(convert::position);
+        let shared = Arc::clone(&self.shared);
+        let done = self.shared.options.blocking.run(move || install::install(&shared, wanted)).await;
+        done.map_err(io::Error::other)??;
+        let members = meta.last_membership.membership();
+        let me = self.shared.identity.member_id;
+        *self.shared.addresses.write() = convert::addresses(members);
+        self.shared.alone.store(convert::is_alone(members, me), Ordering::Release);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        self.snapshot()
+        let shared = Arc::clone(&self.shared);
+        let export = self.shared.options.blocking.run(move || Export::of(&shared.backend)).await;
+        let export = export.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let Some(export) = export else { return Ok(None) };
+        let meta = SnapshotMetaOf::<Types> {
+            last_log_id: export.marks().applied.map(convert::log_id),
+            last_membership: convert::stored_membership(export.marks().membership.as_ref())?,
+        };
+        Ok(Some(Snapshot { meta, snapshot: Image::Export(Arc::new(export)) }))
     }
 }
 

@@ -40,7 +40,8 @@ impl Node {
                 Some(id) => self.forward_change(id, &change, deadline).await,
                 None => Err(MemberError::NotLeader { leader: None }),
             };
-            let Err(MemberError::NotLeader { .. }) = done else { return done };
+            // Nothing has happened yet: another leader, or the end of another change, is waited for.
+            let Err(MemberError::NotLeader { .. } | MemberError::InProgress) = done else { return done };
             let soon = (Instant::now() + self.pause()).min(deadline);
             self.leader_changes(leader, if leader.is_some() { soon } else { deadline }).await;
             if Instant::now() >= deadline || *self.over.borrow() {

@@ -17,8 +17,10 @@ mod read;
 mod role;
 mod runtime;
 mod serve;
+mod transfer;
 
 pub(crate) use node::{Node, RaftStatus};
+pub(crate) use transfer::Incoming;
 
 use crate::cluster::MemberInfo;
 use crate::command::{Outcome, Proposal};

@@ -17,9 +17,9 @@ use openraft::type_config::alias::SnapshotOf;
 use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
-use super::convert;
 use super::machine::Image;
 use super::{LogId, RaftVote, Types};
+use super::{convert, transfer};
 use crate::cluster::MemberInfo;
 use crate::peer::message::{Refused, Request, Response};
 use crate::peer::{Peer, TransportError};
@@ -35,13 +35,19 @@ pub(super) struct Network(pub(super) Arc<Shared>);
 pub(super) struct Link {
     shared: Arc<Shared>,
     target: u64,
+    /// Whether it is for signs of life only, which are not to wait behind entries.
+    heartbeats: bool,
 }
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, _: &MemberInfo) -> Link {
-        Link { shared: Arc::clone(&self.0), target }
+        Link { shared: Arc::clone(&self.0), target, heartbeats: false }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, _: &MemberInfo) -> Link {
+        Link { shared: Arc::clone(&self.0), target, heartbeats: true }
     }
 }
 
@@ -118,6 +124,9 @@ impl RaftNetworkV2<Types> for Link {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
+        if self.heartbeats {
+            return openraft::network::stream_append_sequential(self, input, option);
+        }
         Box::pin(async move {
             let Some(transport) = self.shared.options.transport.clone() else {
                 return Err(unreachable("this store has no transport to peers"));
@@ -164,12 +173,15 @@ impl RaftNetworkV2<Types> for Link {
 
     async fn full_snapshot(
         &mut self,
-        _: RaftVote,
-        _: SnapshotOf<Types, Image>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: RaftVote,
+        snapshot: SnapshotOf<Types, Image>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(unreachable("snapshots are not sent yet").into())
+        match snapshot.snapshot {
+            Image::Export(export) => transfer::send(&self.shared, self.target, vote, export, cancel).await,
+            Image::Mark | Image::Received => Err(unreachable("there is no snapshot to send").into()),
+        }
     }
 
     async fn transfer_leader(

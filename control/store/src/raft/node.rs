@@ -20,6 +20,9 @@ use crate::error::OpenError;
 use crate::log::Record;
 use crate::shared::{Shared, until};
 
+/// Bytes of log up to which it is kept for members that receive a snapshot.
+const MAX_LOG_FOR_SNAPSHOT: u64 = 1 << 30;
+
 /// A running Raft.
 #[derive(Clone)]
 pub(crate) struct Node {
@@ -111,7 +114,11 @@ impl Node {
                 true => (0, 0),
                 false => (options.log_keep_entries, options.log_keep_bytes),
             };
-            checkpointed.map(|at| self.shared.log.lock().purgeable(at.index, entries, bytes))
+            // A snapshot on its way is worth nothing without what follows it, within limits.
+            let log = self.shared.log.lock();
+            let sent = self.shared.exporting.lock().values().min().copied();
+            let sent = sent.filter(|_| log.sizes().0 < MAX_LOG_FOR_SNAPSHOT).unwrap_or(u64::MAX);
+            checkpointed.map(|at| log.purgeable(at.index, entries, bytes).min(sent))
         };
         if let Some(upto) = upto.filter(|upto| *upto > 0) {
             let _ = self.raft.trigger().purge_log(upto).await;
@@ -129,6 +136,11 @@ impl Node {
             last_index: metrics.last_log_index.unwrap_or_default(),
             is_learner: !metrics.membership_config.voter_ids().any(|id| id == me),
         }
+    }
+
+    /// True once the store is asked to stop.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
     }
 
     /// Asks Raft to stop.

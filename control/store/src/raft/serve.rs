@@ -9,9 +9,7 @@ use openraft::raft::StreamAppendError;
 
 use super::{Node, Types, convert};
 use crate::error::ReadError;
-use crate::peer::message::{
-    self, Append, AppendAnswer, BallotAnswer, Refused, Request, Response, SnapshotChunk, Transfer,
-};
+use crate::peer::message::{self, Append, AppendAnswer, BallotAnswer, Refused, Request, Response, Transfer};
 
 impl Node {
     /// Carries out what a peer asks for.
@@ -60,10 +58,6 @@ impl Node {
     async fn take_over(&self, transfer: &Transfer) -> Result<Response, Refused> {
         let answer = self.raft.handle_transfer_leader(convert::transfer_request(transfer)).await;
         Ok(Response::Transfer(answer.map_err(|_| Refused::Stopped)?.is_ok()))
-    }
-
-    async fn take_snapshot(&self, _: SnapshotChunk) -> Result<Response, Refused> {
-        Err(Refused::Bad("snapshots are not taken yet".to_owned()))
     }
 
     /// One round of this member's own serves its peers' reads too.

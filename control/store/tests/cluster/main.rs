@@ -1,6 +1,8 @@
 //! Several members: elections, forwarded writes and reads, changes of the membership, snapshots.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The lints know tests by their attribute; helpers of tests have none.
+#![allow(clippy::expect_used, clippy::panic)]
 
 mod common;
 mod memory;
+mod tls;
