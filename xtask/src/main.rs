@@ -6,6 +6,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod setup;
+mod simulate;
 mod test;
 mod toolchain;
 mod vm;
@@ -42,6 +43,13 @@ enum Verb {
     Test(test::Options),
     /// Run the node's tests on Debian's stock kernel with cgroup v2, in QEMU
     Vm(vm::Options),
+    /// Simulate clusters of the store under faults, by seed; --help shows the options
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// Options of the simulation, such as --seeds 10000, or --seed 7 --trace
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Check licences, sources and banned crates of the dependencies
     Deny,
 }
@@ -58,6 +66,7 @@ fn main() -> Result<()> {
         Verb::Demo(options) => demo::run_demo(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Vm(options) => vm::run(&options),
+        Verb::Simulate { options } => simulate::simulate(&options),
         Verb::Deny => deny::run(),
     }
 }

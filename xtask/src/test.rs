@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, ebpf, setup, vm};
+use crate::{cargo, ebpf, setup, simulate, vm};
+
+/// Seeds of the simulation; they take a few minutes. Always the same ones: what passed yesterday passes today.
+const SEEDS: &str = "1000";
 
 /// Which tests.
 #[derive(clap::Args)]
@@ -40,6 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]),
     );
     if !options.fast {
+        let mut seeds = simulate::command();
+        seeds.args(["--seeds", SEEDS]);
+        count.check("simulation of the store", seeds);
         count.check("build", cargo(&["build", "--workspace", "--bins"]));
         let mut system = cargo(&["test", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");

@@ -51,6 +51,12 @@ impl Book {
         self.whole.max(FIRST)
     }
 
+    /// Forgets the last revision, as if it had never been: for [`crate::prove`].
+    pub fn forget(&mut self, revision: Revision) -> bool {
+        self.whole = revision - 1;
+        self.revisions.remove(&revision).is_some()
+    }
+
     /// What happened; an error if nobody saw a revision although a later one is known.
     pub fn log(&self) -> Result<Log, String> {
         if let Some((last, _)) = self.revisions.last_key_value()

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 
 const SECTOR: usize = 512;
 
+/// How often space is looked for at one moment of paused time before there is some.
+const PATIENCE: u32 = 3;
+
 #[derive(Clone, Debug)]
 enum Change {
     Write(u64, Vec<u8>),
@@ -64,9 +67,23 @@ struct State {
     /// Until when the disk is busy with syncs.
     busy: Option<Instant>,
     syncs: u64,
+    /// When a write last found no space, and how often it did at that time.
+    full: Option<(Instant, u32)>,
 }
 
 impl State {
+    /// A write finds no space. Who tries again and again without letting time go by blocks the whole simulation, as a
+    /// member blocks its own thread: then someone makes room.
+    fn no_space(&mut self) -> io::Error {
+        let now = Instant::now();
+        let times = self.full.filter(|(at, _)| *at == now).map_or(1, |(_, times)| times + 1);
+        self.full = Some((now, times));
+        if times >= PATIENCE {
+            self.capacity = u64::MAX;
+        }
+        io::ErrorKind::StorageFull.into()
+    }
+
     fn change_name(&mut self, change: NameChange) {
         apply_name(&mut self.names, &change);
         self.unsynced_names.push(change);
@@ -185,6 +202,7 @@ impl SimDisk {
             sync_delay: Duration::ZERO,
             busy: None,
             syncs: 0,
+            full: None,
         };
         SimDisk { state: Arc::new(Mutex::new(state)) }
     }
@@ -389,7 +407,7 @@ impl SimFile {
             };
             let more = grown.saturating_sub(len);
             if state.no_copies || (more > 0 && state.used() + more > state.capacity) {
-                return Err(io::ErrorKind::StorageFull.into());
+                return Err(state.no_space());
             }
             let inode = &mut state.inodes[self.inode];
             apply(&mut inode.now, &change);

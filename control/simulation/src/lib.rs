@@ -15,6 +15,7 @@ pub mod nemesis;
 pub mod network;
 pub mod observer;
 pub mod plan;
+pub mod prove;
 pub mod run;
 pub mod trace;
 pub mod watchdog;

@@ -30,6 +30,9 @@ struct Options {
     /// Show the store's own messages, filtered like this, such as carrack_store=debug (with --seed)
     #[arg(long, requires = "seed")]
     log: Option<String>,
+    /// Break things on purpose, one after the other, and see that each is found; and that runs are repeatable
+    #[arg(long, conflicts_with_all = ["seeds", "from", "seed"])]
+    prove: bool,
     /// How many seeds to run at a time; all processors unless said
     #[arg(long)]
     threads: Option<usize>,
@@ -38,6 +41,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let failed = match options.seed {
+        _ if options.prove => prove(),
         Some(seed) => one(seed, &options),
         None => many(&options),
     };
@@ -62,6 +66,14 @@ fn one(seed: u64, options: &Options) -> std::io::Result<usize> {
         show(&report);
     }
     Ok(usize::from(!report.wrong.is_empty()))
+}
+
+fn prove() -> std::io::Result<usize> {
+    let proofs = carrack_simulation::prove::all()?;
+    for proof in &proofs {
+        println!("{} {}: {}", if proof.found { "ok    " } else { "FAILED" }, proof.name, proof.detail);
+    }
+    Ok(proofs.iter().filter(|proof| !proof.found).count())
 }
 
 fn summary(report: &Report) -> String {

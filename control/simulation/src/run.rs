@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::{sleep, timeout};
 
-use crate::book::seen;
+use crate::book::{Book, seen};
 use crate::check::log::Log;
 use crate::client::Client;
 use crate::history::Keys;
@@ -77,17 +77,22 @@ fn runtime(seed: u64) -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Runs a seed; `print` shows each event.
 pub fn run(seed: u64, broken: Broken, print: bool) -> std::io::Result<Report> {
+    run_to_book(seed, broken, print).map(|(report, _)| report)
+}
+
+/// The same; gives what was written down, too.
+pub fn run_to_book(seed: u64, broken: Broken, print: bool) -> std::io::Result<(Report, Book)> {
     catch_panics();
     PANICS.take();
     let runtime = runtime(seed)?;
-    let mut report = runtime.block_on(async {
+    let (mut report, book) = runtime.block_on(async {
         let trace = Arc::new(Trace::start(print));
         let world = World::new(Setup::of(seed, broken), Arc::clone(&trace));
         let wrong = live(&world).await;
         let (events, hash) = trace.sum();
-        let book = world.book.lock();
+        let book = std::mem::take(&mut *world.book.lock());
         let answered = book.calls.iter().filter(|call| call.revision().is_some()).count();
-        Report {
+        let report = Report {
             seed,
             events,
             hash,
@@ -98,11 +103,12 @@ pub fn run(seed: u64, broken: Broken, print: bool) -> std::io::Result<Report> {
             time: trace.now(),
             wrong,
             tail: trace.tail(),
-        }
+        };
+        (report, book)
     });
     drop(runtime);
     report.wrong.extend(PANICS.take());
-    Ok(report)
+    Ok((report, book))
 }
 
 /// The run itself. Gives what was wrong.

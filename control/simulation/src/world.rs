@@ -33,6 +33,8 @@ struct Machine {
     wanted: bool,
     /// Counts starts that were overtaken by something else.
     turn: u64,
+    /// Held while its member runs, so that there is never a second one.
+    running: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The world. Shared by all tasks of a run.
@@ -78,7 +80,9 @@ impl World {
         if self.setup.broken.lying_disks {
             disk.lie_about_syncs();
         }
-        self.machines.lock().insert(node, Machine { disk, joins, wanted: false, turn: 0 });
+        self.machines
+            .lock()
+            .insert(node, Machine { disk, joins, wanted: false, turn: 0, running: Arc::default() });
     }
 
     /// All machines.
@@ -105,15 +109,18 @@ impl World {
 
     /// Starts a member, and starts it again whenever its power was lost, until [`World::stop`].
     pub fn start(self: &Arc<World>, node: Node) {
-        let turn = {
+        let (turn, running) = {
             let mut machines = self.machines.lock();
             let Some(machine) = machines.get_mut(&node) else { return };
             machine.wanted = true;
             machine.turn += 1;
-            machine.turn
+            (machine.turn, Arc::clone(&machine.running))
         };
         let world = Arc::clone(self);
-        tokio::spawn(async move { world.keep_running(node, turn).await });
+        tokio::spawn(async move {
+            let _alone = running.lock().await;
+            world.keep_running(node, turn).await;
+        });
     }
 
     /// Whether this start is still the one that counts.
@@ -218,7 +225,13 @@ impl World {
         if disk.is_dead() {
             self.network.end(node);
             self.bury(node, store);
+            return;
         }
+        self.trace.event(format_args!("m{node} stops"));
+        if timeout(STOP_LIMIT, store.shutdown()).await.is_err() {
+            self.watchdog.report(format!("m{node} does not stop"));
+        }
+        self.network.end(node);
     }
 
     /// What is left of a member without power has to come to its end, and to nothing else.
@@ -251,17 +264,15 @@ impl World {
         }
     }
 
-    /// Stops a member in order.
+    /// Stops a member in order; returns once it has stopped.
     pub async fn stop(&self, node: Node) {
-        if let Some(machine) = self.machines.lock().get_mut(&node) {
+        let running = {
+            let mut machines = self.machines.lock();
+            let Some(machine) = machines.get_mut(&node) else { return };
             machine.wanted = false;
-        }
-        let Some(life) = self.network.life(node) else { return };
-        self.trace.event(format_args!("m{node} stops"));
-        if timeout(STOP_LIMIT, life.store.shutdown()).await.is_err() {
-            self.watchdog.report(format!("m{node} does not stop"));
-        }
-        self.network.end(node);
+            Arc::clone(&machine.running)
+        };
+        drop(running.lock().await);
         self.trace.event(format_args!("m{node} has stopped"));
     }
 
