@@ -279,6 +279,8 @@ fn write_marks(table: &mut MarksTable<'_>, marks: &Marks) -> Result<()> {
         set_position("membership", *at)?;
         set("membership", members)?;
     }
+    let removed: Vec<u8> = marks.removed.iter().flat_map(|id| id.to_le_bytes()).collect();
+    db(table.insert("removed", removed.as_slice()))?;
     Ok(())
 }
 
@@ -303,6 +305,7 @@ fn read_marks(
         compacted: number("compacted")?.unwrap_or_default() as Revision,
         applied: position("applied")?,
         membership,
+        removed: mark("removed")?.iter().flat_map(|ids| ids.chunks(8)).filter_map(to_number).collect(),
         installed: position("installed")?,
     }))
 }

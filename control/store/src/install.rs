@@ -30,6 +30,7 @@ pub(crate) fn install(shared: &Shared, wanted: Option<Position>) -> io::Result<(
     let _no_checkpoint = shared.checkpointing.lock();
     shared.backend.replace(&path)?;
     let (revision, next) = (state.revision(), marks.applied.map_or(0, |at| at.index + 1));
+    shared.removed.send_replace(marks.removed.clone());
     *shared.checkpointed.lock() = marks;
     *shared.state.write() = state;
     shared.trigger.waiting(0, false, false);

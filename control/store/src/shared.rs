@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     /// The same, for those who wait for it.
     pub(crate) applied: watch::Sender<u64>,
     /// Who was removed, as far as this member has seen it.
-    pub(crate) removed: RwLock<BTreeSet<u64>>,
+    pub(crate) removed: watch::Sender<BTreeSet<u64>>,
     /// Where members are.
     pub(crate) addresses: RwLock<BTreeMap<u64, Vec<String>>>,
     /// Whether this member is all of the cluster: then nobody else can have committed anything, and what is applied
@@ -102,7 +102,7 @@ impl Shared {
 
     /// Whether a member was removed from the cluster.
     pub(crate) fn is_removed(&self, id: u64) -> bool {
-        self.removed.read().contains(&id)
+        self.removed.borrow().contains(&id)
     }
 
     /// A member and where it is.

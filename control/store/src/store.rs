@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::command::{Command, Outcome};
@@ -29,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) node: Node,
     pub(crate) peers: PeerHandler,
+    /// Ends when nobody listens for peers any more.
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -66,21 +70,24 @@ impl Store {
         let (shared, recent) = open::open(options).await?;
         let node = Node::start(Arc::clone(&shared), recent).await?;
         let peers = PeerHandler::new(Arc::clone(&shared), node.clone());
-        if let Some(listener) = listener {
-            tokio::spawn(grpc::serve(listener, peers.clone(), node.stopping()));
-        }
-        Ok(Store { inner: Arc::new(Inner { shared, node, peers }) })
+        let listening = listener.map(|listener| grpc::serve(listener, peers.clone(), node.stopping()));
+        Ok(Store { inner: Arc::new(Inner { shared, node, peers, listening: Mutex::new(listening) }) })
     }
 
     /// Stops the store: leadership is handed over, what was acknowledged is durable, files are closed, and the
     /// directory can be opened again. Writes that are under way fail; watchers end.
     pub async fn shutdown(&self) {
-        let Inner { shared, node, .. } = &*self.inner;
+        let Inner { shared, node, listening, .. } = &*self.inner;
         if !shared.stopping.load(Ordering::Acquire) {
             node.hand_over().await;
         }
         stop(shared, node);
         node.ended().await;
+        let listening = listening.lock().take();
+        if let Some(listening) = listening {
+            // It ends as it was told; how does not matter.
+            let _ = listening.await;
+        }
     }
 
     /// Waits until the store stops working because of a fault, and says why. It does not recover: the process should

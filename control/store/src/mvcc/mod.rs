@@ -79,6 +79,8 @@ pub(crate) struct Marks {
     pub(crate) applied: Option<Position>,
     /// Who belongs to the cluster, in the form the Raft adapter chose, and by which entry.
     pub(crate) membership: Option<(Position, Vec<u8>)>,
+    /// Who was a member once and never will be again.
+    pub(crate) removed: BTreeSet<u64>,
     /// If the history came as a snapshot: up to which entry.
     pub(crate) installed: Option<Position>,
 }
@@ -182,6 +184,11 @@ impl Mvcc {
     /// Changes who belongs to the cluster.
     pub(crate) fn set_membership(&mut self, at: Position, members: Vec<u8>) {
         self.marks.membership = Some((at, members));
+    }
+
+    /// Remembers who is a member no more.
+    pub(crate) fn set_removed(&mut self, gone: impl IntoIterator<Item = u64>) {
+        self.marks.removed.extend(gone);
     }
 
     /// What waits for the next checkpoint.

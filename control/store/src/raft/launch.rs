@@ -98,16 +98,17 @@ pub(super) async fn run(
             let leases = tokio::spawn(lease::run(Arc::clone(&shared), node.clone(), stopped.clone()));
             let roles = tokio::spawn(role::run(node.clone(), role, stopped.clone()));
             let reading = tokio::spawn(super::read::run(node.clone(), asked, stopped.clone()));
+            let telling = tokio::spawn(role::publish(node.clone(), stopped.clone()));
             if ready.send(Ok(node)).is_ok() {
                 until(&mut stopped).await;
             } else {
                 // Whoever opened the store is not interested any more.
                 shared.stopping.store(true, Ordering::Release);
-                for task in [&leases, &checkpoints, &roles, &reading] {
+                for task in [&leases, &checkpoints, &roles, &reading, &telling] {
                     task.abort();
                 }
             }
-            let _ = tokio::join!(checkpoints, leases, roles, reading);
+            let _ = tokio::join!(checkpoints, leases, roles, reading, telling);
             let _ = raft.shutdown().await;
             let _ = core.await;
             last_checkpoint(&shared).await;

@@ -65,10 +65,14 @@ impl Machine {
     }
 
     /// Remembers who is a member no more.
-    fn notice_removed(&self, state: &Mvcc, members: &Members) {
+    fn notice_removed(&self, state: &mut Mvcc, members: &Members) {
         let Ok(Some(old)) = convert::members(state.marks().membership.as_ref()) else { return };
-        let gone = old.nodes().map(|(id, _)| *id).filter(|id| members.get_node(id).is_none());
-        self.shared.removed.write().extend(gone);
+        let gone: Vec<u64> =
+            old.nodes().map(|(id, _)| *id).filter(|id| members.get_node(id).is_none()).collect();
+        if !gone.is_empty() {
+            state.set_removed(gone);
+            self.shared.removed.send_replace(state.marks().removed.clone());
+        }
     }
 
     /// Tells the keeper of deadlines about leases that came or went.

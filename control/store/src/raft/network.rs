@@ -25,6 +25,9 @@ use crate::peer::message::{Refused, Request, Response};
 use crate::peer::{Peer, TransportError};
 use crate::shared::Shared;
 
+/// What a member says that does not belong to the cluster any more.
+pub(super) const REMOVED: &str = "this member was removed from the cluster; to bring it back, add it as a new one, with an empty directory";
+
 type RpcResult<T> = Result<T, RPCError<Types>>;
 type BoxFuture<'a, T> = futures::future::BoxFuture<'a, T>;
 
@@ -67,10 +70,8 @@ impl Link {
         match error {
             TransportError::NoAnswer(why) => RPCError::Network(NetworkError::from_string(why)),
             TransportError::Refused(Refused::Removed(id)) if id == self.shared.identity.member_id => {
-                self.shared.fail(
-                    "this member was removed from the cluster: add it as a new one, with an empty directory",
-                );
-                unreachable("this member was removed")
+                self.shared.fail(REMOVED);
+                unreachable(REMOVED)
             }
             other => unreachable(other),
         }

@@ -4,6 +4,7 @@
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use super::network::REMOVED;
 use super::{Node, RaftStatus};
 use crate::cluster::{MemberChange, MemberError};
 use crate::shared::until;
@@ -21,6 +22,7 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
     let mut metrics = node.raft.server_metrics();
     let mut led = None;
     let mut ticks = false;
+    let mut removed = node.shared.removed.subscribe();
     loop {
         // Marks as seen what is looked at now.
         let (leader, members, joining) = {
@@ -42,11 +44,16 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
             ticks = true;
             node.raft.runtime_config().tick(true);
         }
+        // A leader that removes itself hands over first.
+        if leads.is_none() && removed.borrow_and_update().contains(&me) {
+            return node.shared.fail(REMOVED);
+        }
         let again = joining.filter(|_| leads.is_some());
         tokio::select! {
             biased;
             () = until(&mut stop) => return,
             changed = metrics.changed() => if changed.is_err() { return },
+            _ = removed.changed() => {}
             () = tokio::time::sleep(node.shared.options.heartbeat), if again.is_some() => {
                 if let Some(id) = again { let_vote(&node, id).await }
             }
@@ -65,6 +72,39 @@ fn lead_leases(node: &Node, leads: bool) {
     for (id, lease) in shared.state.read().leases() {
         shared.lessor.granted(*id, lease.ttl, now);
     }
+}
+
+/// Tells the others what this member is called and where its clients reach it, once there is a leader.
+pub(super) async fn publish(node: Node, mut stop: watch::Receiver<bool>) {
+    let telling = async {
+        let mut role = node.role.clone();
+        loop {
+            if role.wait_for(|role| role.leader.is_some()).await.is_err() || is_published(&node) == Some(true)
+            {
+                return;
+            }
+            let options = &node.shared.options;
+            let (name, client_urls) = (options.name.clone(), options.client_urls.clone());
+            let id = node.shared.identity.member_id;
+            match node.change(MemberChange::Publish { id, name, client_urls }).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "cannot publish this member's addresses yet"),
+            }
+            tokio::time::sleep(node.shared.options.election).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = until(&mut stop) => {}
+        () = telling => {}
+    }
+}
+
+/// Whether the others know what they should; `None` if this member is none.
+fn is_published(node: &Node) -> Option<bool> {
+    let options = &node.shared.options;
+    let me = node.members().into_iter().find(|member| member.id == node.shared.identity.member_id)?;
+    Some(me.name == options.name && me.client_urls == options.client_urls)
 }
 
 /// Gives a member that was added as a voter its vote, if it has caught up.

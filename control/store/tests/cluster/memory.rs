@@ -23,6 +23,8 @@ impl Cluster {
         options.name = format!("m{n}");
         let url = format!("http://m{n}:2380");
         options.initial_cluster = members;
+        options.request_timeout = Duration::from_secs(2);
+        (options.log_keep_entries, options.log_keep_bytes) = (10, 0);
         options.transport = Some(Arc::new(End { wires: Arc::clone(&self.wires), url }));
         options
     }
@@ -74,6 +76,89 @@ async fn three_members_agree_and_survive_the_loss_of_the_leader() {
     assert!(matches!(stale, Err(ReadError::NotLeader { .. })), "{stale:?}");
     cluster.wires.plug(&format!("http://m{}:2380", first + 1), &stores[first]);
     assert_eq!(get(&stores[first], "after").await.as_deref(), Some("2"));
+    for store in &stores {
+        store.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_live_through_a_snapshot() {
+    let cluster = Cluster::new();
+    let stores = cluster.start(3).await;
+    let first = leader(&stores.iter().collect::<Vec<_>>()).await;
+    let (lagging, writer) = (&stores[(first + 1) % 3], &stores[first]);
+    put(writer, "k", "0").await;
+    get(lagging, "k").await.expect("there");
+    let mut patient = lagging.watch(Watch::prefix("k")).expect("watch");
+    let url = format!("http://m{}:2380", (first + 1) % 3 + 1);
+    for compacts in [false, true] {
+        cluster.wires.unplug(&url);
+        let (before, mut late) = (lagging.revision(), lagging.watch(Watch::prefix("k")).expect("watch"));
+        for n in 0..300 {
+            put(writer, "k", &n.to_string()).await;
+        }
+        if compacts {
+            writer.compact(before + 200).await.expect("compacts");
+        }
+        for store in &stores {
+            store.checkpoint().await.expect("checkpoint");
+        }
+        cluster.wires.plug(&url, lagging);
+        lagging.ready().await.expect("ready");
+        assert_eq!(
+            (lagging.revision(), lagging.compacted_revision()),
+            (writer.revision(), writer.compacted_revision())
+        );
+        if compacts {
+            let told = late.next().await;
+            assert!(matches!(told, Some(Err(WatchError::Compacted { .. }))), "{told:?}");
+            continue;
+        }
+        for revision in before + 1..=before + 300 {
+            let batch = patient.next().await.expect("goes on").expect("goes on");
+            assert_eq!(batch.revision, revision);
+            assert_eq!(batch.events[0].kv.value, (revision - before - 1).to_string().into_bytes());
+        }
+    }
+    for store in &stores {
+        store.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_live_through_a_change_of_leader_and_any_member_keeps_them_alive() {
+    let cluster = Cluster::new();
+    let stores = cluster.start(3).await;
+    let first = leader(&stores.iter().collect::<Vec<_>>()).await;
+    let (old, next) = (&stores[first], &stores[(first + 1) % 3]);
+    let short = next.lease_grant(1).await.expect("lease");
+    let long = next.lease_grant(600).await.expect("lease");
+    for (key, lease) in [("short", &short), ("long", &long)] {
+        let op = Op::Put(Put { key: key.into(), value: "v".into(), lease: lease.id, prev_kv: false });
+        next.txn(Txn::of(vec![op])).await.expect("put");
+    }
+    // Kept alive through a follower, and through the change.
+    let start = Instant::now();
+    let mut moved = false;
+    while start.elapsed() < Duration::from_millis(2500) {
+        next.lease_keep_alive(short.id).await.expect("kept alive");
+        if !moved && start.elapsed() > Duration::from_millis(500) {
+            old.move_leader(next.member_id()).await.expect("moved");
+            moved = true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(get(old, "short").await.as_deref(), Some("v"));
+    let (lease, keys) = old.lease_time_to_live(long.id).await.expect("asked").expect("there");
+    // The new leader gave it its full time again.
+    assert!(lease.remaining_ttl >= 596, "{lease:?}");
+    assert_eq!(keys, ["long"]);
+    let gone = Instant::now();
+    while get(old, "short").await.is_some() {
+        assert!(gone.elapsed() < Duration::from_secs(5), "it never runs out");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(next.lease_keep_alive(short.id).await, Err(WriteError::LeaseNotFound(short.id)));
     for store in &stores {
         store.shutdown().await;
     }

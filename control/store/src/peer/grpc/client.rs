@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::{BoxFuture, Shared};
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -54,11 +55,14 @@ fn lane(request: &Request) -> Lane {
     }
 }
 
+/// A connection that is there, or is being made, or could not be made.
+type Connection = Shared<BoxFuture<'static, std::result::Result<Channel, String>>>;
+
 /// Carries messages over gRPC. Connections are made when they are first needed.
 pub struct GrpcTransport {
     tls: Option<PeerTls>,
     /// At most one for each address and lane; those of addresses that nobody uses any more are few.
-    channels: Mutex<HashMap<(String, Lane), Channel>>,
+    channels: Mutex<HashMap<(String, Lane), Connection>>,
 }
 
 type Result<T> = std::result::Result<T, TransportError>;
@@ -74,47 +78,58 @@ impl GrpcTransport {
     async fn channel(&self, to: &Peer, lane: Lane, timeout: Duration) -> Result<(Channel, String)> {
         let mut last = "no address is known".to_owned();
         for url in &to.urls {
-            if let Some(open) = self.channels.lock().get(&(url.clone(), lane)) {
-                return Ok((open.clone(), url.clone()));
-            }
-            match tokio::time::timeout(timeout.min(CONNECT), self.connect(url)).await {
-                Ok(Ok(open)) => {
-                    self.channels.lock().insert((url.clone(), lane), open.clone());
-                    return Ok((open, url.clone()));
+            match tokio::time::timeout(timeout, self.connection(url, lane)).await {
+                Ok(Ok(open)) => return Ok((open, url.clone())),
+                Ok(Err(why)) => {
+                    self.forget(url, lane);
+                    last = format!("{url}: {why}");
                 }
-                Ok(Err(why)) => last = format!("{url}: {why}"),
-                Err(_) => last = format!("{url}: no connection in time"),
+                Err(_) => last = format!("{url}: no connection yet"),
             }
         }
         Err(TransportError::Undelivered(last))
     }
 
-    async fn connect(&self, url: &str) -> std::result::Result<Channel, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        super::super::check_url(url)?;
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| text(&error))?;
-        let endpoint = endpoint
-            .http2_keep_alive_interval(PROBE)
-            .keep_alive_timeout(PROBE)
-            .keep_alive_while_idle(true)
-            .initial_connection_window_size(WINDOW)
-            .initial_stream_window_size(WINDOW);
-        let tls = match (url.starts_with("https:"), &self.tls) {
-            (false, None) => None,
-            (true, Some(tls)) => Some(TlsConnector::from(Arc::clone(&tls.client))),
-            (true, None) => return Err("the address wants TLS, but this member has none".to_owned()),
-            (false, Some(_)) => {
-                return Err("the address is without TLS, which this member refuses".to_owned());
-            }
-        };
-        let connector = tower::service_fn(move |uri: Uri| dial(uri, tls.clone()));
-        endpoint.connect_with_connector(connector).await.map_err(|error| whole(&error))
+    /// The connection that is there, or is being made. It is made by a task of its own: who sends a sign of life
+    /// has less time than a handshake may take on a busy machine.
+    fn connection(&self, url: &str, lane: Lane) -> Connection {
+        let mut channels = self.channels.lock();
+        let made = channels.entry((url.to_owned(), lane)).or_insert_with(|| {
+            let making =
+                tokio::spawn(tokio::time::timeout(CONNECT, connect(url.to_owned(), self.tls.clone())));
+            let made = making.map(|made| match made {
+                Ok(Ok(made)) => made,
+                Ok(Err(_)) => Err(format!("no connection within {CONNECT:?}")),
+                Err(error) => Err(error.to_string()),
+            });
+            made.boxed().shared()
+        });
+        made.clone()
     }
 
     /// The next message makes a new connection.
     fn forget(&self, url: &str, lane: Lane) {
         self.channels.lock().remove(&(url.to_owned(), lane));
     }
+}
+
+async fn connect(url: String, tls: Option<PeerTls>) -> std::result::Result<Channel, String> {
+    crate::peer::check_url(&url)?;
+    let tls = match (url.starts_with("https:"), tls) {
+        (false, None) => None,
+        (true, Some(tls)) => Some(TlsConnector::from(Arc::clone(&tls.client))),
+        (true, None) => return Err("the address wants TLS, but this member has none".to_owned()),
+        (false, Some(_)) => return Err("the address is without TLS, which this member refuses".to_owned()),
+    };
+    let endpoint = Endpoint::from_shared(url).map_err(|error| whole(&error))?;
+    let endpoint = endpoint
+        .http2_keep_alive_interval(PROBE)
+        .keep_alive_timeout(PROBE)
+        .keep_alive_while_idle(true)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW);
+    let connector = tower::service_fn(move |uri: Uri| dial(uri, tls.clone()));
+    endpoint.connect_with_connector(connector).await.map_err(|error| whole(&error))
 }
 
 /// An error with its causes: tonic's own text says little.
@@ -199,6 +214,8 @@ impl GrpcTransport {
         messages: BoxStream<'static, Envelope>,
         timeout: Duration,
     ) -> Result<BoxStream<'static, Result<Response>>> {
+        // A stream is opened seldom, so it may take its time.
+        let timeout = timeout.max(CONNECT);
         let (channel, url) = self.channel(to, Lane::Data, timeout).await?;
         let failed = |me: &GrpcTransport, url: &str, why: String| {
             me.forget(url, Lane::Data);

@@ -15,6 +15,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
@@ -49,10 +50,26 @@ impl Listener {
     }
 }
 
-/// Serves peers until `stop`.
-pub(crate) async fn serve(listener: Listener, handler: PeerHandler, mut stop: watch::Receiver<bool>) {
-    let (ready, mut connections) = mpsc::channel(HANDSHAKES);
-    let accepting = tokio::spawn(accept(listener, ready));
+/// Serves peers until `stop`. The address is free again when the task ends that is given; connections may take a
+/// moment longer.
+pub(crate) fn serve(listener: Listener, handler: PeerHandler, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    let (ready, connections) = mpsc::channel(HANDSHAKES);
+    tokio::spawn(answer(connections, handler, stop.clone()));
+    let mut stop = stop;
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = until(&mut stop) => {}
+            () = accept(listener, ready) => {}
+        }
+    })
+}
+
+async fn answer(
+    mut connections: mpsc::Receiver<Connection>,
+    handler: PeerHandler,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut stopping = stop.clone();
     let incoming = futures::stream::poll_fn(move |context| connections.poll_recv(context));
     let server = tonic::transport::Server::builder()
@@ -78,7 +95,6 @@ pub(crate) async fn serve(listener: Listener, handler: PeerHandler, mut stop: wa
         }
         () = too_late => {}
     }
-    accepting.abort();
 }
 
 async fn accept(listener: Listener, ready: mpsc::Sender<Connection>) {
