@@ -212,6 +212,9 @@ impl Network {
 /// Held by who hands over, in the order of sending: tokio's mutex is fair.
 type Order = tokio::sync::Mutex<()>;
 
+/// After this time keep-alives notice that a connection is broken, and all that waits on it fails.
+const BROKEN: Duration = Duration::from_secs(10);
+
 /// Messages with entries that are under way at a time.
 const PIPELINE: usize = 4;
 
@@ -250,7 +253,7 @@ impl Link {
             trace.event(format_args!("m{node} → m{to} {text}: lost"));
             return never().await;
         };
-        if let Some(again) = again {
+        if let Some(again) = again.filter(|_| may_come_twice(&message.request)) {
             let (network, message, from) = (network.clone(), message.clone(), *node);
             tokio::spawn(async move {
                 sleep(again).await;
@@ -299,9 +302,9 @@ impl Link {
         let Some(to) = node_of(to) else {
             return Err(TransportError::Undelivered(format!("no machine has the addresses of {to:?}")));
         };
-        match timeout(limit, self.exchange(to, message, order)).await {
+        match timeout(limit.min(BROKEN), self.exchange(to, message, order)).await {
             Ok(answer) => answer,
-            Err(_) => Err(TransportError::NoAnswer(format!("none within {limit:?}"))),
+            Err(_) => Err(TransportError::NoAnswer("the connection is broken, or slow".to_owned())),
         }
     }
 }
@@ -352,6 +355,12 @@ impl Transport for Link {
         });
         Box::pin(answers.buffered(PIPELINE))
     }
+}
+
+/// Whether a request may be handed over twice: Raft's own messages may, and questions. What changes something is carried
+/// by transports that hand over once or not at all.
+fn may_come_twice(request: &Request) -> bool {
+    !matches!(request, Request::Write(_) | Request::Change(_))
 }
 
 /// A message in a few words.
