@@ -12,13 +12,13 @@ const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static --
 
 /// Runs the simulation with these options.
 pub(crate) fn simulate(options: &[String]) -> Result<()> {
-    run(command().args(options))
+    run(command(&[]).args(options))
 }
 
-/// The simulation, to be run by cargo; its options are to be added.
-pub(crate) fn command() -> Command {
+/// The simulation with these options, to be run.
+pub(crate) fn command(options: &[&str]) -> Command {
     let mut command =
         cargo(&["run", "--quiet", "--profile", "simulation", "--package", "carrack-simulation", "--"]);
-    command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", FLAGS);
+    command.args(options).env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", FLAGS);
     command
 }

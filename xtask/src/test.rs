@@ -43,9 +43,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]),
     );
     if !options.fast {
-        let mut seeds = simulate::command();
-        seeds.args(["--seeds", SEEDS]);
-        count.check("simulation of the store", seeds);
+        count.check("simulation of the store", simulate::command(&["--seeds", SEEDS]));
+        count.check("proof that the simulation finds what is broken", simulate::command(&["--prove"]));
         count.check("build", cargo(&["build", "--workspace", "--bins"]));
         let mut system = cargo(&["test", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");

@@ -193,7 +193,7 @@ impl World {
         options.name = format!("m{node}");
         options.initial_cluster = match joins {
             false => (0..setup.members).map(member).collect(),
-            true => (0..setup.members).chain([node]).map(member).collect(),
+            true => self.nodes().into_iter().map(member).collect(),
         };
         if joins {
             options.initial_cluster_state = InitialClusterState::Existing;
