@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_store::Member;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::disk::Fuse;
@@ -19,11 +20,30 @@ const MACHINES: Node = 8;
 
 /// Lets the faults happen, one after the other; what they began ends on its own.
 pub async fn run(world: Arc<World>) {
+    let mut restarts = Vec::new();
     for (pause, fault) in world.setup.faults.clone() {
         sleep(pause).await;
         world.trace.event(format_args!("fault: {fault:?}"));
-        strike(&world, fault).await;
+        match fault {
+            Fault::Restart(whom, after) => restarts.push(restart(&world, find(&world, whom), after)),
+            fault => strike(&world, fault).await,
+        }
     }
+    // Who is to start again has to be there before the end is judged.
+    for restart in restarts {
+        if let Err(error) = restart.await {
+            world.watchdog.report(format!("a restart ended: {error}"));
+        }
+    }
+}
+
+fn restart(world: &Arc<World>, node: Node, after: Duration) -> JoinHandle<()> {
+    let world = Arc::clone(world);
+    tokio::spawn(async move {
+        world.stop(node).await;
+        sleep(after).await;
+        world.start(node);
+    })
 }
 
 fn find(world: &World, whom: Whom) -> Node {
@@ -48,15 +68,8 @@ async fn strike(world: &Arc<World>, fault: Fault) {
     match fault {
         Fault::Crash(whom, fuse) => world.crash(find(world, whom), fuse),
         Fault::Blackout(fuse) => world.nodes().into_iter().for_each(|node| world.crash(node, fuse)),
-        Fault::Restart(whom, after) => {
-            let node = find(world, whom);
-            let world = Arc::clone(world);
-            tokio::spawn(async move {
-                world.stop(node).await;
-                sleep(after).await;
-                world.start(node);
-            });
-        }
+        // Waited for, see `run`.
+        Fault::Restart(whom, after) => drop(restart(world, find(world, whom), after)),
         Fault::Partition(shape, time) => {
             partition(world, shape);
             later(world, time, |world| world.network.mend());
