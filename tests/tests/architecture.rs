@@ -55,7 +55,7 @@ fn control_and_node_meet_in_api_objects_alone() {
 #[test]
 fn nothing_depends_on_the_binary_and_the_tools_on_nothing() {
     for (name, package) in packages() {
-        for binary in ["carrack", "xtask", "carrack-tests"] {
+        for binary in ["carrack", "xtask", "carrack-tests", "carrack-simulation"] {
             assert!(!package.needs.iter().any(|n| n == binary), "{name} depends on {binary}");
         }
         if name == "xtask" {
@@ -71,6 +71,11 @@ fn the_api_machinery_is_pure() {
         let found = all["carrack-api"].external.iter().any(|n| n == impure);
         assert!(!found, "control/api depends on {impure}");
     }
+}
+
+#[test]
+fn the_simulation_sees_the_store_alone() {
+    assert_eq!(packages()["carrack-simulation"].needs, ["carrack-store"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod setup;
+mod simulate;
 mod test;
 mod toolchain;
 mod vm;
@@ -45,6 +46,13 @@ enum Verb {
     Vm(vm::Options),
     /// Measure, with an optimised build, beside the tools people have
     Bench(bench::Options),
+    /// Simulate clusters of the store under faults, by seed; --help shows the options
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// Options of the simulation, such as --seeds 10000, or --seed 7 --trace
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Check licences, sources and banned crates of the dependencies
     Deny,
 }
@@ -62,6 +70,7 @@ fn main() -> Result<()> {
         Verb::Test(options) => test::run(&options),
         Verb::Vm(options) => vm::run(&options),
         Verb::Bench(options) => bench::run_benches(&options),
+        Verb::Simulate { options } => simulate::simulate(&options),
         Verb::Deny => deny::run(),
     }
 }

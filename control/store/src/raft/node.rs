@@ -104,10 +104,16 @@ impl Node {
     /// Raft ends.
     pub(super) async fn leader_changes(&self, known: Option<u64>, until: Instant) -> bool {
         let (mut role, mut over) = (self.role.clone(), self.over.clone());
-        let changed = role.wait_for(|role| role.leader.is_some() && role.leader != known);
+        let changed = async {
+            if role.wait_for(|role| role.leader.is_some() && role.leader != known).await.is_err() {
+                // Nobody follows the role any more: Raft is ending, which `over` says soon. Who asks again at once
+                // would keep Raft's thread from getting there.
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             biased;
-            changed = changed => changed.is_ok(),
+            () = changed => true,
             () = crate::shared::until(&mut over) => false,
             () = tokio::time::sleep_until(until) => false,
         }
