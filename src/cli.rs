@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::backup::Backups;
+use crate::ctl::Ctl;
+use crate::member::Member;
+
 /// Kubernetes in one binary, down to the kernel.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
@@ -20,6 +24,10 @@ pub(crate) enum Command {
     Up(Box<Up>),
     /// End the cluster on this host and remove what it made: processes, mounts, links, addresses, control groups
     Down(Down),
+    /// Run one member of the replicated store alone, with etcd's API and options
+    Store(Box<Member>),
+    /// Look after the store: its members, snapshots
+    Ctl(Ctl),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -91,6 +99,8 @@ pub(crate) struct Up {
     /// Registries that are spoken to over plain HTTP (loopback ones always are)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub(crate) backups: Backups,
     /// On Ctrl-C, do what `carrack down` does
     #[arg(long)]
     pub(crate) purge: bool,

@@ -1,12 +1,16 @@
 //! `carrack`: Kubernetes in one binary. This crate is the command line and puts the parts together; the parts are the
 //! packages below `control/` and `node/`.
 
+mod backup;
 mod cli;
 mod config;
+mod ctl;
 mod down;
+mod face;
 mod host;
 mod instance;
 mod keep;
+mod member;
 mod parts;
 mod server;
 mod up;
@@ -45,6 +49,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(options) => up::run(*options),
         Command::Down(options) => down::run(&options),
+        Command::Store(options) => member::run(*options),
+        Command::Ctl(options) => ctl::run(options),
         Command::Completion { shell } => {
             cli::print_completion(shell);
             Ok(())

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Up;
 use crate::keep::keep;
 use crate::parts::Settings;
-use crate::{down, instance, server};
+use crate::{down, face, instance, server};
 
 /// How long the parts are given to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,8 @@ pub(crate) fn run(options: Up) -> Result<()> {
     Ok(())
 }
 
-fn start_log(filter: &str) -> Result<()> {
+/// Logs to standard error.
+pub(crate) fn start_log(filter: &str) -> Result<()> {
     use std::io::IsTerminal;
     let filter =
         tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter:?}"))?;
@@ -78,7 +79,8 @@ async fn everything(settings: Settings) -> Result<()> {
         after = ?began.elapsed(), url = settings.server_url(), kubeconfig = %kubeconfig.display(),
         "the API server answers"
     );
-    let parts = start_parts(&settings, &pki, &api, &shutdown)?;
+    let mut parts = start_parts(&settings, &pki, &api, &shutdown)?;
+    parts.extend(face::start(&settings, &store, &shutdown)?);
     tell_when_ready(&settings, &api, began);
     tokio::select! {
         signalled = wait_for_signal() => signalled?,
@@ -176,7 +178,8 @@ fn tell_when_ready(settings: &Settings, api: &ApiServer, began: Instant) {
     });
 }
 
-async fn wait_for_signal() -> Result<()> {
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn wait_for_signal() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     tokio::select! {

@@ -1,6 +1,7 @@
 //! The keeper of backups: makes one when it is due, copies it, and clears away what is not needed any more.
 
-use std::path::{Path, PathBuf};
+use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,10 +41,9 @@ pub struct Made {
 impl Keeper {
     /// Makes backups for ever. `take` writes a snapshot to the path it is given; it is asked only while `may` says so:
     /// of several members one makes the backups.
-    pub async fn run<F, M>(&self, mut take: F, mut may: M)
+    pub async fn run<F>(&self, mut take: impl FnMut(PathBuf) -> F, mut may: impl FnMut() -> bool)
     where
-        F: AsyncFnMut(&Path) -> Taken,
-        M: FnMut() -> bool,
+        F: Future<Output = Taken>,
     {
         loop {
             let wait = self.due(Timestamp::now()).await;
@@ -87,13 +87,12 @@ impl Keeper {
     }
 
     /// Makes a backup now, and copies it to all targets.
-    pub async fn make(
-        &self,
-        now: Timestamp,
-        take: &mut impl AsyncFnMut(&Path) -> Taken,
-    ) -> Result<Made, String> {
+    pub async fn make<F>(&self, now: Timestamp, take: &mut impl FnMut(PathBuf) -> F) -> Result<Made, String>
+    where
+        F: Future<Output = Taken>,
+    {
         let at = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let made = take(&self.scratch).await;
+        let made = take(self.scratch.clone()).await;
         let copied = match made {
             Ok(revision) => Ok(self.copy(Backup { at, revision }).await),
             Err(why) => Err(why),
@@ -148,6 +147,8 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn keeper(dir: &Path) -> Keeper {
@@ -156,8 +157,8 @@ mod tests {
         Keeper { cluster: "carrack".to_owned(), scratch: dir.join("scratch"), tiers, targets }
     }
 
-    async fn take(path: &Path) -> Taken {
-        tokio::fs::write(path, "snapshot").await.map_err(|error| error.to_string())?;
+    async fn take(path: PathBuf) -> Taken {
+        tokio::fs::write(&path, "snapshot").await.map_err(|error| error.to_string())?;
         Ok(7)
     }
 
@@ -191,7 +192,7 @@ mod tests {
         let made = keeper.make(Timestamp::from_second(1).unwrap(), &mut take).await.unwrap();
         assert_eq!(made.failed.len(), 1);
         assert_eq!(keeper.backups(&keeper.targets[1]).await.unwrap().len(), 1);
-        let failing = &mut async |_: &Path| Err("no store".to_owned());
+        let failing = &mut |_: PathBuf| std::future::ready(Err("no store".to_owned()));
         assert_eq!(keeper.make(Timestamp::from_second(2).unwrap(), failing).await.unwrap_err(), "no store");
     }
 }

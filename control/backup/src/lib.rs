@@ -13,5 +13,5 @@ mod target;
 pub use keeper::{Keeper, Made, Taken};
 pub use name::Backup;
 pub use retention::{DEFAULT_TIERS, Tier, due_in, expired};
-pub use s3::{S3, S3Error};
+pub use s3::{S3, S3Error, credentials_from_env};
 pub use target::{Directory, Target, TargetError};

@@ -77,6 +77,11 @@ pub enum S3Error {
     },
 }
 
+/// The credentials in `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, if set, `AWS_SESSION_TOKEN`.
+pub fn credentials_from_env() -> Option<Credentials> {
+    Credentials::from_env()
+}
+
 impl fmt::Debug for S3 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The credentials stay out.

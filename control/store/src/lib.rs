@@ -70,6 +70,7 @@ pub use kv::{KeyRange, KeyValue, Lease, LeaseId, Revision};
 pub use metrics::{Latency, Status};
 pub use mvcc::Tally;
 pub use options::{MAX_LEASE_TTL_SECONDS, Options};
+pub use peer::grpc::PeerTls;
 pub use random::Random;
 pub use store::Store;
 pub use txn::{

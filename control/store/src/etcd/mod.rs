@@ -6,6 +6,7 @@
 
 mod auth;
 mod calls;
+pub mod client;
 mod cluster;
 mod compactor;
 mod concurrency;
@@ -31,7 +32,7 @@ use tokio::sync::watch as signal;
 use crate::store::Store;
 
 pub use compactor::{AutoCompaction, compact_automatically};
-pub use server::{Security, serve};
+pub use server::{Listener, Security, serve};
 pub use tls::{TlsError, tls_config};
 
 /// The version of etcd whose API this is. Clients switch features by it.

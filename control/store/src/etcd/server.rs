@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -51,10 +51,38 @@ pub enum Security {
     Plain,
 }
 
+/// Where connections come from.
+pub trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = TcpListener::accept(self).await?;
+        // Answers are small and awaited.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+}
+
 /// Serves etcd's API on `listener` until `shutdown` is done; then ends streams, and lets calls end for a few seconds.
 pub async fn serve(
     store: Store,
-    listener: TcpListener,
+    listener: impl Listener,
     security: Security,
     config: Config,
     shutdown: impl Future<Output = ()>,
@@ -76,7 +104,7 @@ pub async fn serve(
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let (face, security) = (Arc::clone(&face), security.clone());
                 tracker.spawn(async move {
                     connection(&face, stream, security).await;
@@ -97,12 +125,10 @@ pub async fn serve(
     }
 }
 
-async fn connection(face: &Arc<Face>, stream: TcpStream, security: Security) {
-    // Answers are small and awaited.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection ended before it began");
-        return;
-    }
+async fn connection<S>(face: &Arc<Face>, stream: S, security: Security)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     face.counters.connections.fetch_add(1, Relaxed);
     let stream = Counting { stream, face: Arc::clone(face) };
     let ended = match security {
@@ -160,12 +186,12 @@ where
 }
 
 /// A connection whose bytes are counted.
-struct Counting {
-    stream: TcpStream,
+struct Counting<S> {
+    stream: S,
     face: Arc<Face>,
 }
 
-impl AsyncRead for Counting {
+impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,7 +204,7 @@ impl AsyncRead for Counting {
     }
 }
 
-impl AsyncWrite for Counting {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -18,10 +18,6 @@ use futures::stream::BoxStream;
 pub use handler::PeerHandler;
 use message::{Envelope, Refused, Response};
 
-/// How many messages with entries [`Transport::appends`] sends ahead of their answers, unless the transport has a
-/// better way.
-const PIPELINE: usize = 4;
-
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
@@ -57,8 +53,9 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
 
 /// The way to other members.
 ///
-/// It may lose messages and answers, delay and reorder them. It may repeat them too, apart from
-/// [`message::Request::Write`] and [`message::Request::Change`], which take effect each time they arrive.
+/// It may lose messages and answers, and delay them. Messages of [`Transport::call`] may overtake each other and arrive
+/// twice, apart from [`message::Request::Write`] and [`message::Request::Change`], which take effect each time they arrive.
+/// Those of [`Transport::appends`] are handed over in their order, and none after one that was lost.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Sends a message and waits for the answer, at most for `timeout`.
@@ -66,7 +63,7 @@ pub trait Transport: Send + Sync + 'static {
     -> Result<Response, TransportError>;
 
     /// Sends messages with entries and gives their answers in the same order; ends after the first error. Each
-    /// answer may take up to `timeout`.
+    /// answer may take up to `timeout`. Unless the transport has a better way, each waits for the answer before it.
     fn appends(
         self: Arc<Self>,
         to: Peer,
@@ -77,6 +74,6 @@ pub trait Transport: Send + Sync + 'static {
             let (transport, to) = (Arc::clone(&self), to.clone());
             async move { transport.call(&to, message, timeout).await }
         };
-        Box::pin(messages.map(send).buffered(PIPELINE))
+        Box::pin(messages.then(send))
     }
 }

@@ -2,18 +2,24 @@
 
 use super::ResponseHeader;
 
+/// A member of the cluster.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Member {
+pub struct Member {
+    /// Its id.
     #[prost(uint64, tag = "1")]
-    pub(crate) id: u64,
+    pub id: u64,
+    /// Its name; empty until it has started.
     #[prost(string, tag = "2")]
-    pub(crate) name: String,
+    pub name: String,
+    /// Where other members reach it.
     #[prost(string, repeated, tag = "3")]
-    pub(crate) peer_urls: Vec<String>,
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
     #[prost(string, repeated, tag = "4")]
-    pub(crate) client_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote.
     #[prost(bool, tag = "5")]
-    pub(crate) is_learner: bool,
+    pub is_learner: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

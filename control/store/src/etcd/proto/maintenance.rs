@@ -34,32 +34,45 @@ pub(crate) struct AlarmResponse {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct StatusRequest {}
 
+/// The condition of a member.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct StatusResponse {
+pub struct StatusResponse {
+    /// Who answers.
     #[prost(message, optional, tag = "1")]
-    pub(crate) header: Option<ResponseHeader>,
+    pub header: Option<ResponseHeader>,
+    /// The version of etcd whose API it speaks.
     #[prost(string, tag = "2")]
-    pub(crate) version: String,
+    pub version: String,
+    /// Bytes of the history on disk.
     #[prost(int64, tag = "3")]
-    pub(crate) db_size: i64,
+    pub db_size: i64,
+    /// Who leads; 0 if nobody.
     #[prost(uint64, tag = "4")]
-    pub(crate) leader: u64,
+    pub leader: u64,
+    /// The last entry of the log.
     #[prost(uint64, tag = "5")]
-    pub(crate) raft_index: u64,
+    pub raft_index: u64,
+    /// Raft's term.
     #[prost(uint64, tag = "6")]
-    pub(crate) raft_term: u64,
+    pub raft_term: u64,
+    /// The last entry that was applied.
     #[prost(uint64, tag = "7")]
-    pub(crate) raft_applied_index: u64,
+    pub raft_applied_index: u64,
+    /// What is wrong.
     #[prost(string, repeated, tag = "8")]
-    pub(crate) errors: Vec<String>,
+    pub errors: Vec<String>,
+    /// Bytes of the history that are in use.
     #[prost(int64, tag = "9")]
-    pub(crate) db_size_in_use: i64,
+    pub db_size_in_use: i64,
+    /// Whether it has no vote.
     #[prost(bool, tag = "10")]
-    pub(crate) is_learner: bool,
+    pub is_learner: bool,
+    /// Empty: the format on disk is not etcd's.
     #[prost(string, tag = "11")]
-    pub(crate) storage_version: String,
+    pub storage_version: String,
+    /// Bytes the history may have.
     #[prost(int64, tag = "12")]
-    pub(crate) db_size_quota: i64,
+    pub db_size_quota: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -12,15 +12,19 @@ pub(crate) mod watch;
 
 /// Who answered, and as of which revision.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ResponseHeader {
+pub struct ResponseHeader {
+    /// The cluster.
     #[prost(uint64, tag = "1")]
-    pub(crate) cluster_id: u64,
+    pub cluster_id: u64,
+    /// The member that answers.
     #[prost(uint64, tag = "2")]
-    pub(crate) member_id: u64,
+    pub member_id: u64,
+    /// The newest revision when it answered.
     #[prost(int64, tag = "3")]
-    pub(crate) revision: i64,
+    pub revision: i64,
+    /// Raft's term.
     #[prost(uint64, tag = "4")]
-    pub(crate) raft_term: u64,
+    pub raft_term: u64,
 }
 
 /// `grpc.health.v1.Health`, of gRPC itself.
