@@ -33,7 +33,7 @@ pub struct ListRule {
     pub retain_keys: bool,
 }
 
-const fn keyed(of: &'static str, field: &'static str, keys: &'static [&'static str]) -> ListRule {
+pub(super) const fn keyed(of: &'static str, field: &'static str, keys: &'static [&'static str]) -> ListRule {
     ListRule {
         of,
         field,
@@ -59,13 +59,27 @@ const fn set(of: &'static str, field: &'static str) -> ListRule {
     ListRule { of, field, list: ListKind::Set, merge: true, patch_key: None, retain_keys: false }
 }
 
-const fn atomic(of: &'static str, field: &'static str) -> ListRule {
+pub(super) const fn atomic(of: &'static str, field: &'static str) -> ListRule {
     ListRule { of, field, list: ListKind::Atomic, merge: false, patch_key: None, retain_keys: false }
 }
 
 /// A map of scalars' worth of keys for apply which strategic merge nevertheless replaces.
-const fn apply_keyed(of: &'static str, field: &'static str, keys: &'static [&'static str]) -> ListRule {
+pub(super) const fn apply_keyed(
+    of: &'static str,
+    field: &'static str,
+    keys: &'static [&'static str],
+) -> ListRule {
     ListRule { of, field, list: ListKind::Map(keys), merge: false, patch_key: None, retain_keys: false }
+}
+
+/// Scalars that appear once for apply, and that strategic merge replaces.
+pub(super) const fn apply_set(of: &'static str, field: &'static str) -> ListRule {
+    ListRule { of, field, list: ListKind::Set, merge: false, patch_key: None, retain_keys: false }
+}
+
+/// Entries that strategic merge tells apart, and that apply replaces.
+pub(super) const fn merged(of: &'static str, field: &'static str, key: &'static str) -> ListRule {
+    ListRule { of, field, list: ListKind::Atomic, merge: true, patch_key: Some(key), retain_keys: false }
 }
 
 const CONTAINER: &str = "io.k8s.api.core.v1.Container";
@@ -178,5 +192,5 @@ pub static RULES: &[ListRule] = &[
 
 /// The rule for a field, if it has one.
 pub(super) fn find(of: &str, field: &str) -> Option<&'static ListRule> {
-    RULES.iter().find(|rule| rule.field == field && rule.of == of)
+    RULES.iter().chain(super::more_lists::RULES).find(|rule| rule.field == field && rule.of == of)
 }

@@ -4,6 +4,7 @@
 //! in `lists.rs`. Strict decoding, strategic merge and OpenAPI all read this one registry, which is built once.
 
 mod lists;
+mod more_lists;
 mod shape;
 
 use std::collections::BTreeMap;
