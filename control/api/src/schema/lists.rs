@@ -89,7 +89,7 @@ const POD_STATUS: &str = "io.k8s.api.core.v1.PodStatus";
 const NODE_STATUS: &str = "io.k8s.api.core.v1.NodeStatus";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
-/// All rules.
+/// Rules for pods, services, nodes and what they are made of; the others are in `more_lists.rs`.
 pub static RULES: &[ListRule] = &[
     set(OBJECT_META, "finalizers"),
     keyed(OBJECT_META, "ownerReferences", &["uid"]),
@@ -190,7 +190,12 @@ pub static RULES: &[ListRule] = &[
     atomic("io.k8s.api.rbac.v1.PolicyRule", "verbs"),
 ];
 
+/// All rules.
+pub fn rules() -> impl Iterator<Item = &'static ListRule> {
+    RULES.iter().chain(super::more_lists::RULES)
+}
+
 /// The rule for a field, if it has one.
 pub(super) fn find(of: &str, field: &str) -> Option<&'static ListRule> {
-    RULES.iter().chain(super::more_lists::RULES).find(|rule| rule.field == field && rule.of == of)
+    rules().find(|rule| rule.field == field && rule.of == of)
 }

@@ -17,7 +17,6 @@ pub(super) static RULES: &[ListRule] = &[
     atomic("io.k8s.api.core.v1.ScopeSelector", "matchExpressions"),
     atomic("io.k8s.api.core.v1.ScopedResourceSelectorRequirement", "values"),
     atomic("io.k8s.api.core.v1.LimitRangeSpec", "limits"),
-    keyed("io.k8s.api.core.v1.ComponentStatus", "conditions", &["type"]),
     merged("io.k8s.api.batch.v1.JobStatus", "conditions", "type"),
     atomic("io.k8s.api.batch.v1.PodFailurePolicy", "rules"),
     atomic("io.k8s.api.batch.v1.PodFailurePolicyRule", "onPodConditions"),
