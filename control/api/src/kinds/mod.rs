@@ -1,8 +1,8 @@
 //! The table of kinds: one row each, made in a file each.
 //!
-//! To add a kind: write its file with a `Resource` constant (everything that `BASE` does not say for it) and a type that
-//! implements [`crate::strategy::Rules`], and name the constant in `RESOURCES`. Lists that merge by key go into
-//! `schema/lists.rs`. The tests in `tests/kinds.rs` then hold for it too.
+//! To add a kind: write its file with a `Resource` constant (`row!` fills in what follows from the names, `BASE` the
+//! rest) and a type that implements [`crate::strategy::Rules`], and name the constant in `RESOURCES`. Lists that merge by
+//! key go into `schema/more_lists.rs`. The tests in `tests/kinds.rs` then hold for it too.
 
 mod admission;
 mod authorization;
