@@ -225,6 +225,15 @@ pub fn ip_address(text: &str) -> Vec<String> {
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
+/// An IP address in the form that it is written back in.
+pub fn canonical_ip(text: &str) -> Vec<String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.to_string() == text => Vec::new(),
+        Ok(address) => vec![format!("must be in canonical form (\"{address}\")")],
+        Err(_) => ip_address(text),
+    }
+}
+
 /// A network in CIDR form.
 pub fn cidr(text: &str) -> Vec<String> {
     if text.parse::<ipnet::IpNet>().is_ok() {
@@ -246,4 +255,30 @@ pub fn percent(text: &str) -> Vec<String> {
     }
     let words = "a valid percent string must be a numeric string followed by an ending '%'";
     vec![pattern(words, "[0-9]+%", &["1%", "93%"])]
+}
+
+/// `example.com/path`: a domain, a slash, and a path, as the names of signers and of those who manage jobs are.
+pub fn domain_prefixed_path(text: &str) -> Vec<String> {
+    const WORDS: &str = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+    let Some((domain, path)) = text.split_once('/') else { return vec![WORDS.to_owned()] };
+    if domain.is_empty() || path.is_empty() {
+        return vec![WORDS.to_owned()];
+    }
+    let mut wrong = dns1123_subdomain(domain);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !path.chars().all(fits) {
+        wrong.push("Invalid path".to_owned());
+    }
+    wrong
+}
+
+/// `*.example.com`, a name of all hosts one below a domain.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    if text.strip_prefix("*.").is_some_and(|rest| dns1123_subdomain(rest).is_empty()) {
+        return Vec::new();
+    }
+    let words = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
+                 consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+    let form = format!(r"\*\.{SUBDOMAIN_FORM}");
+    vec![pattern(words, &form, &["*.example.com"])]
 }

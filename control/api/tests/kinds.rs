@@ -64,6 +64,67 @@ fn events_of_both_groups_are_one() {
     assert_eq!(stored, event);
 }
 
+/// What v1 of autoscaling cannot say rides in annotations, and comes back.
+#[test]
+fn autoscalers_of_both_versions_are_one() {
+    let row = find("autoscaling", "v1", "horizontalpodautoscalers").unwrap();
+    let conversion = row.conversion.unwrap();
+    let number = |n: i64| json!(n.to_string());
+    let reference = json!({"kind": "Ingress", "name": "i"});
+    let stored = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "h", "annotations": {"mine": "stays"}},
+        "spec": {
+            "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"},
+            "behavior": {"scaleDown": {"selectPolicy": "Disabled"}},
+            "metrics": [
+                {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": number(5)}}},
+                {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": {"type": "Utilization", "averageUtilization": 9}}},
+                {"type": "Pods", "pods": {"metric": {"name": "q"}, "target": {"type": "AverageValue", "averageValue": number(5)}}},
+                {"type": "Object", "object": {"describedObject": reference, "metric": {"name": "q", "selector": {}}, "target": {"type": "Value", "value": number(5)}}},
+                {"type": "Object", "object": {"describedObject": reference, "metric": {"name": "q"}, "target": {"type": "AverageValue", "averageValue": number(5)}}},
+                {"type": "External", "external": {"metric": {"name": "q", "selector": {}}, "target": {"type": "Value", "value": number(5)}}},
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
+            ],
+        },
+        "status": {
+            "currentReplicas": 1, "desiredReplicas": 2, "conditions": [{"type": "AbleToScale", "status": "True"}],
+            "currentMetrics": [
+                {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 10, "averageValue": number(5)}}},
+                {"type": "External", "external": {"metric": {"name": "q"}, "current": {"value": number(5)}}},
+            ],
+        },
+    });
+    let mut served = stored.clone();
+    (conversion.from_storage)(&mut served);
+    assert_eq!(served["apiVersion"], "autoscaling/v1");
+    assert_eq!(served["spec"]["targetCPUUtilizationPercentage"], 80);
+    assert_eq!(served["status"]["currentCPUUtilizationPercentage"], 10);
+    assert!(served["spec"].get("metrics").is_none() && served["status"].get("conditions").is_none());
+    let metrics =
+        served["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/metrics"].as_str().unwrap();
+    let metrics: Value = serde_json::from_str(metrics).unwrap();
+    assert_eq!(
+        metrics[0],
+        json!({"type": "Resource", "resource": {"name": "memory", "targetAverageValue": "5"}})
+    );
+    assert_eq!(metrics[2]["pods"], json!({"metricName": "q", "targetAverageValue": "5"}));
+    assert!(codec::check(served.clone(), row).is_ok_and(|decoded| decoded.strict_error().is_none()));
+    (conversion.to_storage)(&mut served);
+    assert_eq!(served, stored);
+    let strategy = find("autoscaling", "v2", "horizontalpodautoscalers").unwrap().strategy;
+    let mut plain = json!({
+        "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+        "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50, "scaleTargetRef": {"kind": "D", "name": "w"}},
+    });
+    (conversion.to_storage)(&mut plain);
+    strategy.default(&mut plain);
+    assert_eq!(
+        plain["spec"]["metrics"][0]["resource"]["target"],
+        json!({"type": "Utilization", "averageUtilization": 50})
+    );
+}
+
 #[test]
 fn stored_objects_are_read_without_encoding_again() {
     let pods = find("", "v1", "pods").unwrap();

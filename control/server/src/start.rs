@@ -19,6 +19,19 @@ use crate::{ApiError, UserInfo, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The priority classes of every cluster.
+const PRIORITY_CLASSES: &[(&str, i64, &str)] = &[
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+];
 /// Wait before the `kubernetes` service is put back.
 const PUT_BACK_AFTER: Duration = Duration::from_millis(500);
 /// How long history is kept at least: so long a watch may be away and come back; upstream's figure. At most it
@@ -48,7 +61,12 @@ impl ApiServer {
         for (_, wanted) in bootstrap::objects() {
             self.ensure_policy(wanted).await?;
         }
+        for (name, value, description) in PRIORITY_CLASSES {
+            let class = json!({"metadata": {"name": name}, "value": value, "description": description});
+            self.ensure("/apis/scheduling.k8s.io/v1/priorityclasses", class, |_| None).await?;
+        }
         self.ensure_kubernetes().await?;
+        self.ensure_service_range().await?;
         self.ensure_dns().await?;
         let end = self.inner.shutdown.clone();
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
@@ -123,6 +141,15 @@ impl ApiServer {
             with_ports.or(with_endpoints)
         })
         .await
+    }
+
+    /// The range that Services' addresses come from, as an object.
+    async fn ensure_service_range(&self) -> Result<(), StartError> {
+        let range = json!({
+            "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [self.inner.config.service_cidr]},
+        });
+        self.ensure("/apis/networking.k8s.io/v1/servicecidrs", range, |_| None).await
     }
 
     /// The service of the cluster's DNS, which each node answers by itself: it has no endpoints.

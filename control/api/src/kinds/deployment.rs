@@ -9,7 +9,6 @@ use super::workload;
 use super::{BASE, gvk, scale, status};
 use crate::defaults::{self, make_object, object, set};
 use crate::meta;
-use crate::names;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
 use crate::status::{FieldError, FieldPath};
@@ -99,10 +98,7 @@ impl Rules for DeploymentRules {
     }
 
     fn warnings(deployment: &Self::Object, warnings: &mut Vec<String>) {
-        if let Some(spec) = deployment.spec.as_ref().and_then(|s| s.template.spec.as_ref()) {
-            let path = FieldPath::root("spec").child("template").child("spec");
-            validate::pod_warnings(spec, &path, warnings);
-        }
+        workload::template_warnings(deployment.spec.as_ref().map(|s| &s.template), warnings);
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {
@@ -114,7 +110,7 @@ impl Rules for DeploymentRules {
         let empty = apps::v1::DeploymentSpec::default();
         let spec = deployment.spec.as_ref().unwrap_or(&empty);
         workload::replicas(spec.replicas, &path, errors);
-        workload::selector_and_template(&spec.selector, &spec.template, &path, errors);
+        workload::selector_and_template("ReplicaSet", &spec.selector, &spec.template, &path, errors);
         strategy(spec.strategy.as_ref(), &path.child("strategy"), errors);
         let numbers = [
             ("minReadySeconds", spec.min_ready_seconds),
@@ -189,8 +185,9 @@ fn strategy(strategy: Option<&apps::v1::DeploymentStrategy>, path: &FieldPath, e
 
 fn rolling_update(rolling: &apps::v1::RollingUpdateDeployment, path: &FieldPath, errors: &mut Errors) {
     let (unavailable_at, surge_at) = (path.child("maxUnavailable"), path.child("maxSurge"));
-    let unavailable = rolling.max_unavailable.as_ref().map(|v| int_or_percent(v, &unavailable_at, errors));
-    let surge = rolling.max_surge.as_ref().map(|v| int_or_percent(v, &surge_at, errors));
+    let unavailable =
+        rolling.max_unavailable.as_ref().map(|v| validate::int_or_percent(v, &unavailable_at, errors));
+    let surge = rolling.max_surge.as_ref().map(|v| validate::int_or_percent(v, &surge_at, errors));
     if let (Some(Some(0)), Some(Some(0))) = (unavailable, surge) {
         let shown = validate::shown(&rolling.max_unavailable);
         errors.push(FieldError::invalid(&unavailable_at, shown, "may not be 0 when `maxSurge` is 0"));
@@ -199,21 +196,5 @@ fn rolling_update(rolling: &apps::v1::RollingUpdateDeployment, path: &FieldPath,
         && percent > 100
     {
         errors.push(FieldError::invalid(&unavailable_at, text.as_str(), "must not be greater than 100%"));
-    }
-}
-
-/// The number of a count or a percentage, after noting what is wrong with it.
-fn int_or_percent(value: &IntOrString, path: &FieldPath, errors: &mut Errors) -> Option<i64> {
-    match value {
-        IntOrString::Int(number) => {
-            validate::not_negative(path, i64::from(*number), errors);
-            Some(i64::from(*number))
-        }
-        IntOrString::String(text) => {
-            let wrong = names::percent(text);
-            let valid = wrong.is_empty();
-            validate::refuse(path, text, wrong, errors);
-            if valid { text.trim_end_matches('%').parse().ok() } else { None }
-        }
     }
 }

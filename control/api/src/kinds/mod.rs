@@ -1,24 +1,44 @@
 //! The table of kinds: one row each, made in a file each.
 //!
-//! To add a kind: write its file with a `Resource` constant (everything that `BASE` does not say for it) and a type that
-//! implements [`crate::strategy::Rules`], and name the constant in `RESOURCES`. Lists that merge by key go into
-//! `schema/lists.rs`. The tests in `tests/kinds.rs` then hold for it too.
+//! To add a kind: write its file with a `Resource` constant (`row!` fills in what follows from the names, `BASE` the
+//! rest) and a type that implements [`crate::strategy::Rules`], and name the constant in `RESOURCES`. Lists that merge by
+//! key go into `schema/more_lists.rs`. The tests in `tests/kinds.rs` then hold for it too.
 
+mod admission;
 mod authorization;
+mod autoscaling;
+mod batch;
+mod certificate_request;
 mod config_map;
+mod controller_revision;
+mod daemon_set;
 mod deployment;
+mod disruption_budget;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod flow;
 mod lease;
+mod limit_range;
 mod namespace;
+mod networking;
 mod node;
 mod pod;
+mod pod_template;
+mod prelude;
+mod priority_class;
 mod rbac;
 mod replica_set;
+mod replication_controller;
+mod resource;
+mod resource_quota;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod stateful_set;
+mod storage;
+mod volume;
 mod workload;
 
 use crate::resource::{GroupVersionKind, Resource, Scope, Subresource, Verb};
@@ -32,27 +52,65 @@ static RESOURCES: &[Resource] = &[
     config_map::RESOURCE,
     endpoints::RESOURCE,
     event::CORE,
+    limit_range::RESOURCE,
     namespace::RESOURCE,
     node::RESOURCE,
+    volume::CLAIM,
+    volume::PERSISTENT,
     pod::RESOURCE,
+    pod_template::RESOURCE,
+    replication_controller::RESOURCE,
+    resource_quota::RESOURCE,
     secret::RESOURCE,
     service_account::RESOURCE,
     service::RESOURCE,
+    admission::MUTATING,
+    admission::POLICY,
+    admission::POLICY_BINDING,
+    admission::VALIDATING,
+    controller_revision::RESOURCE,
+    daemon_set::RESOURCE,
     deployment::RESOURCE,
     replica_set::RESOURCE,
+    stateful_set::RESOURCE,
     authorization::TOKEN_REVIEW,
     authorization::SELF_SUBJECT_REVIEW,
     authorization::LOCAL_SUBJECT_ACCESS_REVIEW,
     authorization::SELF_SUBJECT_ACCESS_REVIEW,
     authorization::SELF_SUBJECT_RULES_REVIEW,
     authorization::SUBJECT_ACCESS_REVIEW,
+    autoscaling::V2,
+    autoscaling::V1,
+    batch::CRON_JOB,
+    batch::JOB,
+    certificate_request::RESOURCE,
     lease::RESOURCE,
     endpoint_slice::RESOURCE,
     event::EVENTS_GROUP,
+    flow::SCHEMA,
+    flow::PRIORITY_LEVEL,
+    networking::INGRESS_CLASS,
+    networking::INGRESS,
+    networking::IP,
+    networking::POLICY,
+    networking::CIDR,
+    runtime_class::RESOURCE,
+    disruption_budget::RESOURCE,
     rbac::CLUSTER_ROLE_BINDING,
     rbac::CLUSTER_ROLE,
     rbac::ROLE_BINDING,
     rbac::ROLE,
+    resource::CLASS,
+    resource::CLAIM,
+    resource::TEMPLATE,
+    resource::SLICE,
+    priority_class::RESOURCE,
+    storage::CSI_DRIVER,
+    storage::CSI_NODE,
+    storage::CAPACITY,
+    storage::CLASS,
+    storage::ATTACHMENT,
+    storage::ATTRIBUTES_CLASS,
 ];
 
 /// The table of kinds.
@@ -100,6 +158,38 @@ const BASE: Resource = Resource {
     ),
     printer: Printer::PLAIN,
 };
+
+/// The fields of a row that follow from its names, over [`BASE`]: `group "apps"` (or `core`), version, kind, singular,
+/// plural, package of the type, type, rules.
+macro_rules! row {
+    (core $version:literal, $kind:literal, $singular:literal, $plural:literal, $type:ty, $rules:ty) => {
+        crate::kinds::row!(@ "", $version, $version, $kind, $singular, $plural, "core", $type, $rules)
+    };
+    ($group:literal / $version:literal, $kind:literal, $singular:literal, $plural:literal, $package:literal, $type:ty,
+     $rules:ty) => {
+        crate::kinds::row!(@ $group, $version, concat!($group, "/", $version), $kind, $singular, $plural, $package, $type, $rules)
+    };
+    (@ $group:expr, $version:literal, $api_version:expr, $kind:literal, $singular:literal, $plural:literal,
+     $package:literal, $type:ty, $rules:ty) => {
+        crate::resource::Resource {
+            group: $group,
+            version: $version,
+            api_version: $api_version,
+            kind: $kind,
+            list_kind: concat!($kind, "List"),
+            plural: $plural,
+            singular: $singular,
+            scope: <$rules as crate::strategy::Rules>::SCOPE,
+            storage_prefix: concat!("/registry/", $plural, "/"),
+            storage: crate::kinds::gvk($group, $version, $kind),
+            strategy: &crate::strategy::Typed::<$rules>::new(),
+            schema: crate::schema::TypeRef::of::<$type>(
+                concat!("io.k8s.api.", $package, ".", $version, ".", $kind)),
+            ..crate::kinds::BASE
+        }
+    };
+}
+use row;
 
 const fn core(version: &'static str, kind: &'static str) -> GroupVersionKind {
     GroupVersionKind { group: "", version, kind }

@@ -20,11 +20,6 @@ use crate::validate::{self, Errors, refuse, require};
 const GROUP: &str = "rbac.authorization.k8s.io";
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
-const ROLE_PRINTER: Printer = Printer {
-    columns: &[Column::NAME, Column { name: "Created At", kind: "date", ..Column::AGE }],
-    cells: role_cells,
-};
-
 const BINDING_PRINTER: Printer = Printer {
     columns: &[
         Column::NAME,
@@ -49,7 +44,7 @@ pub(super) const ROLE: Resource = Resource {
     storage: gvk(GROUP, "v1", "Role"),
     strategy: &Typed::<RoleRules>::new(),
     schema: TypeRef::of::<rbac::v1::Role>("io.k8s.api.rbac.v1.Role"),
-    printer: ROLE_PRINTER,
+    printer: Printer::CREATED,
     ..BASE
 };
 
@@ -66,7 +61,7 @@ pub(super) const CLUSTER_ROLE: Resource = Resource {
     storage: gvk(GROUP, "v1", "ClusterRole"),
     strategy: &Typed::<ClusterRoleRules>::new(),
     schema: TypeRef::of::<rbac::v1::ClusterRole>("io.k8s.api.rbac.v1.ClusterRole"),
-    printer: ROLE_PRINTER,
+    printer: Printer::CREATED,
     ..BASE
 };
 
@@ -102,10 +97,6 @@ pub(super) const CLUSTER_ROLE_BINDING: Resource = Resource {
     printer: BINDING_PRINTER,
     ..BASE
 };
-
-fn role_cells(object: &Value, _now: Timestamp) -> Vec<Value> {
-    vec![meta::name(object).into(), text(object, "/metadata/creationTimestamp").into()]
-}
 
 fn binding_cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let role = format!("{}/{}", text(object, "/roleRef/kind"), text(object, "/roleRef/name"));

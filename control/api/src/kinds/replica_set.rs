@@ -87,11 +87,7 @@ impl Rules for ReplicaSetRules {
     }
 
     fn warnings(set: &Self::Object, warnings: &mut Vec<String>) {
-        if let Some(spec) = set.spec.as_ref().and_then(|s| s.template.as_ref()).and_then(|t| t.spec.as_ref())
-        {
-            let path = FieldPath::root("spec").child("template").child("spec");
-            validate::pod_warnings(spec, &path, warnings);
-        }
+        workload::template_warnings(set.spec.as_ref().and_then(|s| s.template.as_ref()), warnings);
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {
@@ -107,7 +103,7 @@ impl Rules for ReplicaSetRules {
         validate::not_negative(&path.child("minReadySeconds"), ready, errors);
         match &spec.template {
             Some(template) => {
-                workload::selector_and_template(&spec.selector, template, &path, errors);
+                workload::selector_and_template("ReplicaSet", &spec.selector, template, &path, errors);
             }
             None => errors.push(FieldError::required(&path.child("template"), "")),
         }

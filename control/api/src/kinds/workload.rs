@@ -42,41 +42,64 @@ pub(super) fn selector_is_there(word: &str, object: &Value, errors: &mut Errors)
     }
 }
 
-/// The selector and the template, which has to match it and to be of a pod that runs for good.
+/// The selector and the template of a `kind`, which has to match it and to be of a pod that runs for good.
 pub(super) fn selector_and_template(
+    kind: &str,
     selector: &ApiSelector,
     template: &PodTemplateSpec,
     path: &FieldPath,
     errors: &mut Errors,
 ) {
-    let at = path.child("selector");
-    validate::label_selector(selector, &at, errors);
+    validate::label_selector(selector, &path.child("selector"), errors);
     let template_at = path.child("template");
+    selector_matches(selector, template, &template_at, errors);
+    validate::pod_template(template, &template_at, errors);
+    runs_for_good(kind, template, &template_at, errors);
+}
+
+/// The labels of the template at `path` have to match.
+pub(super) fn selector_matches(
+    selector: &ApiSelector,
+    template: &PodTemplateSpec,
+    path: &FieldPath,
+    errors: &mut Errors,
+) {
     match LabelSelector::from_typed(selector) {
-        // What is wrong with it was said above.
+        // What is wrong with it is said by its own validation.
         Err(_) => {}
         // That it is missing is said by `selector_is_there`.
         Ok(selector) if selector.is_everything() => {}
         Ok(selector) => {
             let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
             if !selector.matches(|key| labels?.get(key).map(String::as_str)) {
-                let at = template_at.child("metadata").child("labels");
+                let at = path.child("metadata").child("labels");
                 let shown =
                     labels.map(validate::shown).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
                 errors.push(FieldError::invalid(&at, shown, "`selector` does not match template `labels`"));
             }
         }
     }
-    validate::pod_template(template, &template_at, errors);
+}
+
+/// A pod of a controller that replaces it restarts always and has no deadline.
+pub(super) fn runs_for_good(kind: &str, template: &PodTemplateSpec, path: &FieldPath, errors: &mut Errors) {
     let Some(spec) = &template.spec else { return };
     let policy = validate::text(&spec.restart_policy);
+    let at = path.child("spec");
     if policy != "Always" {
-        let at = template_at.child("spec").child("restartPolicy");
-        errors.push(FieldError::not_supported(&at, policy, &["Always"]));
+        errors.push(FieldError::not_supported(&at.child("restartPolicy"), policy, &["Always"]));
     }
     if spec.active_deadline_seconds.is_some() {
-        let at = template_at.child("spec").child("activeDeadlineSeconds");
-        errors.push(FieldError::forbidden(&at, "activeDeadlineSeconds in ReplicaSet is not Supported"));
+        let why = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(FieldError::forbidden(&at.child("activeDeadlineSeconds"), why));
+    }
+}
+
+/// Advice about the pods of `spec.template`.
+pub(super) fn template_warnings(template: Option<&PodTemplateSpec>, warnings: &mut Vec<String>) {
+    if let Some(spec) = template.and_then(|t| t.spec.as_ref()) {
+        let path = FieldPath::root("spec").child("template").child("spec");
+        validate::pod_warnings(spec, &path, warnings);
     }
 }
 

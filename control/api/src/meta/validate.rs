@@ -23,6 +23,8 @@ pub enum NameRule {
     Label1035,
     /// Anything that can be one segment of a path: RBAC kinds.
     PathSegment,
+    /// An IP address in its canonical form.
+    IpAddress,
 }
 
 impl NameRule {
@@ -30,6 +32,9 @@ impl NameRule {
     pub fn check(self, name: &str, prefix: bool) -> Vec<String> {
         if self == NameRule::PathSegment {
             return names::path_segment(name, prefix);
+        }
+        if self == NameRule::IpAddress {
+            return names::canonical_ip(name);
         }
         let masked;
         let name = if prefix && name.ends_with('-') {
@@ -42,7 +47,9 @@ impl NameRule {
         match self {
             NameRule::Label => names::dns1123_label(name),
             NameRule::Label1035 => names::dns1035_label(name),
-            NameRule::Subdomain | NameRule::PathSegment => names::dns1123_subdomain(name),
+            NameRule::Subdomain | NameRule::PathSegment | NameRule::IpAddress => {
+                names::dns1123_subdomain(name)
+            }
         }
     }
 }

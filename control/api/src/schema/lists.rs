@@ -33,7 +33,7 @@ pub struct ListRule {
     pub retain_keys: bool,
 }
 
-const fn keyed(of: &'static str, field: &'static str, keys: &'static [&'static str]) -> ListRule {
+pub(super) const fn keyed(of: &'static str, field: &'static str, keys: &'static [&'static str]) -> ListRule {
     ListRule {
         of,
         field,
@@ -59,13 +59,27 @@ const fn set(of: &'static str, field: &'static str) -> ListRule {
     ListRule { of, field, list: ListKind::Set, merge: true, patch_key: None, retain_keys: false }
 }
 
-const fn atomic(of: &'static str, field: &'static str) -> ListRule {
+pub(super) const fn atomic(of: &'static str, field: &'static str) -> ListRule {
     ListRule { of, field, list: ListKind::Atomic, merge: false, patch_key: None, retain_keys: false }
 }
 
 /// A map of scalars' worth of keys for apply which strategic merge nevertheless replaces.
-const fn apply_keyed(of: &'static str, field: &'static str, keys: &'static [&'static str]) -> ListRule {
+pub(super) const fn apply_keyed(
+    of: &'static str,
+    field: &'static str,
+    keys: &'static [&'static str],
+) -> ListRule {
     ListRule { of, field, list: ListKind::Map(keys), merge: false, patch_key: None, retain_keys: false }
+}
+
+/// Scalars that appear once for apply, and that strategic merge replaces.
+pub(super) const fn apply_set(of: &'static str, field: &'static str) -> ListRule {
+    ListRule { of, field, list: ListKind::Set, merge: false, patch_key: None, retain_keys: false }
+}
+
+/// Entries that strategic merge tells apart, and that apply replaces.
+pub(super) const fn merged(of: &'static str, field: &'static str, key: &'static str) -> ListRule {
+    ListRule { of, field, list: ListKind::Atomic, merge: true, patch_key: Some(key), retain_keys: false }
 }
 
 const CONTAINER: &str = "io.k8s.api.core.v1.Container";
@@ -75,7 +89,7 @@ const POD_STATUS: &str = "io.k8s.api.core.v1.PodStatus";
 const NODE_STATUS: &str = "io.k8s.api.core.v1.NodeStatus";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
-/// All rules.
+/// Rules for pods, services, nodes and what they are made of; the others are in `more_lists.rs`.
 pub static RULES: &[ListRule] = &[
     set(OBJECT_META, "finalizers"),
     keyed(OBJECT_META, "ownerReferences", &["uid"]),
@@ -176,7 +190,12 @@ pub static RULES: &[ListRule] = &[
     atomic("io.k8s.api.rbac.v1.PolicyRule", "verbs"),
 ];
 
+/// All rules.
+pub fn rules() -> impl Iterator<Item = &'static ListRule> {
+    RULES.iter().chain(super::more_lists::RULES)
+}
+
 /// The rule for a field, if it has one.
 pub(super) fn find(of: &str, field: &str) -> Option<&'static ListRule> {
-    RULES.iter().find(|rule| rule.field == field && rule.of == of)
+    rules().find(|rule| rule.field == field && rule.of == of)
 }

@@ -4,6 +4,7 @@
 //! in `lists.rs`. Strict decoding, strategic merge and OpenAPI all read this one registry, which is built once.
 
 mod lists;
+mod more_lists;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::sync::OnceLock;
 use k8s_openapi::schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-pub use lists::{ListKind, ListRule, RULES};
+pub use lists::{ListKind, ListRule, RULES, rules};
 pub use shape::{Field, ObjectType, Shape, TypeId};
 
 /// A type of the API by its OpenAPI name, with the means to describe it.

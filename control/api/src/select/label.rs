@@ -153,10 +153,17 @@ impl LabelSelector {
         Ok(LabelSelector { requirements, nothing: false })
     }
 
-    /// The selector in an object's field; absent or null matches nothing.
+    /// The selector in an object's field, in either form: a `LabelSelector`, or the plain map of labels that
+    /// ReplicationControllers have. Absent or null matches nothing.
     pub fn from_value(selector: Option<&Value>) -> Result<Self, SelectorError> {
         match selector {
             None | Some(Value::Null) => Ok(Self::nothing()),
+            Some(Value::Object(labels)) if !labels.is_empty() && labels.values().all(Value::is_string) => {
+                let pairs = labels.iter().map(|(key, value)| (&**key, value.as_str().unwrap_or_default()));
+                let mut selector = Self::from_map(pairs)?;
+                selector.requirements.sort_by(|a, b| a.key.cmp(&b.key));
+                Ok(selector)
+            }
             Some(value) => {
                 let typed = meta_v1::LabelSelector::deserialize(value)
                     .map_err(|why| SelectorError::Syntax(why.to_string()))?;

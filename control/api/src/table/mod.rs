@@ -38,6 +38,11 @@ impl Column {
         Column { name, kind: "integer", format: "", description, priority: 0 }
     }
 
+    /// A column of yes or no.
+    pub const fn boolean(name: &'static str, description: &'static str) -> Self {
+        Column { name, kind: "boolean", format: "", description, priority: 0 }
+    }
+
     /// The same column, shown with `-o wide` alone.
     #[must_use]
     pub const fn wide(self) -> Self {
@@ -76,6 +81,16 @@ pub struct Printer {
 impl Printer {
     /// Name and age, for kinds without columns of their own.
     pub const PLAIN: Printer = Printer { columns: &[Column::NAME, Column::AGE], cells: plain };
+
+    /// Name and time of creation, which upstream shows of kinds that it has no printer for.
+    pub const CREATED: Printer = Printer {
+        columns: &[Column::NAME, Column { name: "Created At", kind: "date", ..Column::AGE }],
+        cells: created,
+    };
+}
+
+fn created(object: &Value, _now: Timestamp) -> Vec<Value> {
+    vec![meta::name(object).into(), read::text(object, "/metadata/creationTimestamp").into()]
 }
 
 fn plain(object: &Value, now: Timestamp) -> Vec<Value> {

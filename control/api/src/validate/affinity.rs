@@ -60,7 +60,7 @@ fn weight(weight: i32, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
-fn node_selector(selector: &NodeSelector, path: &FieldPath, errors: &mut Errors) {
+pub(crate) fn node_selector(selector: &NodeSelector, path: &FieldPath, errors: &mut Errors) {
     let terms = path.child("nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
         errors.push(FieldError::required(&terms, "must have at least one node selector term"));
@@ -129,7 +129,7 @@ fn pod_term(term: &PodAffinityTerm, path: &FieldPath, errors: &mut Errors) {
 }
 
 /// Tolerations at `path`.
-pub(super) fn tolerations(tolerations: &[Toleration], path: &FieldPath, errors: &mut Errors) {
+pub(crate) fn tolerations(tolerations: &[Toleration], path: &FieldPath, errors: &mut Errors) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let at = path.index(index);
         let (key, operator, effect) =

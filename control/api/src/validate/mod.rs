@@ -7,6 +7,7 @@ mod handler;
 mod pod;
 mod pod_update;
 mod resources;
+mod scaled;
 mod security;
 mod selector;
 mod volume;
@@ -20,8 +21,11 @@ use crate::names;
 use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
 
+pub(crate) use affinity::{node_selector, tolerations};
 pub(crate) use pod::{pod, pod_template};
 pub(crate) use pod_update::pod_update;
+pub(crate) use resources::requirements;
+pub(crate) use scaled::{int_or_percent, part_of_whole};
 pub(crate) use selector::{label_map, label_selector};
 pub(crate) use warnings::pod_warnings;
 
@@ -67,6 +71,33 @@ pub(crate) fn not_negative(path: &FieldPath, number: i64, errors: &mut Errors) {
     if number < 0 {
         errors.push(FieldError::invalid(path, number, names::NOT_NEGATIVE));
     }
+}
+
+/// Name of a CSI or DRA driver.
+pub(crate) fn csi_driver_name(path: &FieldPath, name: &str, errors: &mut Errors) {
+    if require(path, name, errors) {
+        if name.len() > names::MAX_LABEL {
+            errors.push(FieldError::too_long(path, names::MAX_LABEL));
+        }
+        refuse(path, name, names::dns1123_subdomain(&name.to_lowercase()), errors);
+    }
+}
+
+/// A value that an update may not change.
+pub(crate) fn unchanged<T: PartialEq + serde::Serialize>(
+    path: &FieldPath,
+    new: &T,
+    old: &T,
+    errors: &mut Errors,
+) {
+    if !same(new, old) {
+        errors.push(FieldError::invalid(path, shown(new), names::IMMUTABLE));
+    }
+}
+
+/// Whether two values mean the same to Go, which writes no empty ones.
+pub(crate) fn same<T: PartialEq + serde::Serialize>(a: &T, b: &T) -> bool {
+    a == b || crate::meta::same(Some(&shown(a)), Some(&shown(b)))
 }
 
 /// A port number other than 0.

@@ -23,7 +23,7 @@ fn can_overcommit(name: &str) -> bool {
 }
 
 /// Requests and limits at `path`.
-pub(super) fn requirements(resources: &ResourceRequirements, path: &FieldPath, errors: &mut Errors) {
+pub(crate) fn requirements(resources: &ResourceRequirements, path: &FieldPath, errors: &mut Errors) {
     let empty = BTreeMap::new();
     let limits = resources.limits.as_ref().unwrap_or(&empty);
     let requests = resources.requests.as_ref().unwrap_or(&empty);

@@ -1,5 +1,6 @@
 //! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
 
+mod certificate_request;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+pub use certificate_request::CertificateRequest;
 pub use default_tolerations::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
@@ -36,6 +38,7 @@ pub fn plugins(
         Arc::new(NodeRestriction::new(objects())),
         Arc::new(Priority::new(objects())),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(CertificateRequest::new(authorizers.to_vec())),
         Arc::new(Escalation::new(Arc::clone(rbac), authorizers.to_vec())),
     ]
 }

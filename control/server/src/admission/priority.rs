@@ -20,8 +20,6 @@ const PREEMPT: &str = "PreemptLowerPriority";
 /// The plugin.
 pub struct Priority {
     objects: Arc<dyn Objects>,
-    /// Whether there can be classes beside the system's.
-    served: bool,
 }
 
 /// What a class gives to a pod.
@@ -34,13 +32,7 @@ struct Class {
 impl Priority {
     /// Looks classes up in `objects`.
     pub fn new(objects: Arc<dyn Objects>) -> Self {
-        Self { objects, served: carrack_api::find(GROUP, "v1", CLASSES).is_some() }
-    }
-
-    /// One that looks for classes also where the table of kinds has none.
-    #[cfg(test)]
-    pub(super) fn with_classes(objects: Arc<dyn Objects>) -> Self {
-        Self { objects, served: true }
+        Self { objects }
     }
 
     /// The class of that name; for no name the cluster's default. `None` when there is none of that name.
@@ -51,16 +43,13 @@ impl Priority {
         if name.is_empty() {
             return self.default_class().await.map(Some);
         }
-        if !self.served {
-            return Ok(None);
-        }
         let class = self.objects.get(GROUP, CLASSES, "", name).await?;
         Ok(class.map(|class| read(&class)))
     }
 
     /// Of several defaults the lowest counts: it harms the others least.
     async fn default_class(&self) -> Result<Class, ApiError> {
-        let classes = if self.served { self.objects.list(GROUP, CLASSES, "").await? } else { Vec::new() };
+        let classes = self.objects.list(GROUP, CLASSES, "").await?;
         let defaults = classes.iter().filter(|class| class["globalDefault"] == json!(true));
         let lowest = defaults.map(|class| read(class)).min_by_key(|class| class.value);
         Ok(lowest.unwrap_or(Class { name: String::new(), value: DEFAULT, preemption: PREEMPT.into() }))
@@ -112,6 +101,48 @@ impl Admission for Priority {
             fields.insert("priorityClassName".into(), json!(class.name));
         }
         Ok(())
+    }
+
+    async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: Option<&Value>,
+    ) -> Result<Vec<String>, ApiError> {
+        if request.attributes.api_group == GROUP && request.attributes.resource == CLASSES {
+            self.judge_class(request, object).await?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Priority {
+    /// What is wrong with writing or deleting a class.
+    async fn judge_class(
+        &self,
+        request: &AdmissionRequest<'_>,
+        object: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        let name = display_name(request, object);
+        let refuse = |why: &str| Err(ApiError::forbidden(GROUP, CLASSES, name, why));
+        if request.operation == Operation::Delete {
+            let system = SYSTEM_CLASSES.iter().any(|(system, _)| *system == name);
+            return if system {
+                refuse("this is a system priority class and cannot be deleted")
+            } else {
+                Ok(())
+            };
+        }
+        if object.is_none_or(|class| class.get("globalDefault") != Some(&json!(true))) {
+            return Ok(());
+        }
+        let classes = self.objects.list(GROUP, CLASSES, "").await?;
+        let others = classes.iter().filter(|class| class["globalDefault"] == json!(true));
+        match others.map(|class| text(class, "/metadata/name")).find(|other| *other != name) {
+            Some(other) => refuse(&format!(
+                "PriorityClass {other} is already marked as default. Only one default can exist"
+            )),
+            None => Ok(()),
+        }
     }
 }
 

@@ -286,7 +286,7 @@ async fn priorities_come_from_classes() {
     let outcome = |spec: Value| {
         let cluster = &cluster;
         async move {
-            let plugins: [Arc<dyn Admission>; 1] = [Arc::new(Priority::with_classes(cluster.objects()))];
+            let plugins: [Arc<dyn Admission>; 1] = [Arc::new(Priority::new(cluster.objects()))];
             let made =
                 Request::new(Operation::Create, "pods", "web", "").run(&plugins, Some(pod(spec))).await?;
             let spec = &made["spec"];

@@ -21,6 +21,8 @@ const AUTHORIZATION: &[&str] = &["authorization.k8s.io"];
 const AUTOSCALING: &[&str] = &["autoscaling"];
 const POLICY: &[&str] = &["policy"];
 const RBAC: &[&str] = &[GROUP];
+const CERTIFICATES: &[&str] = &["certificates.k8s.io"];
+const DEVICES: &[&str] = &["resource.k8s.io"];
 
 const GET: &[&str] = &["get"];
 const CREATE: &[&str] = &["create"];
@@ -35,12 +37,23 @@ const RECORD: &[&str] = &["create", "patch", "update"];
 enum Row {
     /// Verbs on resources of groups.
     On(&'static [&'static str], &'static [&'static str], &'static [&'static str]),
+    /// Verbs on resources of a group, of these names alone.
+    Named(&'static [&'static str], &'static [&'static str], &'static [&'static str], &'static [&'static str]),
     /// Verbs on paths.
     At(&'static [&'static str], &'static [&'static str]),
 }
-use Row::{At, On};
+use Row::{At, Named, On};
 
 const HEALTH: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
+
+const SIGNERS: &[&str] = &["signers"];
+const APPROVE: &[&str] = &["approve"];
+const APPROVE_CLIENT: &[Row] =
+    &[Named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/kube-apiserver-client"])];
+const APPROVE_KUBELET_CLIENT: &[Row] =
+    &[Named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/kube-apiserver-client-kubelet"])];
+const APPROVE_KUBELET_SERVING: &[Row] =
+    &[Named(APPROVE, CERTIFICATES, SIGNERS, &["kubernetes.io/kubelet-serving"])];
 
 /// Every ClusterRole but the three for people, with its rows.
 const SYSTEM_ROLES: &[(&str, &[Row])] = &[
@@ -126,6 +139,42 @@ const SYSTEM_ROLES: &[(&str, &[Row])] = &[
             On(READ, STORAGE, &["csidrivers"]),
             On(&["create", "delete", "get", "patch", "update"], STORAGE, &["csinodes"]),
             On(GET, STORAGE, &["volumeattachments"]),
+            On(&["create", "get", "list", "watch"], CERTIFICATES, &["certificatesigningrequests"]),
+            On(&["get", "patch", "update"], CORE, &["persistentvolumeclaims/status"]),
+            On(GET, DEVICES, &["resourceclaims"]),
+        ],
+    ),
+    (
+        "system:node-bootstrapper",
+        &[On(&["create", "get", "list", "watch"], CERTIFICATES, &["certificatesigningrequests"])],
+    ),
+    (
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        &[On(CREATE, CERTIFICATES, &["certificatesigningrequests/nodeclient"])],
+    ),
+    (
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        &[On(CREATE, CERTIFICATES, &["certificatesigningrequests/selfnodeclient"])],
+    ),
+    ("system:certificates.k8s.io:kube-apiserver-client-approver", APPROVE_CLIENT),
+    ("system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", APPROVE_KUBELET_CLIENT),
+    ("system:certificates.k8s.io:kubelet-serving-approver", APPROVE_KUBELET_SERVING),
+    (
+        "system:persistent-volume-provisioner",
+        &[
+            On(&["create", "delete", "get", "list", "watch"], CORE, &["persistentvolumes"]),
+            On(&["get", "list", "update", "watch"], CORE, &["persistentvolumeclaims"]),
+            On(READ, STORAGE, &["storageclasses"]),
+            On(&["watch"], CORE, &["events"]),
+            On(RECORD, EVENTS, &["events"]),
+        ],
+    ),
+    (
+        "system:volume-scheduler",
+        &[
+            On(&["get", "list", "patch", "update", "watch"], CORE, &["persistentvolumes"]),
+            On(READ, STORAGE, &["storageclasses"]),
+            On(&["get", "list", "patch", "update", "watch"], CORE, &["persistentvolumeclaims"]),
         ],
     ),
     (
@@ -147,6 +196,8 @@ const SYSTEM_ROLES: &[(&str, &[Row])] = &[
                 &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses", "volumeattachments"],
             ),
             On(CHANGE, CORE, &["persistentvolumeclaims", "persistentvolumes"]),
+            On(READ, DEVICES, &["deviceclasses", "resourceclaims", "resourceslices"]),
+            On(CHANGE, DEVICES, &["resourceclaims", "resourceclaims/status"]),
             On(CREATE, AUTHENTICATION, &["tokenreviews"]),
             On(CREATE, AUTHORIZATION, &["subjectaccessreviews"]),
         ],
@@ -162,6 +213,7 @@ const SYSTEM_ROLES: &[(&str, &[Row])] = &[
             On(CREATE, APPS, &["controllerrevisions", "replicasets"]),
             On(CREATE, BATCH, &["jobs"]),
             On(CREATE, CORE, &["persistentvolumeclaims", "persistentvolumes"]),
+            On(CREATE, DEVICES, &["resourceclaims"]),
             On(RECORD, EVENTS, &["events"]),
             On(CREATE, COORDINATION, &["leases"]),
             On(CREATE, AUTHENTICATION, &["tokenreviews"]),
@@ -359,6 +411,12 @@ fn rule(row: &Row) -> Value {
     match row {
         On(verbs, groups, resources) => {
             rule.insert("apiGroups".into(), json!(groups));
+            rule.insert("resources".into(), json!(resources));
+            rule.insert("verbs".into(), json!(verbs));
+        }
+        Named(verbs, groups, resources, names) => {
+            rule.insert("apiGroups".into(), json!(groups));
+            rule.insert("resourceNames".into(), json!(names));
             rule.insert("resources".into(), json!(resources));
             rule.insert("verbs".into(), json!(verbs));
         }

