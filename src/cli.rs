@@ -105,7 +105,7 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) purge: bool,
     /// What to log, such as `debug` or `info,carrack_agent=debug`
-    #[arg(long, value_name = "FILTER", default_value = "info,openraft=warn", env = "CARRACK_LOG")]
+    #[arg(long, value_name = "FILTER", default_value = "info,openraft=off", env = "CARRACK_LOG")]
     pub(crate) log: String,
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct Member {
     #[command(flatten)]
     backups: Backups,
     /// What to log
-    #[arg(long, value_name = "FILTER", default_value = "info,openraft=warn", env = "CARRACK_LOG")]
+    #[arg(long, value_name = "FILTER", default_value = "info,openraft=off", env = "CARRACK_LOG")]
     log: String,
 }
 
