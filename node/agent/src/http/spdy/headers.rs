@@ -129,19 +129,22 @@ impl HeaderWriter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What Python's `zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 8, 0, dictionary)` makes of the two blocks below,
-    /// each flushed with `Z_SYNC_FLUSH`.
-    const FIRST: &[u8] = &FIRST_BLOCK;
-    const SECOND: &[u8] = &SECOND_BLOCK;
-    const FIRST_BLOCK: [u8; 50] = [
+pub(super) mod samples {
+    /// What Python's `zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 8, 0, dictionary)` makes of two blocks: the streams
+    /// of one forwarded connection, `error` and then `data`, each flushed with `Z_SYNC_FLUSH`.
+    pub(crate) const FIRST: [u8; 50] = [
         120, 249, 227, 198, 167, 194, 2, 37, 58, 112, 58, 43, 41, 74, 77, 204, 133, 22, 37, 172, 169, 160,
         128, 134, 20, 203, 69, 160, 36, 204, 100, 97, 0, 36, 57, 139, 32, 145, 152, 9, 74, 220, 140, 6, 0, 0,
         0, 0, 255, 255,
     ];
-    const SECOND_BLOCK: [u8; 14] = [194, 170, 21, 84, 10, 37, 18, 210, 9, 0, 0, 0, 255, 255];
+    /// The second one.
+    pub(crate) const SECOND: [u8; 14] = [194, 170, 21, 84, 10, 37, 18, 210, 9, 0, 0, 0, 255, 255];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{FIRST, SECOND};
+    use super::*;
 
     #[test]
     fn reads_blocks_that_go_on_from_each_other() {
@@ -149,9 +152,9 @@ mod tests {
         let wanted = |pairs: &[(&str, &str)]| -> Headers {
             pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
         };
-        let first = reader.read(FIRST).unwrap();
+        let first = reader.read(&FIRST).unwrap();
         assert_eq!(first, wanted(&[("port", "80"), ("requestid", "0"), ("streamtype", "error")]));
-        let second = reader.read(SECOND).unwrap();
+        let second = reader.read(&SECOND).unwrap();
         assert_eq!(second, wanted(&[("port", "80"), ("requestid", "0"), ("streamtype", "data")]));
     }
 

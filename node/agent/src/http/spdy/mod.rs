@@ -7,6 +7,8 @@
 
 mod frame;
 mod headers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::time::Duration;
