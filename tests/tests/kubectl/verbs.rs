@@ -81,7 +81,7 @@ pub(super) async fn changes(scene: &Scene, kubectl: &str) -> Result<()> {
         &[
             (&["create", "cm", "n", "--from-literal=a=b", "--dry-run=server"], "created (server dry run)"),
             (&["label", "cm", "m", "tier=x"], "labeled"),
-            (&["annotate", "cm", "m", "note=y"], "annotated"),
+            (&["annotate", "cm", "m", "note=y"], "configmap/m annotate"),
             (&["patch", "cm", "m", "--type=merge", "-p", r#"{"data":{"k":"w"}}"#], "patched"),
             (&["patch", "cm", "m", "-p", r#"{"data":{"l":"w"}}"#], "patched"),
             (&["patch", "cm", "m", "--type=json", "-p", r#"[{"op":"remove","path":"/data/l"}]"#], "patched"),
@@ -126,7 +126,7 @@ pub(super) async fn tells(scene: &Scene, kubectl: &str) -> Result<()> {
             (&["explain", "deployment.spec.strategy"], "rollingUpdate"),
             (&["explain", "pods.spec.containers"], "FIELDS:"),
             (&["auth", "can-i", "--list"], "*.*"),
-            (&["version"], "Server Version: v1.35"),
+            (&["version"], "v1.35.0+carrack"),
             (&["cluster-info"], "control plane"),
             (&["get", "--raw", "/readyz"], "ok"),
             (&["describe", "node"], "Conditions:"),
@@ -154,6 +154,11 @@ pub(super) async fn streams(scene: &Scene, kubectl: &str, pod: &str) -> Result<(
     let typed = scene.cluster.kubectl(kubectl, &["exec", "-i", pod, "--", "cat"]);
     let long = "0123456789abcdef".repeat(20_000);
     ensure!(feed(typed, long.as_bytes()).await? == long, "stdin does not reach the command whole");
+    let line = format!("printf 'tty\\nexit\\n' | script -qec '{kubectl} exec -it {pod} -- sh' /dev/null");
+    let shell = scene.cluster.kubectl("sh", &["-c", &line]);
+    let shown = tokio::process::Command::from(shell).kill_on_drop(true).output().await?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    ensure!(shown.contains("/dev/pts/"), "exec -it has no terminal: {shown:?}");
     let dir = tempfile::tempdir()?;
     let (there, back) = (dir.path().join("there"), dir.path().join("back"));
     std::fs::write(&there, &long)?;

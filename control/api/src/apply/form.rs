@@ -91,7 +91,7 @@ impl<'a> Form<'a> {
 
     /// The entries of a list with their identities; `None` when one has none, or one is there twice: such a list is
     /// one piece.
-    pub(super) fn entries<'v>(self, list: Option<&'v Value>) -> Option<Vec<(Element, &'v Value)>> {
+    pub(super) fn entries(self, list: Option<&Value>) -> Option<Vec<(Element, &Value)>> {
         let Some(list) = list.and_then(Value::as_array) else { return Some(Vec::new()) };
         let mut out = Vec::with_capacity(list.len());
         for entry in list {

@@ -102,9 +102,8 @@ fn agree(headers: &HeaderMap, wanted: &Wanted) -> Result<(Carrier, HeaderMap), A
     let (carrier, named) = if holds(headers, &UPGRADE, "SPDY/3.1") {
         let protocol = if forwards { forward::PROTOCOL } else { spdy::PROTOCOL };
         // The first clients of port-forward named no protocol.
-        if !holds(headers, &STREAM_PROTOCOL, protocol)
-            && !(forwards && !headers.contains_key(STREAM_PROTOCOL))
-        {
+        let unnamed = forwards && !headers.contains_key(STREAM_PROTOCOL);
+        if !unnamed && !holds(headers, &STREAM_PROTOCOL, protocol) {
             let words = format!("unable to upgrade: over SPDY this node speaks {protocol} only");
             return Err(ApiFailure::BadRequest(words));
         }
