@@ -169,11 +169,8 @@ impl Managers {
         }
         self.entries.retain(|entry| !entry.fields.is_empty());
         self.cap();
-        self.entries.sort_by(|a, b| {
-            let key = |e: &Entry| {
-                (e.operation, e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone())
-            };
-            key(a).cmp(&key(b))
+        self.entries.sort_by_cached_key(|e| {
+            (e.operation, e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone())
         });
         let Some(metadata) = meta::metadata_mut(object) else { return };
         if self.entries.is_empty() {

@@ -114,7 +114,8 @@ fn take_over(
         if !lost.is_empty() {
             conflicts.extend(Conflict::all(entry, &lost));
         }
-        entry.fields = entry.fields.minus(&lost).minus(&difference.removed);
+        entry.fields.subtract(&lost);
+        entry.fields.subtract(&difference.removed);
         !entry.fields.is_empty()
     });
     conflicts

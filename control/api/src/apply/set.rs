@@ -125,28 +125,35 @@ impl Set {
     /// The paths that are not in `other`.
     #[must_use]
     pub(super) fn minus(&self, other: &Set) -> Set {
-        self.combine(|element, node| match other.get(element) {
-            None => node.clone(),
-            Some(theirs) => {
-                Node { member: node.member && !theirs.member, below: node.below.minus(&theirs.below) }
+        let mut left = self.clone();
+        left.subtract(other);
+        left
+    }
+
+    /// Takes out the paths that are in `other`.
+    pub(super) fn subtract(&mut self, other: &Set) {
+        for (element, theirs) in &other.nodes {
+            let Some(node) = self.nodes.get_mut(element) else { continue };
+            node.member &= !theirs.member;
+            node.below.subtract(&theirs.below);
+            if node.is_empty() {
+                self.nodes.remove(element);
             }
-        })
+        }
     }
 
     /// The paths that are in `other`, too.
     #[must_use]
     pub(super) fn and(&self, other: &Set) -> Set {
-        self.combine(|element, node| match other.get(element) {
-            None => Node::default(),
-            Some(theirs) => {
-                Node { member: node.member && theirs.member, below: node.below.and(&theirs.below) }
+        // What changed is usually much smaller than what is owned.
+        let (few, many) = if self.nodes.len() < other.nodes.len() { (self, other) } else { (other, self) };
+        let mut out = Set::default();
+        for (element, node) in &few.nodes {
+            if let Some(theirs) = many.nodes.get(element) {
+                out.add(element.clone(), node.member && theirs.member, node.below.and(&theirs.below));
             }
-        })
-    }
-
-    fn combine(&self, with: impl Fn(&Element, &Node) -> Node) -> Set {
-        let nodes = self.nodes.iter().map(|(element, node)| (element.clone(), with(element, node)));
-        Set { nodes: nodes.filter(|(_, node)| !node.is_empty()).collect() }
+        }
+        out
     }
 
     /// Takes out a field and everything below it.

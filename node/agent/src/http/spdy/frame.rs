@@ -175,6 +175,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_bytes_make_it_panic_or_hang() {
+        use crate::http::spdy::headers::samples::FIRST;
+        use rand::{Rng, SeedableRng, rngs::StdRng};
+        for seed in 0..2000 {
+            let mut random = StdRng::seed_from_u64(seed);
+            // A control frame with a block that begins well and goes on at random.
+            let mut body = vec![0; 10];
+            body.extend_from_slice(&FIRST[..random.random_range(0..FIRST.len())]);
+            body.extend((0..random.random_range(0..80)).map(|_| random.random::<u8>()));
+            let mut bytes = vec![0x80, 3, 0, random.random_range(0..10), random.random()];
+            bytes.extend_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
+            bytes.extend(body);
+            bytes.extend((0..random.random_range(0..40)).map(|_| random.random::<u8>()));
+            let _ = read(&bytes).await;
+        }
+    }
+
+    #[tokio::test]
     async fn frames_that_make_no_sense_end_the_connection() {
         let cases: [(&[u8], SpdyError); 4] = [
             (b"\x80\x02\0\x06\0\0\0\x04\0\0\0\x01", SpdyError::Version),
