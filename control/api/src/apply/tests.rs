@@ -1,3 +1,5 @@
+//! Golden cases of tracking and applying, and what holds of all configurations.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Whole sessions, with a client that writes frames by hand.
+
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
