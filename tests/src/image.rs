@@ -91,10 +91,10 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 37] = [
     "sh", "ash", "cat", "ls", "echo", "sleep", "httpd", "wget", "nslookup", "true", "false", "id", "env",
     "ps", "kill", "mkdir", "touch", "rm", "dd", "head", "tail", "grep", "sed", "awk", "nc", "ping", "ip",
-    "hostname", "stat", "date", "seq", "tee", "test", "mount", "yes", "tty",
+    "hostname", "stat", "date", "seq", "tee", "test", "mount", "yes", "tty", "tar",
 ];
 
 fn busybox_layer(busybox: &Path) -> Result<Vec<u8>> {

@@ -1,5 +1,8 @@
 //! kubectl as people use it, against a real cluster. Every kubectl that is installed is tried.
 
+#[path = "kubectl/verbs.rs"]
+mod verbs;
+
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -62,8 +65,27 @@ fn kubectl_works() {
         for kubectl in &all {
             basics(&scene, kubectl).await.with_context(|| kubectl.clone())?;
         }
+        // The oldest speaks SPDY where the newest speaks WebSocket, and reads the older documents.
+        let oldest = all.first().context("a kubectl")?.clone();
+        scene.run_pod("served", "Always", SERVES, json!({})).await?;
+        scene.container("served", "runs", SOON, |s| s.ready).await?;
+        let both = if oldest == newest { vec![newest] } else { vec![oldest, newest] };
+        for kubectl in &both {
+            all_verbs(&scene, kubectl).await.with_context(|| kubectl.clone())?;
+        }
+        scene.delete_pod("served").await?;
         Ok(())
     });
+}
+
+/// A pod that answers `hello`.
+const SERVES: &str = "echo hello > /www/index.html; exec httpd -f -p 8080 -h /www";
+
+async fn all_verbs(scene: &Scene, kubectl: &str) -> Result<()> {
+    verbs::tells(scene, kubectl).await?;
+    verbs::apply(scene, kubectl).await?;
+    verbs::changes(scene, kubectl).await?;
+    verbs::streams(scene, kubectl, "served").await
 }
 
 /// What each version has to manage.
@@ -72,10 +94,7 @@ async fn basics(scene: &Scene, kubectl: &str) -> Result<()> {
     let file = dir.path().join("web.yaml");
     std::fs::write(&file, scene.web()?)?;
     let file = file.to_str().context("path")?;
-    // Up to 1.28 kubectl validates by the OpenAPI document as protobuf, which is not served.
-    let old = kubectl.ends_with("1.27") || kubectl.ends_with("1.28");
-    let apply: &[&str] =
-        if old { &["apply", "--validate=false", "-f", file] } else { &["apply", "-f", file] };
+    let apply: &[&str] = &["apply", "-f", file];
     let out = run(scene, kubectl, apply).await?;
     ensure!(out.contains("deployment.apps/web created"), "{out}");
     run(scene, kubectl, &["rollout", "status", "deploy/web", "--timeout=40s"]).await?;

@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads a clock, opens a socket or a file, or needs a runtime: whoever calls passes the time in.
 
+pub mod apply;
 pub mod codec;
 mod defaults;
 pub mod discovery;
@@ -23,6 +24,7 @@ pub mod status;
 pub mod strategy;
 pub mod table;
 mod validate;
+pub mod wire;
 
 pub use kinds::{find, find_kind, resources};
 pub use resource::{Conversion, GroupVersionKind, Resource, Scope, Subresource, Verb};

@@ -249,11 +249,11 @@ fn references(value: &Value, out: &mut BTreeSet<String>) {
 #[test]
 fn openapi_documents_are_whole() {
     let index = openapi::v3_index();
-    let mut documents: Vec<Value> = vec![serde_json::from_slice(&openapi::v2().json).unwrap()];
+    let mut documents: Vec<Value> = vec![serde_json::from_slice(&openapi::v2().bytes).unwrap()];
     for (path, entry) in index["paths"].as_object().unwrap() {
         let document = openapi::v3(path).unwrap();
         assert_eq!(entry["serverRelativeURL"], format!("/openapi/v3/{path}?hash={}", document.hash));
-        documents.push(serde_json::from_slice(&document.json).unwrap());
+        documents.push(serde_json::from_slice(&document.bytes).unwrap());
     }
     for document in &documents {
         let mut found = BTreeSet::new();
@@ -268,7 +268,7 @@ fn openapi_documents_are_whole() {
 
 #[test]
 fn openapi_says_what_kubectl_asks() {
-    let apps: Value = serde_json::from_slice(&openapi::v3("apis/apps/v1").unwrap().json).unwrap();
+    let apps: Value = serde_json::from_slice(&openapi::v3("apis/apps/v1").unwrap().bytes).unwrap();
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert_eq!(
         patch["x-kubernetes-group-version-kind"],

@@ -31,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) representation: Representation,
     /// The body's media type, without parameters.
     pub(crate) content_type: String,
+    /// Who is said to manage what this call writes.
+    pub(crate) manager: String,
     pub(crate) warnings: Arc<Warnings>,
 }
 
@@ -83,8 +85,14 @@ impl Call {
             query: self.query.clone(),
             representation: self.representation,
             content_type: self.content_type.clone(),
+            manager: self.manager.clone(),
             warnings: self.warnings.clone(),
         }
+    }
+
+    /// Whether the body is a configuration for server-side apply.
+    pub(crate) fn is_apply(&self) -> bool {
+        self.info.verb == "patch" && self.content_type == carrack_api::apply::MEDIA_TYPE
     }
 
     /// 404 for the object that the request names.

@@ -7,9 +7,9 @@ use carrack_store::{Event, EventKind, Revision};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::ApiError;
-use crate::negotiate::Transform;
+use crate::negotiate::{Media, Representation, Transform};
 use crate::object::{Stored, view};
+use crate::{ApiError, protobuf};
 
 /// What an event says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 /// Encodes the events of one watch.
 pub(crate) struct Encoder {
     resource: &'static Resource,
+    media: Media,
     transform: Transform,
     include: Include,
     /// Whether the next table tells its columns: only the first one does.
@@ -45,8 +46,13 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(resource: &'static Resource, transform: Transform, include: Include) -> Self {
-        Encoder { resource, transform, include, definitions: true }
+    pub(crate) fn new(
+        resource: &'static Resource,
+        representation: &Representation,
+        include: Include,
+    ) -> Self {
+        let Representation { media, transform, .. } = *representation;
+        Encoder { resource, media, transform, include, definitions: true }
     }
 
     /// What a change means to a watcher with this selection; `None` when it does not concern it.
@@ -77,7 +83,7 @@ impl Encoder {
         revision: Revision,
     ) -> Result<(), ApiError> {
         let stored = Stored { value: value.clone(), revision };
-        if self.transform == Transform::None {
+        if self.transform == Transform::None && self.media == Media::Json {
             out.extend_from_slice(b"{\"type\":\"");
             out.extend_from_slice(kind.as_str().as_bytes());
             out.extend_from_slice(b"\",\"object\":");
@@ -103,7 +109,22 @@ impl Encoder {
                 table::table(self.resource, version, metadata, vec![row], definitions)
             }
         };
-        write_line(out, kind, &object)
+        self.write(out, kind, &object)
+    }
+
+    /// Appends one event.
+    fn write(&self, out: &mut Vec<u8>, kind: &str, object: &Value) -> Result<(), ApiError> {
+        if self.media == Media::Protobuf {
+            let frame = protobuf::encode::watch_event(kind, object).ok_or_else(|| {
+                ApiError::not_acceptable(format!("{} has no form in protobuf", self.resource.kind))
+            })?;
+            out.extend_from_slice(&frame);
+            return Ok(());
+        }
+        serde_json::to_writer(&mut *out, &json!({"type": kind, "object": object}))
+            .map_err(ApiError::internal)?;
+        out.push(b'\n');
+        Ok(())
     }
 
     /// Appends a bookmark: everything up to `revision` was sent.
@@ -127,7 +148,7 @@ impl Encoder {
                 table::table(self.resource, version, metadata, Vec::new(), definitions)
             }
         };
-        write_line(out, "BOOKMARK", &object)
+        self.write(out, "BOOKMARK", &object)
     }
 
     /// Appends the deletion of an object of which only the key is left.
@@ -153,16 +174,12 @@ impl Encoder {
 
     /// The event that ends a watch which cannot go on.
     pub(crate) fn error(&self, error: &ApiError) -> bytes::Bytes {
+        if self.media == Media::Protobuf {
+            return protobuf::encode::watch_event("ERROR", &error.to_value()).unwrap_or_default().into();
+        }
         let mut out = b"{\"type\":\"ERROR\",\"object\":".to_vec();
         out.extend_from_slice(&error.to_json());
         out.extend_from_slice(b"}\n");
         out.into()
     }
-}
-
-/// Appends one event.
-fn write_line(out: &mut Vec<u8>, kind: &str, object: &Value) -> Result<(), ApiError> {
-    serde_json::to_writer(&mut *out, &json!({"type": kind, "object": object})).map_err(ApiError::internal)?;
-    out.push(b'\n');
-    Ok(())
 }

@@ -35,6 +35,7 @@ mod services;
 mod side;
 mod start;
 mod store_objects;
+mod tracking;
 mod verbs;
 
 pub mod admission;

@@ -5,11 +5,11 @@ use carrack_api::table::Version;
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 
-use crate::ApiError;
 use crate::query::Query;
+use crate::{ApiError, protobuf};
 
 /// What can be produced for any object.
-const PRODUCED: &[&str] = &["application/json", "application/yaml"];
+const PRODUCED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// The text form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Media {
     Json,
     /// `application/yaml`
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`; what has no message goes as JSON.
+    Protobuf,
 }
 
 impl Media {
@@ -26,6 +28,7 @@ impl Media {
         match self {
             Media::Json => "application/json",
             Media::Yaml => "application/yaml",
+            Media::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 }
@@ -81,6 +84,7 @@ impl<'a> Accepted<'a> {
         match self.media {
             "application/json" | "*/*" | "application/*" => Some(Media::Json),
             "application/yaml" => Some(Media::Yaml),
+            protobuf::MEDIA_TYPE => Some(Media::Protobuf),
             _ => None,
         }
     }
@@ -94,6 +98,8 @@ impl<'a> Accepted<'a> {
         }
         let version = Version::parse(self.parameter("v")?)?;
         match kind {
+            // Cells are of any type, for which there is no message.
+            "Table" if self.media() == Some(Media::Protobuf) => None,
             "Table" => Some(Transform::Table(version)),
             "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(Transform::Metadata(version)),
             _ => None,
@@ -136,6 +142,16 @@ impl Representation {
     /// The representation of errors: JSON whatever was asked for.
     pub(crate) fn plain() -> Self {
         Representation { media: Media::Json, transform: Transform::None, pretty: false, gzip: false }
+    }
+
+    /// The same, compressed where the client takes it.
+    pub(crate) fn compressed_for(self, headers: &HeaderMap) -> Self {
+        Representation { gzip: accepts_gzip(headers), ..self }
+    }
+
+    /// The same as JSON.
+    pub(crate) fn as_json(self) -> Self {
+        Representation { media: Media::Json, ..self }
     }
 
     /// The same without a transformation, for answers that have no other form (such as `Status`).
@@ -184,6 +200,17 @@ pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<AggregatedVers
     None
 }
 
+/// Whether the client prefers the OpenAPI v2 document as protobuf.
+pub(crate) fn wants_openapi_protobuf(headers: &HeaderMap) -> bool {
+    let protobuf = |media: &str| {
+        media
+            .strip_prefix("application/com.github.proto-openapi.spec.v2")
+            .is_some_and(|rest| matches!(rest, "@v1.0+protobuf" | ".v1.0+protobuf"))
+    };
+    let entries = accepted(headers);
+    entries.iter().find(|e| protobuf(e.media) || e.media().is_some()).is_some_and(|e| protobuf(e.media))
+}
+
 /// The media type of the request's body, in lower case and without parameters; empty when absent.
 pub(crate) fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
@@ -219,12 +246,28 @@ mod tests {
     }
 
     #[test]
-    fn protobuf_falls_back_to_json_and_alone_is_refused() {
+    fn media_by_preference() {
         let both = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(chosen(both), Ok((Media::Json, Transform::None)));
-        assert_eq!(chosen("application/vnd.kubernetes.protobuf"), Err(406));
+        assert_eq!(chosen(both), Ok((Media::Protobuf, Transform::None)));
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(chosen(table), Err(406));
+        let json = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(chosen(&format!("{table},{json}")), Ok((Media::Json, Transform::Table(Version::V1))));
+        assert_eq!(chosen("image/png"), Err(406));
         assert_eq!(chosen("text/html;q=0.9,*/*;q=0.8"), Ok((Media::Json, Transform::None)));
         assert_eq!(chosen("application/json;q=0.5,application/yaml"), Ok((Media::Yaml, Transform::None)));
+    }
+
+    #[test]
+    fn openapi_as_protobuf_by_either_name() {
+        for (accept, expected) in [
+            ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", true),
+            ("application/com.github.proto-openapi.spec.v2.v1.0+protobuf,*/*", true),
+            ("application/json,application/com.github.proto-openapi.spec.v2.v1.0+protobuf", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(wants_openapi_protobuf(&headers(accept)), expected, "{accept}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use serde_json::{Value, json};
 
-use crate::negotiate::{Representation, aggregated_discovery};
+use crate::negotiate::{self, Representation, aggregated_discovery};
 use crate::query::Query;
 use crate::respond::{self, Pieces};
 use crate::server::Inner;
@@ -14,6 +14,10 @@ use crate::{ApiError, ResponseBody, health, metrics};
 
 /// What the version endpoint says beside the platform.
 const GIT_VERSION: &str = "v1.35.0+carrack";
+
+/// The media type of OpenAPI v2 as protobuf. Older clients ask with an `@` in place of the second dot, which no media
+/// type may have; the answer is labelled like this for them, too.
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers a path; 404 when there is nothing, 405 when it is not asked for by GET or HEAD.
 pub(crate) fn answer(
@@ -29,11 +33,14 @@ pub(crate) fn answer(
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     let response = match segments.as_slice() {
         ["metrics"] => text_metrics(server),
-        ["openapi", "v2"] => openapi_document(openapi::v2(), headers)?,
+        ["openapi", "v2"] if negotiate::wants_openapi_protobuf(headers) => {
+            openapi_document(openapi::v2_protobuf(), OPENAPI_PROTOBUF, headers)?
+        }
+        ["openapi", "v2"] => openapi_document(openapi::v2(), "application/json", headers)?,
         ["openapi", "v3"] => json_value(&openapi::v3_index(), query, headers)?,
         ["openapi", "v3", rest @ ..] => {
             let document = openapi::v3(&rest.join("/")).ok_or_else(ApiError::no_such_path)?;
-            openapi_document(document, headers)?
+            openapi_document(document, "application/json", headers)?
         }
         _ => match value(server, &segments, headers)? {
             Answer::Plain(value) => json_value(&value, query, headers)?,
@@ -139,21 +146,28 @@ fn json_value(value: &Value, query: &Query, headers: &HeaderMap) -> Result<Respo
     Ok(response)
 }
 
-/// An OpenAPI document, or 304 when the client has it. Clients that ask for protobuf alone are told 406.
-fn openapi_document(document: &Document, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
+/// An OpenAPI document, or 304 when the client has it.
+fn openapi_document(
+    document: &Document,
+    media: &'static str,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, ApiError> {
     let tag = format!("\"{}\"", document.hash);
     let known = headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut response = if known {
         respond::text(304, "")
     } else {
-        let representation = Representation::negotiate(headers, &Query::default(), false)?;
-        Pieces::ready(vec![document.json.clone()]).into_response(200, &representation)
+        let representation = match media {
+            OPENAPI_PROTOBUF => Representation::plain().compressed_for(headers),
+            _ => Representation::negotiate(headers, &Query::default(), false)?,
+        };
+        Pieces::ready(vec![document.bytes.clone()]).into_response(200, &representation)
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);
     }
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::call::{Answer, Call};
 use crate::negotiate::{Media, Representation, Transform};
 use crate::query::Query;
-use crate::{ApiError, BoxError, ResponseBody, full};
+use crate::{ApiError, BoxError, ResponseBody, full, protobuf};
 
 /// Answers smaller than this are not compressed; upstream's figure.
 const GZIP_FROM: u64 = 128 * 1024;
@@ -121,7 +121,7 @@ pub(crate) fn to_text(value: &Value, representation: &Representation) -> Result<
             text.push(b'\n');
             text
         }
-        Media::Json => {
+        Media::Json | Media::Protobuf => {
             let mut text = serde_json::to_vec(value).map_err(ApiError::internal)?;
             text.push(b'\n');
             text
@@ -132,6 +132,13 @@ pub(crate) fn to_text(value: &Value, representation: &Representation) -> Result<
 
 /// A response with a value as its body.
 pub(crate) fn value(code: u16, value: &Value, representation: &Representation) -> Response<ResponseBody> {
+    if representation.media == Media::Protobuf {
+        // Clients read what they get by its label: what has no message is JSON.
+        return match protobuf::encode::object(value) {
+            Some(message) => Pieces::ready(vec![message.into()]).into_response(code, representation),
+            None => self::value(code, value, &representation.as_json()),
+        };
+    }
     match to_text(value, representation) {
         Ok(text) => Pieces::ready(vec![text]).into_response(code, representation),
         Err(error) => refusal(&error),

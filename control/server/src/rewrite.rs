@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::call::{Answer, Call};
 use crate::object::{Stored, to_served};
 use crate::registry::{Swap, encode, written};
-use crate::{ApiError, Operation, side};
+use crate::{ApiError, Operation, side, tracking};
 
 /// How often a lost race is run again. Each loss means that another writer won, so that this many writers of
 /// one object at once get through.
@@ -104,6 +104,9 @@ async fn round(
 ) -> Result<Round, ApiError> {
     check_identity(call, name, part, &mut new, old)?;
     prepare(call, part, &mut new, old)?;
+    if part != Part::Exact {
+        tracking::track(call, Some(old), &mut new);
+    }
     let admission = call.admission(Operation::Update, call.resource.kind, Some(old), dry_run);
     if call.mutate(&admission, &mut new).await? {
         prepare(call, part, &mut new, old)?;

@@ -26,7 +26,8 @@ use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::{
-    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, limits, paths, respond, verbs,
+    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, limits, paths, respond,
+    tracking, verbs,
 };
 
 /// Where a request comes from, which says what is checked.
@@ -142,6 +143,7 @@ async fn process(
     let call = Call {
         representation: Representation::negotiate(request.headers(), &query, stored)?,
         content_type: negotiate::content_type(request.headers()),
+        manager: tracking::manager(&query, request.headers(), &attributes.user, origin)?,
         server,
         resource,
         subresource,

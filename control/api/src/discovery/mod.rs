@@ -122,6 +122,7 @@ fn subresource_value(resource: &Resource, sub: &Subresource) -> Value {
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let storage = resource.storage;
-    let hash = crate::openapi::fingerprint(&[storage.group, storage.version, storage.kind].join("/"));
+    let hash =
+        crate::openapi::fingerprint([storage.group, storage.version, storage.kind].join("/").as_bytes());
     STANDARD.encode(hash.to_be_bytes())
 }

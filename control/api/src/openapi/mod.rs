@@ -1,6 +1,7 @@
 //! OpenAPI documents, v3 by group and v2 as a whole, from the table of kinds and the registry of types.
 
 mod paths;
+mod protobuf;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -23,24 +24,24 @@ pub enum Dialect {
 /// A document, encoded once, with a fingerprint for URLs and ETags.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// JSON text.
-    pub json: Bytes,
+    /// JSON text, or a protobuf message.
+    pub bytes: Bytes,
     /// Hex of a hash of the text.
     pub hash: String,
 }
 
 impl Document {
-    fn of(value: &Value) -> Self {
-        let text = value.to_string();
-        let hash = format!("{:016X}", fingerprint(&text));
-        Document { json: text.into(), hash }
+    fn of(bytes: Vec<u8>) -> Self {
+        let hash = format!("{:016X}", fingerprint(&bytes));
+        Document { bytes: bytes.into(), hash }
     }
 }
 
 /// FNV-1a in 64 bits: tells documents apart, keeps no secret.
-pub(crate) fn fingerprint(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// All group versions: the group, the version, and the path below `/openapi/v3/` such as `apis/apps/v1`.
@@ -61,7 +62,7 @@ fn documents() -> &'static BTreeMap<String, Document> {
     DOCUMENTS.get_or_init(|| {
         group_versions()
             .into_iter()
-            .map(|(group, version, path)| (path, Document::of(&v3_value(group, version))))
+            .map(|(group, version, path)| (path, Document::of(v3_value(group, version).to_string().into())))
             .collect()
     })
 }
@@ -81,22 +82,30 @@ pub fn v3_index() -> Value {
     json!({"paths": paths})
 }
 
-/// The answer of `/openapi/v2`.
+/// The answer of `/openapi/v2` as JSON.
 pub fn v2() -> &'static Document {
     static DOCUMENT: OnceLock<Document> = OnceLock::new();
-    DOCUMENT.get_or_init(|| {
-        let mut paths = Map::new();
-        let mut roots = Vec::new();
-        for resource in crate::resources() {
-            paths::add(&mut paths, resource, Dialect::V2);
-            roots.push(resource);
-        }
-        Document::of(&json!({
-            "swagger": "2.0",
-            "info": info(),
-            "paths": paths,
-            "definitions": schemas::closure(&roots, Dialect::V2),
-        }))
+    DOCUMENT.get_or_init(|| Document::of(v2_value().to_string().into()))
+}
+
+/// The answer of `/openapi/v2` as protobuf.
+pub fn v2_protobuf() -> &'static Document {
+    static DOCUMENT: OnceLock<Document> = OnceLock::new();
+    DOCUMENT.get_or_init(|| Document::of(protobuf::document(&v2_value())))
+}
+
+fn v2_value() -> Value {
+    let mut paths = Map::new();
+    let mut roots = Vec::new();
+    for resource in crate::resources() {
+        paths::add(&mut paths, resource, Dialect::V2);
+        roots.push(resource);
+    }
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths,
+        "definitions": schemas::closure(&roots, Dialect::V2),
     })
 }
 

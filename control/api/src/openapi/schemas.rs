@@ -129,10 +129,20 @@ fn scalars(name: &str, schema: &mut Value, dialect: Dialect) {
 
 fn extend_fields(registry: &Registry, name: &str, schema: &mut Value) {
     let Some(id) = registry.find(name) else { return };
+    if registry.get(id).atomic
+        && let Some(schema) = schema.as_object_mut()
+    {
+        schema.insert("x-kubernetes-map-type".into(), "atomic".into());
+    }
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for field in &registry.get(id).fields {
-        if let (Some(rule), Some(Value::Object(property))) = (field.rule, properties.get_mut(&*field.name)) {
+        let Some(Value::Object(property)) = properties.get_mut(&*field.name) else { continue };
+        if let Some(rule) = field.rule {
             extend(property, rule);
+        }
+        if field.atomic || field.granular {
+            let kind = if field.granular { "granular" } else { "atomic" };
+            property.insert("x-kubernetes-map-type".into(), kind.into());
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The ways to change an object by a patch: JSON patch, merge patch and strategic merge.
 //!
-//! Server-side apply is a fourth way with state of its own (managed fields). Its place is a module beside these, over the
-//! same [`crate::schema`] rules; until it is there, [`PatchKind`] has no name for it and the server refuses it.
+//! Server-side apply is a fourth way with state of its own: see [`crate::apply`].
 
 mod strategic;
 
@@ -30,11 +29,12 @@ pub enum PatchKind {
 }
 
 impl PatchKind {
-    /// All media types, in upstream's order.
+    /// All media types of patches, that of server-side apply included, in upstream's order.
     pub const MEDIA_TYPES: &'static [&'static str] = &[
         "application/json-patch+json",
         "application/merge-patch+json",
         "application/strategic-merge-patch+json",
+        crate::apply::MEDIA_TYPE,
     ];
 
     /// The kind of a media type without parameters.

@@ -3,6 +3,7 @@
 //! Types and descriptions come from `k8s-openapi`'s schemas; what those leave out (merge keys, list kinds) is the table
 //! in `lists.rs`. Strict decoding, strategic merge and OpenAPI all read this one registry, which is built once.
 
+mod atomic;
 mod lists;
 mod more_lists;
 mod shape;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::atomic;
 use super::lists::{self, ListRule};
 
 /// Index of an object type in the registry.
@@ -62,6 +63,10 @@ pub struct Field {
     pub shape: Shape,
     /// How patches treat it, if not by replacing lists and merging objects.
     pub rule: Option<&'static ListRule>,
+    /// Whether server-side apply takes the value as one piece, whatever its type says.
+    pub atomic: bool,
+    /// Whether server-side apply takes the value field by field, although its type is one piece.
+    pub granular: bool,
 }
 
 /// An object with known fields.
@@ -71,6 +76,8 @@ pub struct ObjectType {
     pub go_name: Box<str>,
     /// Name in Go with its package: `v1.PodSpec`.
     pub go_type: Box<str>,
+    /// Whether server-side apply takes the object as one piece.
+    pub atomic: bool,
     /// Known fields, sorted by name.
     pub fields: Box<[Field]>,
 }
@@ -94,12 +101,15 @@ pub(super) fn object_type(name: &str, schema: &Value, names: &BTreeMap<String, T
             name: field.as_str().into(),
             shape: shape(schema, names),
             rule: lists::find(name, field),
+            atomic: atomic::is_field(name, field),
+            granular: atomic::is_granular(name, field),
         })
         .collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     ObjectType {
         go_name: go_name.into(),
         go_type: format!("{package}.{go_name}").into(),
+        atomic: atomic::is_type(name),
         fields: fields.into(),
     }
 }

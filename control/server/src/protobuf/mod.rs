@@ -1,9 +1,11 @@
-//! Request bodies in protobuf, which kubectl's typed commands send (`create namespace`, `auth can-i`, `drain`).
+//! Protobuf: request bodies, which kubectl's typed commands send (`create namespace`, `auth can-i`, `drain`), and
+//! answers (see `encode`).
 //!
 //! A body is the four bytes `k8s\0` and a `runtime.Unknown` that names the type and holds the message. The message is
 //! turned into the JSON that the client would have sent instead, which then takes the way of all JSON bodies. What a
 //! type looks like is known from its schema; only the field numbers are a table of their own.
 
+pub(crate) mod encode;
 mod message;
 mod numbers;
 #[cfg(test)]

@@ -157,6 +157,70 @@ fn every_field_of_every_served_type_has_a_number() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+fn round_trip(object: &Value) -> Value {
+    let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+    let row = resources().iter().find(|r| r.kind == kind && r.api_version == version).unwrap();
+    let message = encode::object(object).unwrap();
+    serde_json::from_slice(&to_json(&message, &row.schema).unwrap()).unwrap()
+}
+
+#[test]
+fn objects_come_back_as_they_went() {
+    let metadata = json!({
+        "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "generation": 2,
+        "creationTimestamp": "2026-01-02T03:04:05Z", "labels": {"a": "b"}, "finalizers": ["x"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "o", "uid": "u2", "controller": true}],
+        "managedFields": [{"manager": "m", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"f:a": {}}}],
+    });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {
+            "containers": [{
+                "name": "c", "image": "i", "command": ["sh"], "resources": {"limits": {"cpu": "100m"}},
+                "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "livenessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 3},
+                "readinessProbe": {"tcpSocket": {"port": 80}},
+            }],
+            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "x", "defaultMode": 420}}],
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"supplementalGroups": [1, 2]},
+        },
+        "status": {"phase": "Running", "startTime": "2026-01-02T03:04:05Z", "podIPs": [{"ip": "10.0.0.1"}]},
+    });
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"},
+        "spec": {"renewTime": "2026-01-02T03:04:05.000007Z", "leaseDurationSeconds": 15},
+    });
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "AP8="}, "immutable": false});
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+        "spec": {"user": "jane", "extra": {"scope": ["a", "b"]}}, "status": {"allowed": true},
+    });
+    for object in [pod, lease, secret, review] {
+        assert_eq!(round_trip(&object), object);
+    }
+}
+
+#[test]
+fn lists_and_events_are_framed() {
+    let row = find("", "v1", "configmaps").unwrap();
+    let map = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+    let item = encode::item_of(row, &map).unwrap();
+    let metadata = json!({"resourceVersion": "9", "continue": "x"});
+    let parts = encode::list(row, &metadata, vec![item.clone().into(), item.into()]).unwrap();
+    let whole =
+        json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": metadata, "items": [map, map]});
+    assert_eq!(parts.concat(), encode::object(&whole).unwrap());
+    let status = carrack_api::status::expired("gone").to_value();
+    let frame = encode::watch_event("ERROR", &status).unwrap();
+    assert_eq!(u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize, frame.len() - 4);
+    assert!(frame[4..].starts_with(b"\x0a\x05ERROR"));
+    let partial =
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "a"}});
+    assert!(encode::object(&partial).is_some());
+    assert!(encode::object(&json!({"apiVersion": "v1", "kind": "Nothing"})).is_none());
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..300)) {

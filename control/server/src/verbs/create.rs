@@ -9,7 +9,7 @@ use crate::call::{Answer, Body, Call};
 use crate::object::{to_served, to_storage};
 use crate::options::WriteOptions;
 use crate::registry::{Beside, Swap, encode, written};
-use crate::{ApiError, Operation, namespaces, side};
+use crate::{ApiError, Operation, namespaces, side, tracking};
 
 /// How often a generated name is tried; upstream's figure.
 const NAME_ATTEMPTS: usize = 8;
@@ -65,6 +65,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     to_storage(call.resource, &mut new);
     call.strategy().default(&mut new);
     call.strategy().prepare_create(&mut new);
+    tracking::track(call, None, &mut new);
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
     if call.mutate(&admission, &mut new).await? {
         call.strategy().default(&mut new);

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Answer, Call};
-use crate::negotiate::Transform;
+use crate::negotiate::{Media, Transform};
 use crate::object::{Stored, view};
 use crate::options::{Consistency, ListOptions};
 use crate::respond::{self, Pieces};
-use crate::{ApiError, BoxError};
+use crate::{ApiError, BoxError, protobuf};
 
 /// About how many bytes are put together before they are sent.
 const PIECE: usize = 64 * 1024;
@@ -78,6 +78,12 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
     let representation = &call.representation;
     let pieces = match representation.transform {
         Transform::None if representation.is_verbatim() => verbatim(call.resource, page.kvs, metadata)?,
+        Transform::None if representation.media == Media::Protobuf => {
+            match messages(call.resource, &page.kvs, &metadata).await? {
+                Some(parts) => parts,
+                None => return whole(call, page.kvs, metadata),
+            }
+        }
         Transform::Table(version) if !needs_whole(call) => {
             tables(call.resource, page.kvs, metadata, version, respond::include(&call.query)?)?
         }
@@ -86,9 +92,26 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
     Ok(Answer::Ready(pieces.into_response(200, representation)))
 }
 
+/// A list in protobuf: its length stands before it, so that all items are encoded first. `None` when the kind has
+/// no message.
+async fn messages(
+    resource: &'static Resource,
+    kvs: &[Arc<KeyValue>],
+    metadata: &Value,
+) -> Result<Option<Pieces>, ApiError> {
+    let mut items = Vec::with_capacity(kvs.len());
+    for kv in kvs {
+        tokio::task::consume_budget().await;
+        let served = Stored::from(&**kv).served(resource)?;
+        let Some(item) = protobuf::encode::item_of(resource, &served) else { return Ok(None) };
+        items.push(Bytes::from(item));
+    }
+    Ok(protobuf::encode::list(resource, metadata, items).map(Pieces::ready))
+}
+
 /// Whether the text form needs the whole answer as one value.
 fn needs_whole(call: &Call) -> bool {
-    call.representation.pretty || call.representation.media != crate::negotiate::Media::Json
+    call.representation.pretty || call.representation.media != Media::Json
 }
 
 /// The selectors of a request, checked.

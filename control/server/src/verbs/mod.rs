@@ -1,5 +1,6 @@
 //! The verbs, one file each, and the choice among them.
 
+mod apply;
 mod binding;
 mod connect;
 mod create;

@@ -1,6 +1,7 @@
-//! `patch`: JSON, merge and strategic merge patches, tried anew when the object changes meanwhile.
+//! `patch`: JSON, merge and strategic merge patches, and server-side apply, tried anew when the object changes meanwhile.
 
 use carrack_api::patch::{self, PatchKind};
+use carrack_api::status::{FieldError, FieldPath};
 use carrack_api::{meta, status};
 use serde_json::Value;
 
@@ -12,6 +13,9 @@ use crate::rewrite::{Part, rewrite};
 
 /// Patches the object that the request names, or its status.
 pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer, ApiError> {
+    if call.is_apply() {
+        return super::apply::apply(call, body, part).await;
+    }
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let kind = kind(call)?;
     let change = |old: &Value| {
@@ -32,12 +36,10 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
 
 /// The kind of patch; 415 for what is not understood.
 pub(super) fn kind(call: &Call) -> Result<PatchKind, ApiError> {
-    if call.content_type.starts_with("application/apply-patch") {
-        let message = format!(
-            "server-side apply is not supported by this server yet; accepted media types include: {}",
-            PatchKind::MEDIA_TYPES.join(", ")
-        );
-        return Err(ApiError::unsupported_media_type(message));
+    if call.query.get("force").is_some() {
+        let path = FieldPath::root("force");
+        let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
+        return Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into());
     }
     PatchKind::from_media_type(&call.content_type)
         .ok_or_else(|| status::unsupported_media_type(PatchKind::MEDIA_TYPES).into())

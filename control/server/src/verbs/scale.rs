@@ -13,7 +13,7 @@ use crate::object::Stored;
 use crate::options::WriteOptions;
 use crate::rewrite::{Part, rewrite};
 
-const SCALE: (&str, &str) = ("autoscaling/v1", "Scale");
+pub(super) const SCALE: (&str, &str) = ("autoscaling/v1", "Scale");
 
 /// Answers the object's scale.
 pub(super) async fn get(call: &Call) -> Result<Answer, ApiError> {
@@ -32,6 +32,9 @@ pub(super) async fn update(call: &Call, body: Body) -> Result<Answer, ApiError> 
 
 /// Changes the scale by a patch.
 pub(super) async fn patch(call: &Call, body: Body) -> Result<Answer, ApiError> {
+    if call.is_apply() {
+        return super::apply::apply_scale(call, body).await;
+    }
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let kind = super::patch::kind(call)?;
     write(call, options.dry_run, |scale| {
@@ -87,7 +90,7 @@ fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
 }
 
 /// The scale of an object.
-fn scale_of(object: &Value) -> Result<Value, ApiError> {
+pub(super) fn scale_of(object: &Value) -> Result<Value, ApiError> {
     let selector = LabelSelector::from_value(object.pointer("/spec/selector")).map_err(ApiError::internal)?;
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -22,7 +22,7 @@ use crate::events::{Encoder, Type};
 use crate::negotiate::Media;
 use crate::object::view;
 use crate::options::{WatchOptions, WatchStart};
-use crate::{ApiError, BoxError, respond};
+use crate::{ApiError, BoxError, protobuf, respond};
 
 /// About how many bytes of events are put together before they are sent.
 const PIECE: usize = 64 * 1024;
@@ -35,9 +35,14 @@ const LEAST_DURATION: Duration = Duration::from_secs(1800);
 /// Starts the watch that the call asks for.
 pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
     let options = WatchOptions::parse(&call.query)?;
-    if call.representation.media != Media::Json {
-        return Err(ApiError::not_acceptable("a watch is sent as application/json only"));
-    }
+    let media = match call.representation.media {
+        Media::Json => "application/json",
+        Media::Protobuf => protobuf::encode::WATCH_MEDIA_TYPE,
+        Media::Yaml => {
+            let why = "a watch is sent as application/json or application/vnd.kubernetes.protobuf";
+            return Err(ApiError::not_acceptable(why));
+        }
+    };
     let selection = super::list::selection(call, &options.list)?;
     let session = session(call, &options, selection).await?;
     call.server.metrics.watch_started(call.resource);
@@ -48,7 +53,7 @@ pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(Answer::Ready(response))
 }
@@ -86,7 +91,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
     );
     let now = Instant::now();
     Ok(Session {
-        encoder: Encoder::new(call.resource, call.representation.transform, include),
+        encoder: Encoder::new(call.resource, &call.representation, include),
         mark_initial_end: matches!(options.start, WatchStart::StateThenBookmark(_)),
         initial,
         watcher,

@@ -14,7 +14,7 @@ use super::api::{ApiFailure, NodeApi, Target};
 use super::logs::{LogOptions, LogReader};
 use super::route::{Route, RouteError, route};
 use super::server::Context;
-use super::streaming::{self, Wanted};
+use super::streaming::{self, Pod, Wanted};
 
 /// A body: a text, or a stream that may break off.
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -40,8 +40,9 @@ pub(super) async fn answer<A: NodeApi>(
         Route::Logs(target, options) => logs(&*context.api, &target, options).await,
         Route::Exec(target, exec) => streaming::start(context, request, Wanted::Exec(target, exec)),
         Route::Attach(target, streams) => streaming::start(context, request, Wanted::Attach(target, streams)),
-        Route::PortForward { .. } => {
-            Err(ApiFailure::NotImplemented("port-forward is not supported by this node yet".to_owned()))
+        Route::PortForward { namespace, pod } => {
+            let pod = Pod { namespace, name: pod };
+            streaming::start(context, request, Wanted::PortForward(pod))
         }
     };
     Ok(outcome.unwrap_or_else(|failure| text(status(&failure), failure.to_string())))

@@ -10,6 +10,7 @@ mod identity;
 mod logs;
 mod route;
 mod server;
+mod spdy;
 mod streaming;
 #[cfg(test)]
 mod tests;

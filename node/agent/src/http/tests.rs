@@ -319,7 +319,7 @@ async fn answers_the_simple_paths() {
     );
     assert_eq!(node.get("/stats/summary").await, (StatusCode::NOT_IMPLEMENTED, "no statistics".to_owned()));
     assert_eq!(node.get("/nothing").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(node.get("/portForward/ns/p?port=80").await.0, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(node.get("/portForward/ns/p?port=80").await.0, StatusCode::BAD_REQUEST);
     assert_eq!(node.get("/exec/ns/p/c?command=cat&output=1").await.0, StatusCode::BAD_REQUEST);
     node.api.ended.send_replace(true);
     assert_eq!(

@@ -1,0 +1,103 @@
+//! Merging an applied configuration into an object, and taking paths out of one.
+
+use serde_json::{Map, Value};
+
+use super::form::{Form, is_hollow};
+use super::set::{Element, Set};
+
+/// `live` with everything that `applied` says.
+pub(super) fn merge(live: &Value, applied: &Value, form: Form<'_>) -> Value {
+    if is_hollow(Some(live)) || is_hollow(Some(applied)) {
+        // Nothing said of a map or list with content leaves it as it is.
+        let keep = is_hollow(Some(applied)) && !matches!(form, Form::Leaf) && !is_hollow(Some(live));
+        return if keep { live.clone() } else { applied.clone() };
+    }
+    match (form, live, applied) {
+        (Form::Struct(_) | Form::Map(_), Value::Object(live), Value::Object(applied)) => {
+            let mut out = live.clone();
+            for (name, value) in applied {
+                let merged = match live.get(name) {
+                    Some(known) => merge(known, value, form.child(name)),
+                    None => value.clone(),
+                };
+                out.insert(name.clone(), merged);
+            }
+            out.into()
+        }
+        (Form::Keyed(..) | Form::Set, Value::Array(_), Value::Array(_)) => {
+            match (form.entries(Some(live)), form.entries(Some(applied))) {
+                (Some(live), Some(applied)) => lists(&live, &applied, form.entry()),
+                _ => applied.clone(),
+            }
+        }
+        _ => applied.clone(),
+    }
+}
+
+type Entries<'v> = [(Element, &'v Value)];
+
+/// Merges two lists of entries. The order is the applied one; entries that are only in the live list stay behind the entry
+/// that they followed.
+fn lists(live: &Entries<'_>, applied: &Entries<'_>, form: Form<'_>) -> Value {
+    let find = |list: &Entries<'_>, element: &Element| list.iter().position(|(other, _)| other == element);
+    let mut shared = applied.iter().map(|(e, _)| e).filter(|e| find(live, e).is_some()).peekable();
+    let mut done: Vec<&Element> = Vec::new();
+    let mut out = Vec::new();
+    let (mut l, mut r) = (0, 0);
+    while l < live.len() || r < applied.len() {
+        if let Some((element, old)) = live.get(l) {
+            let Some(_) = find(applied, element) else {
+                out.push((*old).clone());
+                l += 1;
+                continue;
+            };
+            // Merged before, or its turn is not yet: the applied order decides.
+            let waits = r < applied.len() && shared.peek().is_some_and(|next| *next != element);
+            if done.contains(&element) || waits {
+                l += 1;
+                continue;
+            }
+        }
+        let Some((element, new)) = applied.get(r) else { continue };
+        let known = find(live, element).and_then(|at| live.get(at));
+        out.push(known.map_or_else(|| (*new).clone(), |(_, old)| merge(old, new, form)));
+        done.push(element);
+        shared.next_if(|next| *next == element);
+        r += 1;
+        if live.get(l).is_some_and(|(other, _)| other == element) {
+            l += 1;
+        }
+    }
+    out.into()
+}
+
+/// `value` without the paths in `remove`. What loses everything goes, too; `None` then.
+pub(super) fn without(value: &Value, remove: &Set, form: Form<'_>) -> Option<Value> {
+    let kept = |element: &Element, value: &Value, form: Form<'_>| match remove.get(element) {
+        Some(node) if node.member => None,
+        Some(node) => without(value, &node.below, form),
+        None => Some(value.clone()),
+    };
+    match (form, value) {
+        (Form::Struct(_) | Form::Map(_), Value::Object(fields)) if !fields.is_empty() => {
+            let left: Map<String, Value> = fields
+                .iter()
+                .filter_map(|(name, value)| {
+                    Some((name.clone(), kept(&Element::field(name), value, form.child(name))?))
+                })
+                .collect();
+            (!left.is_empty()).then(|| left.into())
+        }
+        (Form::Keyed(..) | Form::Set, Value::Array(items)) if !items.is_empty() => {
+            let left: Vec<Value> = items
+                .iter()
+                .filter_map(|entry| match form.identity(entry) {
+                    Some(element) => kept(&element, entry, form.entry()),
+                    None => Some(entry.clone()),
+                })
+                .collect();
+            (!left.is_empty()).then(|| left.into())
+        }
+        _ => Some(value.clone()),
+    }
+}

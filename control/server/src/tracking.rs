@@ -1,0 +1,130 @@
+//! Who manages which fields: the manager of a request, and the tracking of its writes.
+
+use carrack_api::apply::{self, Write};
+use carrack_api::status::{self, FieldError, FieldPath};
+use http::HeaderMap;
+use http::header::USER_AGENT;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::object::to_served;
+use crate::query::Query;
+use crate::service::Origin;
+use crate::{ApiError, UserInfo};
+
+/// Longest name of a manager, in bytes; upstream's figure.
+const LONGEST: usize = 128;
+
+/// The manager of a request: `fieldManager`, or what the client calls itself. Parts of this process are named
+/// after who they act as.
+pub(crate) fn manager(
+    query: &Query,
+    headers: &HeaderMap,
+    user: &UserInfo,
+    origin: Origin,
+) -> Result<String, ApiError> {
+    if let Some(named) = query.non_empty("fieldManager") {
+        return checked(named);
+    }
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut name = String::new();
+    for letter in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
+        if name.len() + letter.len_utf8() > LONGEST {
+            break;
+        }
+        name.push(letter);
+    }
+    Ok(match (name.as_str(), origin) {
+        ("", Origin::Network) => "unknown".to_owned(),
+        ("", _) => of_user(&user.name).to_owned(),
+        _ => name,
+    })
+}
+
+fn of_user(name: &str) -> &str {
+    match name.strip_prefix("system:").unwrap_or(name) {
+        node if node.starts_with("node:") => "kubelet",
+        account if account.starts_with("serviceaccount:kube-system:") => "kube-controller-manager",
+        other => other,
+    }
+}
+
+/// 422 for names that are too long or cannot be printed.
+fn checked(name: &str) -> Result<String, ApiError> {
+    let path = FieldPath::root("fieldManager");
+    let error = if name.len() > LONGEST {
+        FieldError::too_long(&path, LONGEST)
+    } else if name.chars().any(char::is_control) {
+        FieldError::invalid(&path, name, "should only contain printable characters")
+    } else {
+        return Ok(name.to_owned());
+    };
+    Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into())
+}
+
+/// What a call writes, for [`carrack_api::apply`].
+pub(crate) fn write(call: &Call) -> Write<'_> {
+    Write {
+        resource: call.resource,
+        subresource: call.subresource.map_or("", |s| s.name),
+        manager: &call.manager,
+        now: Timestamp::now(),
+    }
+}
+
+/// Tracks what the call changed from `old` to `new`, both in the stored form. An apply has tracked it by itself.
+pub(crate) fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
+    if call.is_apply() {
+        return;
+    }
+    if call.resource.conversion.is_none() {
+        return apply::track(&write(call), old, new);
+    }
+    let served = |object: &Value| {
+        let mut object = object.clone();
+        to_served(call.resource, &mut object);
+        object
+    };
+    let mut tracked = served(new);
+    apply::track(&write(call), old.map(served).as_ref(), &mut tracked);
+    let managed = tracked.pointer_mut("/metadata/managedFields").map(Value::take);
+    if let Some(metadata) = carrack_api::meta::metadata_mut(new) {
+        match managed {
+            Some(managed) => metadata.insert("managedFields".into(), managed),
+            None => metadata.remove("managedFields"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(query: &str, agent: &str, user: &str, origin: Origin) -> Result<String, u16> {
+        let mut headers = HeaderMap::new();
+        if !agent.is_empty() {
+            headers.insert(USER_AGENT, agent.parse().unwrap());
+        }
+        let user = UserInfo::new(user, []);
+        manager(&Query::parse(query).unwrap(), &headers, &user, origin).map_err(|e| e.code)
+    }
+
+    #[test]
+    fn managers_are_named_by_query_agent_or_user() {
+        let kubectl = "kubectl/v1.33.0 (linux/amd64) kubernetes/abc";
+        let cases = [
+            ("fieldManager=me", kubectl, "u", Origin::Network, "me"),
+            ("", kubectl, "u", Origin::Network, "kubectl"),
+            ("", "", "u", Origin::Network, "unknown"),
+            ("", "", "system:node:n1", Origin::Process, "kubelet"),
+            ("", "", "system:kube-scheduler", Origin::Process, "kube-scheduler"),
+        ];
+        for (query, agent, user, origin, expected) in cases {
+            assert_eq!(named(query, agent, user, origin).as_deref(), Ok(expected), "{query} {agent}");
+        }
+        let long = format!("fieldManager={}", "x".repeat(129));
+        assert_eq!(named(&long, "", "u", Origin::Network), Err(422));
+        assert_eq!(named("", &"y".repeat(300), "u", Origin::Network).map(|n| n.len()), Ok(128));
+    }
+}

@@ -1,0 +1,147 @@
+//! `patch` with a configuration: server-side apply, which creates what is not there.
+
+use carrack_api::apply;
+use carrack_api::codec::{self, Media, StrictProblem};
+use carrack_api::meta;
+use carrack_api::schema::{TypeRef, bodies};
+use carrack_api::status::{self, FieldError, FieldPath};
+use serde_json::{Value, json};
+
+use super::scale;
+use crate::authz::decide;
+use crate::call::{Answer, Body, Call};
+use crate::object::{to_served, to_storage};
+use crate::options::WriteOptions;
+use crate::rewrite::{Part, rewrite};
+use crate::{ApiError, tracking};
+
+/// How often it is tried again because the object came or went meanwhile.
+const ATTEMPTS: usize = 16;
+
+/// Applies the configuration in the body to the object that the request names, or to a part of it.
+pub(super) async fn apply(call: &Call, body: Body, part: Part) -> Result<Answer, ApiError> {
+    let options = options(call)?;
+    let identity = (call.resource.api_version, call.resource.kind);
+    let config = decode(call, &body, &call.resource.schema, identity, &options)?;
+    check(call, &config)?;
+    for _ in 0..ATTEMPTS {
+        let change = |old: &Value| applied(call, old, &config);
+        if let Some(result) = rewrite(call, call.name(), part, options.dry_run, change).await? {
+            return Ok(result.into_answer(call));
+        }
+        if part != Part::Object {
+            return Err(call.not_found());
+        }
+        match create(call, &config, &options).await {
+            Err(error) if error.reason == "AlreadyExists" => {}
+            other => return other,
+        }
+    }
+    Err(status::conflict(call.resource, call.name(), status::OPTIMISTIC_LOCK).into())
+}
+
+/// Applies a Scale: a configuration of the replicas alone.
+pub(super) async fn apply_scale(call: &Call, body: Body) -> Result<Answer, ApiError> {
+    let options = options(call)?;
+    let wanted = decode(call, &body, &bodies::SCALE, scale::SCALE, &options)?;
+    check(call, &wanted)?;
+    let mut config = json!({"metadata": wanted.get("metadata").cloned().unwrap_or_default()});
+    if let Some(replicas) = wanted.pointer("/spec/replicas") {
+        config["spec"] = json!({"replicas": replicas});
+    }
+    let change = |old: &Value| applied(call, old, &config);
+    let result = rewrite(call, call.name(), Part::Object, options.dry_run, change).await?;
+    let object = result.ok_or_else(|| call.not_found())?.into_object()?;
+    Ok(Answer::Other(200, scale::scale_of(&object)?))
+}
+
+/// The options; a manager has to be named.
+fn options(call: &Call) -> Result<WriteOptions, ApiError> {
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    if call.query.non_empty("fieldManager").is_none() {
+        let error = FieldError::required(&FieldPath::root("fieldManager"), "is required for apply patch");
+        return Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into());
+    }
+    Ok(options)
+}
+
+/// The configuration: YAML, which JSON is a part of. Fields that the kind does not have cannot be owned.
+fn decode(
+    call: &Call,
+    body: &Body,
+    of: &TypeRef,
+    (api_version, kind): (&str, &str),
+    options: &WriteOptions,
+) -> Result<Value, ApiError> {
+    // Most clients send JSON, whose reader is many times faster.
+    let media = if body.trim_ascii_start().starts_with(b"{") { Media::Json } else { Media::Yaml };
+    let decoded = match codec::decode_type(body, media, of) {
+        Err(codec::DecodeError::Syntax(_)) if media == Media::Json => {
+            codec::decode_type(body, Media::Yaml, of)
+        }
+        other => other,
+    };
+    let mut decoded = decoded.map_err(|why| match why {
+        codec::DecodeError::TooLarge => ApiError::too_large(codec::MAX_BODY),
+        codec::DecodeError::Syntax(why) => ApiError::bad_request(format!("error decoding YAML: {why}")),
+        other => untyped(call, (api_version, kind), &other.to_string()),
+    })?;
+    let unknown = decoded.strict.iter().find_map(|problem| match problem {
+        StrictProblem::UnknownField(path) => Some(path),
+        StrictProblem::DuplicateField(_) => None,
+    });
+    if let Some(path) = unknown {
+        return Err(untyped(call, (api_version, kind), &format!(".{path}: field not declared in schema")));
+    }
+    codec::identify(&mut decoded.value, api_version, kind)
+        .map_err(|why| ApiError::bad_request(why.to_string()))?;
+    call.settle_strict(decoded, options.field_validation)
+}
+
+/// The refusal of a configuration that is not of the kind's type, with upstream's code and words.
+fn untyped(call: &Call, (api_version, kind): (&str, &str), why: &str) -> ApiError {
+    let place = format!("{}/{}", call.namespace(), call.name());
+    let message = format!("failed to create typed patch object ({place}; {api_version}, Kind={kind}): {why}");
+    ApiError::new(500, "", message)
+}
+
+/// The configuration is one of the object that the path names.
+fn check(call: &Call, config: &Value) -> Result<(), ApiError> {
+    meta::check_name(config, call.name())?;
+    if !call.namespace().is_empty() {
+        meta::check_namespace(config, call.namespace())?;
+    }
+    Ok(())
+}
+
+/// The present object (in the stored form) with the configuration applied.
+fn applied(call: &Call, old: &Value, config: &Value) -> Result<Value, ApiError> {
+    let mut served = old.clone();
+    to_served(call.resource, &mut served);
+    let force = call.query.flag("force");
+    let mut new = apply::apply(&tracking::write(call), Some(&served), config, force)
+        .map_err(apply::ApplyError::into_status)?;
+    to_storage(call.resource, &mut new);
+    Ok(new)
+}
+
+/// Creates the object, which has to be allowed on its own.
+async fn create(call: &Call, config: &Value, options: &WriteOptions) -> Result<Answer, ApiError> {
+    let mut attributes = call.attributes.clone();
+    "create".clone_into(&mut attributes.verb);
+    decide(&call.server.config.authorizers, &attributes).await?;
+    let uid = meta::uid(config);
+    if !uid.is_empty() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(status::conflict(call.resource, call.name(), &why).into());
+    }
+    if !meta::resource_version(config).is_empty() {
+        return Err(call.not_found());
+    }
+    let mut object =
+        apply::apply(&tracking::write(call), None, config, true).map_err(apply::ApplyError::into_status)?;
+    meta::set(&mut object, "name", call.name());
+    super::create::from_object(call, object, options).await
+}
