@@ -1,5 +1,7 @@
 //! `carrack ctl`: looks after a running store, and after snapshots of it.
 
+#![allow(clippy::print_stdout, reason = "what a command says")]
+
 mod snapshot;
 mod status;
 

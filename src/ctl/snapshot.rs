@@ -44,11 +44,11 @@ pub(super) async fn run(access: &Access, command: Command) -> Result<()> {
     match command {
         Command::Save { file } => {
             save(access, &file).await?;
-            let status = inspect(&file, move |file| status(file)).await?;
+            let status = inspect(&file, status).await?;
             print(json, &file, &status, "saved to")
         }
         Command::Status { file } => {
-            let status = inspect(&file, move |file| status(file)).await?;
+            let status = inspect(&file, status).await?;
             print(json, &file, &status, "whole:")
         }
         Command::Restore { file, data_dir, initial_cluster_token } => {

@@ -47,6 +47,19 @@ pub fn patience(limit: Duration) -> Duration {
     limit * factor.unwrap_or(1)
 }
 
+/// As [`eventually`], on a thread that may block.
+pub fn eventually_sync<T>(limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let (began, limit) = (Instant::now(), patience(limit));
+    loop {
+        match ask() {
+            Ok(Some(answer)) => return Ok(answer),
+            Err(error) if began.elapsed() > limit => return Err(error),
+            Ok(None) if began.elapsed() > limit => bail!("not within {limit:?}"),
+            Ok(None) | Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 /// Asks again every few milliseconds until there is an answer, at most for `limit` (see [`patience`]).
 pub async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
     what: &str,

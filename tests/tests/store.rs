@@ -73,8 +73,12 @@ impl Members {
     /// `carrack ctl … -o json`; it fails if a member does not answer, and says what it knows all the same.
     fn ctl(&self, args: &[&str]) -> Result<Value> {
         let all: Vec<String> = (0..3).map(client).collect();
-        let output =
-            self.host.command(binary()?).args(["ctl", "-o", "json", "--endpoints", &all.join(",")]).args(args).output()?;
+        let output = self
+            .host
+            .command(binary()?)
+            .args(["ctl", "-o", "json", "--endpoints", &all.join(",")])
+            .args(args)
+            .output()?;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         serde_json::from_slice(&output.stdout).with_context(|| errors)
     }

@@ -158,18 +158,11 @@ async fn ask(life: &Life, action: &Action, stale: bool) -> Outcome {
             written(life.store.txn(txn(guard.as_ref(), steps)).await, guard.as_ref())
         }
         Action::Read { keys, at, local } => {
-            let keys = match keys {
-                Keys::One(key) => KeyRange::key(key.clone()),
-                Keys::All => KeyRange::all(),
+            let all = match keys {
+                Keys::One(key) => Range::key(key.clone()),
+                Keys::All => Range::prefix(""),
             };
-            let range = Range {
-                keys,
-                revision: *at,
-                limit: 0,
-                count_only: false,
-                keys_only: false,
-                serializable: *local || stale,
-            };
+            let range = Range { revision: *at, serializable: *local || stale, ..all };
             match life.store.range(range).await {
                 Ok(read) => {
                     let found = read.kvs.iter().map(|kv| seen(kv)).collect();
@@ -194,6 +187,7 @@ fn txn(guard: Option<&Guard>, steps: &[Step]) -> Txn {
             value: value.clone().into(),
             lease: *lease,
             prev_kv: true,
+            ..Put::default()
         }),
         Step::Delete { key } => Op::Delete { keys: KeyRange::key(key.clone()), prev_kv: true },
     });
@@ -212,6 +206,8 @@ fn written(result: Result<TxnResponse, WriteError>, _: Option<&Guard>) -> Outcom
                 OpResponse::Put { prev } => prev.as_deref().map(seen),
                 OpResponse::Delete { prev, .. } => prev.first().map(|kv| seen(kv)),
                 OpResponse::Range(read) => read.kvs.first().map(|kv| seen(kv)),
+                // No step here is a transaction of its own.
+                OpResponse::Txn(_) => None,
             });
             Outcome::Wrote { revision: response.revision, held: response.succeeded, before: before.collect() }
         }
