@@ -89,7 +89,7 @@ impl Members {
         while Instant::now() < until {
             let status = self.ctl(&["status"]).unwrap_or_default();
             let rows: Vec<Value> = status.as_array().cloned().unwrap_or_default();
-            let role = |wanted: &str| rows.iter().filter(move |row| row["role"] == wanted);
+            let role = |wanted: &'static str| rows.iter().filter(move |row| row["role"] == wanted);
             let leaders: Vec<_> = role("leader").collect();
             if let [one] = leaders.as_slice()
                 && leaders.len() + role("follower").count() >= of
