@@ -9,7 +9,8 @@ pub mod cluster;
 pub mod host;
 pub mod http;
 pub mod image;
-pub mod registry;
+pub mod python;
+mod registry;
 pub mod scene;
 
 pub use cluster::{Cluster, Options};

@@ -1,11 +1,10 @@
 //! The official Python client, from PyPI: watch, exec and logs.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use carrack_tests::{on_a_cluster, root};
+use anyhow::{Context, ensure};
+use carrack_tests::on_a_cluster;
+use carrack_tests::python::python;
 use serde_json::json;
 
 const VERSION: &str = "kubernetes==33.1.0";
@@ -40,26 +39,9 @@ assert log.startswith("from the log"), repr(log)
 print("python is content")
 "#;
 
-/// An environment with the client in it, kept between runs.
-fn environment() -> Result<PathBuf> {
-    let dir = root().join("target/python");
-    let python = dir.join("bin/python");
-    if !dir.join("ready").is_file() {
-        let steps = [
-            Command::new("python3").args(["-m", "venv"]).arg(&dir).output()?,
-            Command::new(&python).args(["-m", "pip", "install", "-q", VERSION]).output()?,
-        ];
-        for step in steps {
-            ensure!(step.status.success(), "{}", String::from_utf8_lossy(&step.stderr));
-        }
-        std::fs::write(dir.join("ready"), VERSION)?;
-    }
-    Ok(python)
-}
-
 #[test]
 fn the_python_client_works() {
-    let python = environment().context("python3 with venv and pip is needed").unwrap();
+    let python = python("client", &[VERSION]).context("python3 with venv and pip is needed").unwrap();
     on_a_cluster("python", |scene| async move {
         scene.run_pod("talk", "Always", "echo from the log; sleep 1000", json!({})).await?;
         scene.container("talk", "runs", Duration::from_secs(20), |s| s.ready).await?;
