@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use carrack_server::admission::plugins;
 use carrack_server::authn::{Authn, Objects, issuer};
-use carrack_server::authz::Rbac;
+use carrack_server::authz::{NodeAuthorizer, Rbac};
 use carrack_server::kubelet::NodeClient;
 use carrack_server::pki::{KeyMaterial, Pki, PkiOptions};
 use carrack_server::{ApiServer, Authorizer, Config, StoreObjects, UserInfo, full};
@@ -60,7 +60,8 @@ async fn cluster() -> Cluster {
     let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
     let authn = Arc::new(Authn::new(&pki, &issuer("cluster.local"), Arc::clone(&objects)).unwrap());
     let rbac = Rbac::start(store.clone()).await.unwrap();
-    let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::clone(&rbac) as Arc<dyn Authorizer>];
+    let nodes = NodeAuthorizer::start(store.clone()).await.unwrap();
+    let authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, Arc::clone(&rbac) as Arc<dyn Authorizer>];
     let config = Config {
         store,
         advertise_address: "192.0.2.7".parse().unwrap(), // endpoints may not be on loopback

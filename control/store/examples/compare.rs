@@ -129,7 +129,7 @@ where
 {
     let mut connections = Vec::new();
     for _ in 0..clients.div_ceil(CLIENTS_ON_A_CONNECTION) {
-        connections.push(Client::connect([address], None).await?);
+        connections.push(Client::connect(address.split(',').collect::<Vec<_>>(), None).await?);
     }
     let start = Instant::now();
     let mut tasks = Vec::new();
@@ -157,7 +157,7 @@ where
 
 /// Lists many keys again and again.
 async fn list(address: &str, time: Duration) -> Result<Figures, Failed> {
-    let mut client = Client::connect([address], None).await?;
+    let mut client = Client::connect(address.split(',').collect::<Vec<_>>(), None).await?;
     let fill: Vec<_> = (0..LISTED)
         .map(|n| etcd_client::TxnOp::put(format!("list/{n:05}"), vec![7; VALUE_BYTES], None))
         .collect();
@@ -182,7 +182,7 @@ async fn watch(address: &str, watchers: usize) -> Result<Figures, Failed> {
     let mut tasks = Vec::new();
     let mut connections = Vec::new();
     for _ in 0..watchers.div_ceil(CLIENTS_ON_A_CONNECTION) {
-        connections.push(Client::connect([address], None).await?);
+        connections.push(Client::connect(address.split(',').collect::<Vec<_>>(), None).await?);
     }
     let epoch = Instant::now();
     for n in 0..watchers {
@@ -201,7 +201,7 @@ async fn watch(address: &str, watchers: usize) -> Result<Figures, Failed> {
             Ok::<_, Failed>(delays)
         }));
     }
-    let mut client = Client::connect([address], None).await?;
+    let mut client = Client::connect(address.split(',').collect::<Vec<_>>(), None).await?;
     let start = Instant::now();
     for _ in 0..CHANGES {
         client.put("watched", epoch.elapsed().as_nanos().to_string(), None).await?;

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: measures one part, or all, with an optimised build. The figures, and what they stand beside, go
 //! into `docs/benchmarks.md`; run it on an otherwise idle machine.
 
+mod store;
+
 use anyhow::Result;
 
 use crate::setup;
@@ -34,7 +36,7 @@ enum Part {
     Services,
     /// Decisions of the scheduler
     Scheduler,
-    /// Puts, beside bare appends and syncs of the same groups
+    /// Puts beside bare appends and syncs of the same groups; `carrack store` beside etcd
     Store,
 }
 
@@ -63,7 +65,12 @@ const BENCHES: &[Bench] = &[
         args: &[],
         needs: &[],
     },
-    Bench { part: Part::Store, target: ("carrack-store", Target::Example, "puts"), args: &[], needs: &[] },
+    Bench {
+        part: Part::Store,
+        target: ("carrack-store", Target::Example, "puts"),
+        args: &[],
+        needs: &[DebianPackage { name: "etcd-server", reason: "what the store costs elsewhere" }],
+    },
 ];
 
 /// What to measure.
@@ -86,12 +93,15 @@ pub(crate) fn run_benches(options: &Options) -> Result<()> {
         };
         // The cluster is the release that people run.
         let profile = if bench.part == Part::Cluster { "release" } else { "bench" };
-        if bench.part == Part::Cluster {
-            run(&mut cargo(&["build", "--profile", profile, "--package", "carrack"]))?;
+        if matches!(bench.part, Part::Cluster | Part::Store) {
+            run(&mut cargo(&["build", "--release", "--package", "carrack"]))?;
         }
         println!("── {name}");
         let mut program = cargo(&["run", "--quiet", "--profile", profile, "--package", package, flag, name]);
         run(program.arg("--").args(bench.args))?;
+        if bench.part == Part::Store {
+            store::beside_etcd()?;
+        }
     }
     Ok(())
 }
