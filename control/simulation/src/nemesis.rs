@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carrack_store::Member;
+use carrack_store::{Member, MemberError};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -202,8 +202,11 @@ async fn remove(world: &Arc<World>, node: Node) {
     let Some(life) = world.leader().and_then(|node| world.network.life(node)) else { return };
     let removed = timeout(PATIENCE, life.store.member_remove(member.id)).await;
     world.trace.event(format_args!("remove m{node}: {removed:?}"));
-    if matches!(removed, Ok(Ok(()))) {
-        world.remove_machine(node).await;
+    match removed {
+        Ok(Ok(())) => world.remove_machine(node).await,
+        // It may be out by now, or later: it will say so itself.
+        Ok(Err(MemberError::Unknown)) | Err(_) => world.may_be_removed(node),
+        Ok(Err(_)) => {}
     }
 }
 

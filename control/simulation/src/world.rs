@@ -29,6 +29,8 @@ struct Machine {
     disk: Arc<SimDisk>,
     /// Whether its member was added to the cluster later.
     joins: bool,
+    /// Whether its member may have been removed from the cluster.
+    may_be_removed: bool,
     /// Whether it is to run.
     wanted: bool,
     /// Counts starts that were overtaken by something else.
@@ -80,9 +82,10 @@ impl World {
         if self.setup.broken.lying_disks {
             disk.lie_about_syncs();
         }
-        self.machines
-            .lock()
-            .insert(node, Machine { disk, joins, wanted: false, turn: 0, running: Arc::default() });
+        self.machines.lock().insert(
+            node,
+            Machine { disk, joins, may_be_removed: false, wanted: false, turn: 0, running: Arc::default() },
+        );
     }
 
     /// All machines.
@@ -217,6 +220,11 @@ impl World {
                 break;
             }
             if let Some(why) = store.status().failed.filter(|_| !disk.is_dead()) {
+                if self.is_removed(node, &why) {
+                    let world = Arc::clone(self);
+                    tokio::spawn(async move { world.remove_machine(node).await });
+                    break;
+                }
                 self.watchdog.report(format!("m{node} failed, though nothing is wrong with its disk: {why}"));
                 disk.set_fuse(Fuse::Operations(0));
                 break;
@@ -274,6 +282,19 @@ impl World {
         };
         drop(running.lock().await);
         self.trace.event(format_args!("m{node} has stopped"));
+    }
+
+    /// Somebody asked for the removal of a member, and was not told whether it is out.
+    pub fn may_be_removed(&self, node: Node) {
+        if let Some(machine) = self.machines.lock().get_mut(&node) {
+            machine.may_be_removed = true;
+        }
+    }
+
+    /// Whether a member that stopped working does so because it was removed, as somebody asked for.
+    fn is_removed(&self, node: Node, why: &str) -> bool {
+        why.contains("was removed from the cluster")
+            && self.machines.lock().get(&node).is_some_and(|machine| machine.may_be_removed)
     }
 
     /// Takes a machine away for good.

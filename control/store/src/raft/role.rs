@@ -26,8 +26,10 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
     let mut seen: Option<Role> = None;
     let mut ticks = false;
     let mut removed = node.shared.removed.subscribe();
+    let mut applied = node.shared.applied.subscribe();
     loop {
         // Marks as seen what is looked at now.
+        applied.mark_unchanged();
         let (leader, members, joining) = {
             let now = metrics.borrow_watched();
             let members = now.membership_config.membership().nodes();
@@ -41,11 +43,14 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
             node.shared.counters.leader_changes.fetch_add(1, Ordering::Relaxed);
         }
         role.send_if_modified(|old| std::mem::replace(old, new) != new);
-        // Each time anew that this member becomes the leader, all leases get their full time.
         let leads = (leader == Some(me)).then_some(term);
-        if leads != led {
-            led = leads;
-            lead_leases(&node, leads.is_some());
+        // Each time anew that this member becomes the leader, all leases get their full time: once it has applied an
+        // entry of its own term, and with it all that any leader before it has done. A lease that was ended before
+        // must not be kept alive.
+        let keeps_time = leads.filter(|term| applied_term(&node) == Some(*term));
+        if keeps_time != led {
+            led = keeps_time;
+            lead_leases(&node, keeps_time.is_some());
         }
         if members > 1 && !ticks {
             ticks = true;
@@ -60,12 +65,19 @@ pub(super) async fn run(node: Node, role: watch::Sender<Role>, mut stop: watch::
             biased;
             () = until(&mut stop) => return,
             changed = metrics.changed() => if changed.is_err() { return },
+            // An error means that the sender is gone, and the node holds the sender.
+            _ = applied.changed(), if leads != keeps_time => {}
             _ = removed.changed() => {}
             () = tokio::time::sleep(node.shared.options.heartbeat), if again.is_some() => {
                 if let Some(id) = again { let_vote(&node, id).await }
             }
         }
     }
+}
+
+/// The term of the last applied entry.
+fn applied_term(node: &Node) -> Option<u64> {
+    node.shared.state.read().marks().applied.map(|at| at.term)
 }
 
 fn lead_leases(node: &Node, leads: bool) {
