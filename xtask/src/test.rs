@@ -40,14 +40,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     count.tests(
         "unit tests",
-        cargo(&["test", "--workspace", "--exclude", "carrack-tests", "--lib", "--bins", "--tests"]),
+        cargo(&[
+            "test",
+            "--no-fail-fast",
+            "--workspace",
+            "--exclude",
+            "carrack-tests",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]),
     );
     if !options.fast {
         count.step("dependencies", deny::run());
         count.check("simulation of the store", simulate::command(&["--seeds", SEEDS]));
         count.check("proof that the simulation finds what is broken", simulate::command(&["--prove"]));
         count.check("build", cargo(&["build", "--workspace", "--bins"]));
-        let mut system = cargo(&["test", "--package", "carrack-tests", "--", "--test-threads=1"]);
+        let mut system =
+            cargo(&["test", "--no-fail-fast", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");
         count.tests("whole-system tests", system);
         count.machine();

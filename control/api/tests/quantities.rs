@@ -92,7 +92,12 @@ proptest! {
         if parsed.is_whole() || !text.ends_with('i') {
             prop_assert_eq!(parsed, again);
         }
-        prop_assert_eq!(&again.to_string(), &written);
+        // A binary form that is no multiple of 1024 loses its suffix, and reads as a decimal one then, as upstream.
+        let settled = again.to_string();
+        if !text.ends_with('i') {
+            prop_assert_eq!(&settled, &written);
+        }
+        prop_assert_eq!(Quantity::parse(&settled).unwrap().to_string(), settled);
     }
 
     #[test]
