@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use carrack_backup::{DEFAULT_TIERS, Keeper, S3, Taken, Target, Tier};
+use carrack_backup::{Keeper, S3, Taken, Target, Tier};
 use carrack_store::Store;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,6 @@ impl Backups {
             return Ok(None);
         }
         let tiers = self.backup_tiers.iter().map(|text| tier(text)).collect::<Result<Vec<_>>>()?;
-        let tiers = if tiers.is_empty() { DEFAULT_TIERS.to_vec() } else { tiers };
         let targets = self.backup_to.iter().map(|place| self.target(place)).collect::<Result<_>>()?;
         let scratch = beside(data_dir);
         Ok(Some(Keeper { cluster: cluster.to_owned(), scratch, tiers, targets }))
@@ -113,6 +112,8 @@ pub(crate) fn private_file(path: &Path) -> io::Result<std::fs::File> {
 
 #[cfg(test)]
 mod tests {
+    use carrack_backup::DEFAULT_TIERS;
+
     use super::*;
 
     #[test]

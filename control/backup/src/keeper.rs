@@ -47,7 +47,10 @@ impl Keeper {
     {
         loop {
             let wait = self.due(Timestamp::now()).await;
-            tokio::time::sleep(wait).await;
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+                continue;
+            }
             if !may() {
                 tokio::time::sleep(RETRY).await;
                 continue;
@@ -86,7 +89,8 @@ impl Keeper {
         wait
     }
 
-    /// Makes a backup now, and copies it to all targets.
+    /// Makes a backup now, and copies it to the targets that are due: one that fails does not cost the others a backup
+    /// each time it is tried again.
     pub async fn make<F>(&self, now: Timestamp, take: &mut impl FnMut(PathBuf) -> F) -> Result<Made, String>
     where
         F: Future<Output = Taken>,
@@ -94,7 +98,7 @@ impl Keeper {
         let at = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let made = take(self.scratch.clone()).await;
         let copied = match made {
-            Ok(revision) => Ok(self.copy(Backup { at, revision }).await),
+            Ok(revision) => Ok(self.copy(now, Backup { at, revision }).await),
             Err(why) => Err(why),
         };
         match tokio::fs::remove_file(&self.scratch).await {
@@ -106,16 +110,27 @@ impl Keeper {
         copied
     }
 
-    async fn copy(&self, backup: Backup) -> Made {
+    async fn copy(&self, now: Timestamp, backup: Backup) -> Made {
         let name = backup.name(&self.cluster);
         let mut failed = Vec::new();
         for target in &self.targets {
-            match target.put(&name, &self.scratch).await {
-                Ok(()) => tracing::info!(name, %target, "backup made"),
+            match self.copy_to(target, now, &name).await {
+                Ok(true) => tracing::info!(name, %target, "backup made"),
+                Ok(false) => {}
                 Err(error) => failed.push((target.to_string(), error.to_string())),
             }
         }
         Made { name, failed }
+    }
+
+    /// Whether the target was due.
+    async fn copy_to(&self, target: &Target, now: Timestamp, name: &str) -> Result<bool, TargetError> {
+        let newest = self.backups(target).await?.iter().map(|backup| backup.at).max();
+        let due = retention::due_in(now, newest, &self.tiers).is_zero();
+        if due {
+            target.put(name, &self.scratch).await?;
+        }
+        Ok(due)
     }
 
     /// Deletes what no tier needs. A target that fails keeps more than it has to, until the next time.
@@ -192,6 +207,12 @@ mod tests {
         let made = keeper.make(Timestamp::from_second(1).unwrap(), &mut take).await.unwrap();
         assert_eq!(made.failed.len(), 1);
         assert_eq!(keeper.backups(&keeper.targets[1]).await.unwrap().len(), 1);
+        // Once it works again, it alone gets what it lacks.
+        std::fs::remove_file(dir.path().join("a")).unwrap();
+        keeper.make(Timestamp::from_second(60).unwrap(), &mut take).await.unwrap();
+        for target in &keeper.targets {
+            assert_eq!(keeper.backups(target).await.unwrap().len(), 1, "{target}");
+        }
         let failing = &mut |_: PathBuf| std::future::ready(Err("no store".to_owned()));
         assert_eq!(keeper.make(Timestamp::from_second(2).unwrap(), failing).await.unwrap_err(), "no store");
     }
