@@ -213,7 +213,7 @@ fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Re
     if !errors.is_empty() {
         return Err(status::invalid_object(call.resource, name, &errors).into());
     }
-    if part == Part::Object {
+    if matches!(part, Part::Object | Part::Sub(_)) {
         call.warnings.add(strategy.warnings(new));
     }
     Ok(())

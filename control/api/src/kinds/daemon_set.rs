@@ -94,6 +94,7 @@ impl Rules for DaemonSetRules {
     }
 
     fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_controller(warnings);
         workload::template_warnings(object.spec.as_ref().map(|s| &s.template), warnings);
     }
 

@@ -50,6 +50,13 @@ pub(in crate::kinds) fn never_less(
     }
 }
 
+/// Says of an object of a kind that a controller would act upon that there is none yet.
+pub(in crate::kinds) fn has_no_controller(warnings: &mut Vec<String>) {
+    warnings.push(
+        "this server stores objects of this kind, and has no controller yet that acts upon them".to_owned(),
+    );
+}
+
 /// Says of an object of a kind that would bind others that nothing comes of it yet, so that nobody relies on it.
 pub(in crate::kinds) fn has_no_effect(warnings: &mut Vec<String>) {
     warnings.push("this server stores objects of this kind and does not enforce them yet".to_owned());

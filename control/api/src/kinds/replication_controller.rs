@@ -77,6 +77,7 @@ impl Rules for ReplicationControllerRules {
     }
 
     fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_controller(warnings);
         workload::template_warnings(object.spec.as_ref().and_then(|s| s.template.as_ref()), warnings);
     }
 

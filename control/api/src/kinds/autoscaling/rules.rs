@@ -16,6 +16,10 @@ impl Rules for AutoscalerRules {
 
     const HAS_STATUS: bool = true;
 
+    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_controller(warnings);
+    }
+
     fn default(object_: &mut Value) {
         let Some(spec) = spec_of(object_) else { return };
         set(spec, "minReplicas", 1);

@@ -79,6 +79,7 @@ impl Rules for CronJobRules {
     }
 
     fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_controller(warnings);
         let template = object.spec.as_ref().and_then(|s| s.job_template.spec.as_ref()).map(|s| &s.template);
         if let Some(spec) = template.and_then(|t| t.spec.as_ref()) {
             let path = spec_path().child("jobTemplate").child("spec").child("template").child("spec");

@@ -112,6 +112,7 @@ impl Rules for JobRules {
     }
 
     fn warnings(job: &Self::Object, warnings: &mut Vec<String>) {
+        has_no_controller(warnings);
         workload::template_warnings(job.spec.as_ref().map(|s| &s.template), warnings);
     }
 
