@@ -8,7 +8,7 @@ use std::time::Duration;
 use carrack_store::*;
 
 use crate::common::*;
-use crate::sim::SimDisk;
+use carrack_simulation::disk::SimDisk;
 
 /// What writers were told: key to the last value that was acknowledged.
 type Told = Arc<Mutex<BTreeMap<String, u64>>>;

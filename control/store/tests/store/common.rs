@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::sim::SimDisk;
+use carrack_simulation::disk::SimDisk;
 use carrack_store::{Op, OpResponse, Options, Range, RangeResponse, Store, Txn, TxnResponse};
 
 /// Small files and frequent checkpoints, so that short tests reach rotation, purging and the backend.

@@ -8,5 +8,4 @@ mod common;
 mod kill;
 mod model;
 mod semantics;
-mod sim;
 mod watching;

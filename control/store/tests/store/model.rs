@@ -7,7 +7,7 @@ use carrack_store::*;
 use proptest::prelude::*;
 
 use crate::common::*;
-use crate::sim::SimDisk;
+use carrack_simulation::disk::SimDisk;
 
 type Key = u8;
 
