@@ -22,6 +22,16 @@ impl Txn {
         self.each(&mut |op| matches!(op, Op::Put(_)))
     }
 
+    /// Whether it could change anything.
+    pub(crate) fn changes(&self) -> bool {
+        self.each(&mut |op| matches!(op, Op::Put(_) | Op::Delete { .. }))
+    }
+
+    /// Whether it could read something that has to be the newest.
+    pub(crate) fn is_linearizable(&self) -> bool {
+        self.each(&mut |op| !matches!(op, Op::Range(Range { serializable: true, .. })))
+    }
+
     /// Whether it could read an older revision.
     pub(crate) fn reads_the_past(&self) -> bool {
         self.each(&mut |op| matches!(op, Op::Range(Range { revision: Some(_), .. })))

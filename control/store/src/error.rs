@@ -219,6 +219,21 @@ pub enum ReadError {
     Failed(String),
 }
 
+/// For transactions that only read.
+impl From<ReadError> for WriteError {
+    fn from(error: ReadError) -> WriteError {
+        match error {
+            ReadError::Compacted { requested, compacted } => WriteError::Compacted { requested, compacted },
+            ReadError::FutureRevision { requested, current } => {
+                WriteError::FutureRevision { requested, current }
+            }
+            ReadError::NotLeader { leader } => WriteError::NotLeader { leader },
+            ReadError::Stopped => WriteError::Stopped,
+            ReadError::History(why) | ReadError::Failed(why) => WriteError::Failed(why),
+        }
+    }
+}
+
 /// Why a watch cannot start or go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {

@@ -220,7 +220,7 @@ impl Shared {
         let mut batches: Vec<WatchBatch> = Vec::new();
         for (at, kv) in records {
             let kind = if kv.is_tombstone() { EventKind::Delete } else { EventKind::Put };
-            let event = Event { kind, kv, prev: previous.remove(&at) };
+            let event = Event::new(kind, kv, previous.remove(&at));
             match batches.last_mut().filter(|batch| batch.revision == at.0) {
                 Some(batch) => batch.events.push(event),
                 None => batches.push(WatchBatch { revision: at.0, events: vec![event] }),

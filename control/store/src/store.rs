@@ -114,16 +114,34 @@ impl Store {
         if txn.puts() {
             self.check_quota().await?;
         }
+        if !txn.changes() {
+            return Box::pin(self.read_txn(&txn)).await;
+        }
         let old_reads = txn.reads_the_past().then(|| txn.clone());
         match self.write(Command::Txn(txn)).await? {
             Outcome::Txn(mut response) => {
                 if let Some(txn) = old_reads {
-                    self.read_the_past(&txn, &mut response).await?;
+                    Box::pin(self.read_the_past(&txn, &mut response)).await?;
                 }
                 Ok(response)
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Answers a transaction that changes nothing, as any other read is answered.
+    async fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, WriteError> {
+        if self.inner.shared.stopping.load(Ordering::Acquire) {
+            return Err(WriteError::Stopped);
+        }
+        if txn.is_linearizable() {
+            self.inner.node.read_barrier().await?;
+        }
+        let mut response = self.inner.shared.state.read().read_txn(txn)?;
+        if txn.reads_the_past() {
+            self.read_the_past(txn, &mut response).await?;
+        }
+        Ok(response)
     }
 
     /// Answers a transaction's reads of older revisions, which existed when it was carried out.
@@ -335,7 +353,8 @@ impl Store {
         match self.check_quota_of(used) {
             Err(shortage) => {
                 if !alarmed {
-                    self.alarm(self.own_alarm(AlarmKind::NoSpace), true).await?;
+                    // Boxed, as what is rare must not make room for itself in each write.
+                    Box::pin(self.alarm(self.own_alarm(AlarmKind::NoSpace), true)).await?;
                 }
                 Err(WriteError::NoSpace(shortage))
             }

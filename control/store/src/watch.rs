@@ -4,9 +4,10 @@
 //! is slow costs nobody else anything; if what it has not seen yet is compacted, it is told so.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::error::WatchError;
@@ -37,6 +38,35 @@ pub struct Event {
     pub kv: Arc<KeyValue>,
     /// The key before the change, if it existed, if it was asked for, and if it is not compacted.
     pub prev: Option<Arc<KeyValue>>,
+    encoded: Encoded,
+}
+
+impl Event {
+    pub(crate) fn new(kind: EventKind, kv: Arc<KeyValue>, prev: Option<Arc<KeyValue>>) -> Event {
+        Event { kind, kv, prev, encoded: Encoded::default() }
+    }
+
+    /// What `encode` makes of it, by whoever asks first; all watchers who see this event in the window share it.
+    /// There is one slot, so all callers have to ask for the same.
+    pub(crate) fn encoded(&self, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
+        self.encoded.0.get_or_init(|| encode(self))
+    }
+}
+
+/// Holds an encoded form; no part of the event's value, and not cloned with it.
+#[derive(Debug, Default)]
+struct Encoded(OnceLock<Bytes>);
+
+impl Clone for Encoded {
+    fn clone(&self) -> Encoded {
+        Encoded::default()
+    }
+}
+
+impl PartialEq for Encoded {
+    fn eq(&self, _: &Encoded) -> bool {
+        true
+    }
 }
 
 /// What to watch.
@@ -93,10 +123,9 @@ pub struct Watcher {
     ended: bool,
 }
 
-/// What a step of a watcher brought.
+/// How far a look got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// Here is something.
-    Batch(WatchBatch),
     /// There may be more at once.
     Again,
     /// All was looked at.
@@ -156,8 +185,17 @@ impl Watcher {
     pub async fn next(&mut self) -> Option<Result<WatchBatch, WatchError>> {
         loop {
             tokio::task::coop::consume_budget().await;
-            match self.step().await {
-                Ok(Look::Batch(batch)) => return Some(Ok(batch)),
+            let (mut events, prev_kv) = (Vec::new(), self.prev_kv);
+            let mut take = |event: &Event| {
+                let prev = event.prev.clone().filter(|_| prev_kv);
+                events.push(Event::new(event.kind, Arc::clone(&event.kv), prev));
+                1
+            };
+            let looked = self.feed(1, &mut take).await;
+            if let Some(first) = events.first() {
+                return Some(Ok(WatchBatch { revision: first.kv.mod_revision, events }));
+            }
+            match looked {
                 Ok(Look::Again | Look::Behind) => {}
                 Ok(Look::Ended) => return None,
                 // An error means that the sender is gone, and `shared` holds the sender.
@@ -167,17 +205,29 @@ impl Watcher {
         }
     }
 
-    /// Looks once for changes, without waiting for any, though possibly for the disk.
-    pub(crate) async fn step(&mut self) -> Result<Look, WatchError> {
+    /// Shows changes to `sink`, which says how much it took of each, until that is `enough` (no revision is cut) or
+    /// there are no more. Does not wait for changes, though possibly for the disk. `prev` of what it shows may be
+    /// there even if it was not asked for.
+    pub(crate) async fn feed(
+        &mut self,
+        enough: usize,
+        sink: &mut (impl FnMut(&Event) -> usize + Send),
+    ) -> Result<Look, WatchError> {
         if self.ended {
             return Ok(Look::Ended);
         }
-        if let Some(batch) = self.backlog.pop_front() {
-            return Ok(Look::Batch(batch));
+        let mut taken = 0;
+        while let Some(batch) = self.backlog.pop_front() {
+            taken += batch.events.iter().map(&mut *sink).sum::<usize>();
+            if taken >= enough {
+                return Ok(Look::Again);
+            }
         }
         // What comes after this look wakes who waits for `changes`.
         let closed = self.changes.borrow_and_update().closed;
-        match self.look() {
+        match self.look(enough - taken, sink) {
+            // What was found goes out first.
+            Look::Behind if taken > 0 => Ok(Look::Again),
             Look::Behind => {
                 self.catch_up().await.inspect_err(|_| self.ended = true)?;
                 Ok(Look::Again)
@@ -190,8 +240,8 @@ impl Watcher {
         }
     }
 
-    /// Looks through the window for the next revision that concerns this watcher.
-    fn look(&mut self) -> Look {
+    /// Looks through the window for what concerns this watcher.
+    fn look(&mut self, enough: usize, sink: &mut impl FnMut(&Event) -> usize) -> Look {
         let state = self.shared.state.read();
         self.newest = state.revision();
         if self.next > self.newest {
@@ -200,22 +250,16 @@ impl Watcher {
         let Some(batches) = state.window().since(self.next) else {
             return Look::Behind;
         };
+        let mut taken = 0;
         for (revision, events) in batches.take(WINDOW_STEP) {
             self.next = revision + 1;
-            let events: Vec<_> =
-                events.iter().filter(|event| self.keys.contains(&event.kv.key)).cloned().collect();
-            if !events.is_empty() {
-                return Look::Batch(self.batch(revision, events));
+            let wanted = events.iter().filter(|event| self.keys.contains(&event.kv.key));
+            taken += wanted.map(&mut *sink).sum::<usize>();
+            if taken >= enough {
+                return Look::Again;
             }
         }
-        Look::Again
-    }
-
-    fn batch(&self, revision: Revision, mut events: Vec<Event>) -> WatchBatch {
-        if !self.prev_kv {
-            events.iter_mut().for_each(|event| event.prev = None);
-        }
-        WatchBatch { revision, events }
+        if self.next > self.newest { Look::UpToDate } else { Look::Again }
     }
 
     /// Reads the next part of the history.

@@ -47,7 +47,10 @@ macro_rules! calls {
             };
             face.counters.started(index);
             match CALLS[index].path {
-                $(concat!("/", $service, "/", $method) => $kind(face, index, request, $function).await,)*
+                // Each in an allocation of its own size, not all in one of the size of the largest.
+                $(concat!("/", $service, "/", $method) => {
+                    Box::pin($kind(face, index, request, $function)).await
+                })*
                 // The table is complete.
                 path => unknown(path),
             }

@@ -13,6 +13,7 @@ mod concurrency;
 mod convert;
 mod error;
 mod exposition;
+mod gather;
 mod health;
 mod http;
 mod kv;

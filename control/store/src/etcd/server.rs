@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+use super::gather::Gathering;
 use super::metrics::Counters;
 use super::{Config, Face, calls, http as plain};
 use crate::store::Store;
@@ -176,7 +177,8 @@ where
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Gathering::new(stream)), service));
     tokio::select! {
         ended = &mut connection => return ended,
         () = face.stopped() => {}

@@ -4,8 +4,10 @@
 //! A client that does not read is not looked at, and costs its positions in the history.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt, Stream};
 use prost::Message;
 use tokio::sync::watch as signal;
@@ -18,13 +20,16 @@ use super::error;
 use super::proto::kv as pb;
 use super::proto::watch::*;
 use crate::error::WatchError;
-use crate::kv::Revision;
+use crate::kv::{KeyValue, Revision};
 use crate::shared::Progress;
 use crate::watch::{Event, EventKind, Look, Watch, Watcher};
 
 /// Changes are gathered into one message up to so many bytes; a revision that has more is not cut unless the client
 /// can put fragments together.
 const GATHER_BYTES: usize = 256 << 10;
+
+/// Looks without a pause after which a stream asks what its client wants.
+const BUSY_LOOKS: u32 = 16;
 
 /// The most watches on one stream.
 const MAX_WATCHES: usize = 64 << 10;
@@ -46,6 +51,7 @@ pub(super) async fn watch(
         next_id: 0,
         ready: VecDeque::new(),
         progress_wanted: false,
+        busy: 0,
         over: false,
     };
     Ok(futures::stream::unfold(session, Session::next))
@@ -62,6 +68,8 @@ struct Session {
     ready: VecDeque<WatchResponse>,
     /// Whether the client waits to hear how far all its watches are.
     progress_wanted: bool,
+    /// Looks since it last waited.
+    busy: u32,
     over: bool,
 }
 
@@ -95,8 +103,11 @@ impl Session {
                 return None;
             }
             tokio::task::coop::consume_budget().await;
+            self.busy += 1;
             // A client with much to see can still cancel.
-            if let Some(request) = self.incoming.message().now_or_never() {
+            if self.busy.is_multiple_of(BUSY_LOOKS)
+                && let Some(request) = self.incoming.message().now_or_never()
+            {
                 self.request(request);
                 continue;
             }
@@ -110,6 +121,7 @@ impl Session {
                 self.ready.push_back(response);
                 continue;
             }
+            self.busy = 0;
             match self.wait().await {
                 Wake::Request(request) => self.request(request),
                 Wake::Changed => {}
@@ -241,8 +253,8 @@ impl Session {
         for (id, one) in &mut self.watches {
             match one.gather().await {
                 Ok(gathered) => {
-                    all_seen &= gathered.seen_all;
-                    self.over |= gathered.ended;
+                    all_seen &= gathered.looked == Look::UpToDate;
+                    self.over |= gathered.looked == Look::Ended;
                     if !gathered.events.is_empty() {
                         one.spoke = true;
                         let header = self.face.header(gathered.revision);
@@ -274,65 +286,52 @@ impl Session {
 
 /// What a look at one watch brought.
 struct Gathered {
-    events: Vec<pb::Event>,
+    /// Encoded.
+    events: Vec<Bytes>,
     /// Everything up to here is in `events`, or was sent before.
     revision: Revision,
-    seen_all: bool,
-    ended: bool,
+    looked: Look,
 }
 
 impl One {
     async fn gather(&mut self) -> Result<Gathered, WatchError> {
-        let mut gathered = Gathered { events: Vec::new(), revision: 0, seen_all: false, ended: false };
-        let mut bytes = 0;
-        while bytes < GATHER_BYTES {
-            match self.watcher.step().await {
-                Ok(Look::Batch(batch)) => {
-                    let events = batch.events.iter().filter(|event| self.wants(event)).map(|e| self.event(e));
-                    let before = gathered.events.len();
-                    gathered.events.extend(events);
-                    bytes += gathered.events[before..].iter().map(Message::encoded_len).sum::<usize>();
-                }
-                // Lets others have their turn.
-                Ok(Look::Again | Look::Behind) => break,
-                Ok(Look::UpToDate) => {
-                    gathered.seen_all = true;
-                    break;
-                }
-                Ok(Look::Ended) => {
-                    gathered.ended = true;
-                    break;
-                }
-                // What was found goes out first; the error comes again.
-                Err(_) if !gathered.events.is_empty() => break,
-                Err(error) => return Err(error),
+        let One { watcher, puts, deletes, prev_kv, .. } = self;
+        let mut events = Vec::new();
+        let mut take = |event: &Event| {
+            let wanted = match event.kind {
+                EventKind::Put => *puts,
+                EventKind::Delete => *deletes,
+            };
+            if wanted {
+                events.push(encode(event, *prev_kv));
             }
-        }
-        gathered.revision = self.watcher.progress();
-        Ok(gathered)
+            events.last().filter(|_| wanted).map_or(0, Bytes::len)
+        };
+        let looked = watcher.feed(GATHER_BYTES, &mut take).await?;
+        Ok(Gathered { events, revision: self.watcher.progress(), looked })
     }
+}
 
-    fn wants(&self, event: &Event) -> bool {
-        match event.kind {
-            EventKind::Put => self.puts,
-            EventKind::Delete => self.deletes,
-        }
-    }
-
-    fn event(&self, event: &Event) -> pb::Event {
-        let prev = event.prev.as_ref().filter(|_| self.prev_kv);
-        pb::Event {
+/// An event as it goes over the wire.
+fn encode(event: &Event, prev_kv: bool) -> Bytes {
+    let encode = |prev: Option<&Arc<KeyValue>>| {
+        let encoded = pb::Event {
             kind: i32::from(event.kind == EventKind::Delete),
             kv: Some(convert::key_value(&event.kv)),
             prev_kv: prev.map(convert::key_value),
-        }
+        };
+        Bytes::from(encoded.encode_to_vec())
+    };
+    match event.prev.as_ref().filter(|_| prev_kv) {
+        None => event.encoded(|_| encode(None)).clone(),
+        prev => encode(prev),
     }
 }
 
 /// Makes one message of `events`, or several of at most `most` bytes each, of which all but the last say so.
 fn fragments(
     response: WatchResponse,
-    events: Vec<pb::Event>,
+    events: Vec<Bytes>,
     most: Option<usize>,
     into: &mut VecDeque<WatchResponse>,
 ) {
@@ -342,7 +341,7 @@ fn fragments(
     };
     let (mut part, mut bytes) = (Vec::new(), 0);
     for event in events {
-        let len = event.encoded_len();
+        let len = event.len();
         if bytes + len > most && !part.is_empty() {
             let events = std::mem::take(&mut part);
             into.push_back(WatchResponse { events, fragment: true, ..response.clone() });
@@ -360,11 +359,7 @@ mod tests {
 
     #[test]
     fn fragments_are_marked_but_for_the_last() {
-        let event = |n: u8| {
-            let kv =
-                pb::KeyValue { key: vec![n].into(), value: vec![0; 100].into(), ..pb::KeyValue::default() };
-            pb::Event { kv: Some(kv), ..pb::Event::default() }
-        };
+        let event = |n: u8| Bytes::from(vec![n; 100]);
         let cut = |most| {
             let mut into = VecDeque::new();
             fragments(WatchResponse::default(), (0..5).map(event).collect(), most, &mut into);

@@ -108,13 +108,7 @@ impl Mvcc {
                     let deleted = prev.len() as u64;
                     OpResponse::Delete { deleted, prev: if *prev_kv { prev } else { Vec::new() } }
                 }
-                // Whoever proposed it reads it afterwards: it may be on disk, and cannot change any more.
-                Op::Range(Range { revision: Some(_), .. }) => OpResponse::Range(RangeResponse::default()),
-                Op::Range(range) => {
-                    let mut response = self.read_current(&range.to_fetch(), changes.revision_so_far());
-                    range.arrange(&mut response);
-                    OpResponse::Range(response)
-                }
+                Op::Range(range) => self.look(range, changes.revision_so_far()),
                 // There is a path for each of them, in order.
                 Op::Txn(_) => match inside.next() {
                     Some(path) => OpResponse::Txn(self.follow(path, changes)),
@@ -123,6 +117,41 @@ impl Mvcc {
             });
         }
         TxnResponse { revision: 0, succeeded: path.succeeded, responses }
+    }
+
+    /// Answers a transaction that changes nothing, for which no entry in the log is needed.
+    pub(crate) fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, Refusal> {
+        if self.alarmed(AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt);
+        }
+        let path = self.path(txn);
+        self.check_path(&path)?;
+        let mut response = self.look_along(&path);
+        response.set_revision(self.revision());
+        Ok(response)
+    }
+
+    /// The reads of a path on which there is nothing else.
+    fn look_along(&self, path: &Path<'_>) -> TxnResponse {
+        let mut inside = path.inside.iter();
+        let answer = |step: &Op| match step {
+            Op::Range(range) => Some(self.look(range, self.revision())),
+            Op::Txn(_) => inside.next().map(|path| OpResponse::Txn(self.look_along(path))),
+            Op::Put(_) | Op::Delete { .. } => None,
+        };
+        let responses = path.steps.iter().filter_map(answer).collect();
+        TxnResponse { revision: 0, succeeded: path.succeeded, responses }
+    }
+
+    /// Answers a read within a transaction.
+    fn look(&self, range: &Range, revision: Revision) -> OpResponse {
+        if range.revision.is_some() {
+            // Whoever asked reads it afterwards: it may be on disk, and cannot change any more.
+            return OpResponse::Range(RangeResponse::default());
+        }
+        let mut response = self.read_current(&range.to_fetch(), revision);
+        range.arrange(&mut response);
+        OpResponse::Range(response)
     }
 
     /// Whether a condition holds.
@@ -157,7 +186,7 @@ impl Mvcc {
         self.current.insert(put.key.clone(), Arc::clone(&kv));
         self.record(&kv);
         self.tally.puts += 1;
-        changes.events.push(Event { kind: EventKind::Put, kv, prev: old.clone() });
+        changes.events.push(Event::new(EventKind::Put, kv, old.clone()));
         old
     }
 
@@ -174,7 +203,7 @@ impl Mvcc {
             self.retire(old);
             self.retire(&mark);
             self.record(&mark);
-            changes.events.push(Event { kind: EventKind::Delete, kv: mark, prev: Some(Arc::clone(old)) });
+            changes.events.push(Event::new(EventKind::Delete, mark, Some(Arc::clone(old))));
         }
         doomed
     }

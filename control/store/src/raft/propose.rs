@@ -25,7 +25,7 @@ impl Node {
             let leader = self.leader();
             let done = match leader {
                 Some(id) if id == self.shared.identity.member_id => self.propose(proposal.clone()).await,
-                Some(id) => self.forward(id, &proposal, deadline).await,
+                Some(id) => Box::pin(self.forward(id, &proposal, deadline)).await,
                 None => Err(WriteError::NotLeader { leader: None }),
             };
             // Only what was certainly not proposed is tried again.
@@ -58,7 +58,8 @@ impl Node {
     async fn propose(&self, proposal: Proposal) -> Result<Outcome, WriteError> {
         let shared = &*self.shared;
         let _pass = shared.gate.enter(shared, proposal.encoded().len()).await?;
-        let proposing = self.raft.client_write(proposal);
+        // Boxed: it would be copied into each of the futures around it.
+        let proposing = Box::pin(self.raft.client_write(proposal));
         let done = if shared.alone.load(Ordering::Acquire) {
             self.unless_over(proposing).await
         } else {

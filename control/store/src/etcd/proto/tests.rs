@@ -13,8 +13,10 @@ fn field_numbers_are_those_of_the_protocol() {
     assert_eq!(range.encode_to_vec(), b"\x0a\x03abc\x38\x01");
     let compare = Compare { operand: Some(Operand::Lease(5)), range_end: "z".into(), ..Compare::default() };
     assert_eq!(compare.encode_to_vec(), b"\x40\x05\x82\x04\x01z");
-    let response =
-        WatchResponse { events: vec![Event { kind: 1, ..Event::default() }], ..WatchResponse::default() };
+    let response = WatchResponse {
+        events: vec![Event { kind: 1, ..Event::default() }.encode_to_vec().into()],
+        ..WatchResponse::default()
+    };
     assert_eq!(response.encode_to_vec(), b"\x5a\x02\x08\x01");
 }
 

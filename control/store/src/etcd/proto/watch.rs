@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::ResponseHeader;
-use super::kv::Event;
 
 /// What a client asks for on its stream of watches.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -68,6 +67,8 @@ pub(crate) struct WatchResponse {
     pub(crate) cancel_reason: String,
     #[prost(bool, tag = "7")]
     pub(crate) fragment: bool,
-    #[prost(message, repeated, tag = "11")]
-    pub(crate) events: Vec<Event>,
+    /// Each an encoded [`Event`](super::kv::Event): on the wire there is no difference, and all watchers of an event
+    /// share its bytes.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub(crate) events: Vec<Bytes>,
 }
