@@ -93,6 +93,9 @@ pub(crate) struct Up {
     /// Where names outside of the cluster are looked up; this host's name servers by default
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) upstream_dns: Vec<SocketAddr>,
+    /// Run the control plane alone: this host is no node, and takes no pods
+    #[arg(long)]
+    pub(crate) no_node: bool,
     /// How many pods the node takes
     #[arg(long, default_value_t = 250)]
     pub(crate) max_pods: u32,

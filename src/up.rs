@@ -81,7 +81,9 @@ async fn everything(settings: Settings) -> Result<()> {
     );
     let mut parts = start_parts(&settings, &pki, &api, &shutdown)?;
     parts.extend(face::start(&settings, &store, &shutdown)?);
-    tell_when_ready(&settings, &api, began);
+    if !settings.up.no_node {
+        tell_when_ready(&settings, &api, began);
+    }
     tokio::select! {
         signalled = wait_for_signal() => signalled?,
         // Nothing can be acknowledged any more, so nothing is waited for; the next start reads what is on disk.
@@ -137,7 +139,7 @@ fn start_parts(
         move |state| api.report(name, state)
     };
     let pki = pki.clone();
-    Ok(vec![
+    let mut parts = vec![
         keep("certificates", shutdown, report("certificates"), move |shutdown| {
             let pki = pki.clone();
             async move {
@@ -154,10 +156,13 @@ fn start_parts(
         keep("scheduler", shutdown, report("scheduler"), move |shutdown| {
             carrack_scheduler::run(scheduler.clone(), scheduler_options.clone(), shutdown)
         }),
-        keep("node", shutdown, report("node"), move |shutdown| {
+    ];
+    if !settings.up.no_node {
+        parts.push(keep("node", shutdown, report("node"), move |shutdown| {
             carrack_agent::run(node.clone(), agent_options.clone(), shutdown)
-        }),
-    ])
+        }));
+    }
+    Ok(parts)
 }
 
 /// Says when the node is Ready for the first time.

@@ -34,6 +34,8 @@ enum Part {
     Containers,
     /// Connections through a ClusterIP beside direct ones and nftables
     Services,
+    /// Requests, lists and watches of the API server
+    Api,
     /// Decisions of the scheduler
     Scheduler,
     /// Puts beside bare appends and syncs of the same groups; `carrack store` beside etcd
@@ -58,6 +60,12 @@ const BENCHES: &[Bench] = &[
         target: ("carrack-network", Target::Example, "connect"),
         args: &["20000"],
         needs: &[DebianPackage { name: "nftables", reason: "what a service costs elsewhere" }],
+    },
+    Bench {
+        part: Part::Api,
+        target: ("carrack-tests", Target::Bin, "carrack-bench-api"),
+        args: &[],
+        needs: &[],
     },
     Bench {
         part: Part::Scheduler,
@@ -93,7 +101,7 @@ pub(crate) fn run_benches(options: &Options) -> Result<()> {
         };
         // The cluster is the release that people run.
         let profile = if bench.part == Part::Cluster { "release" } else { "bench" };
-        if matches!(bench.part, Part::Cluster | Part::Store) {
+        if matches!(bench.part, Part::Cluster | Part::Store | Part::Api) {
             run(&mut cargo(&["build", "--release", "--package", "carrack"]))?;
         }
         println!("── {name}");
