@@ -8,7 +8,9 @@
 //! Nothing here reads a clock, opens a socket or a file, or needs a runtime: whoever calls passes the time in.
 
 pub mod apply;
+mod catalogue;
 pub mod codec;
+pub mod custom;
 mod defaults;
 pub mod discovery;
 mod kinds;
@@ -26,6 +28,7 @@ pub mod table;
 mod validate;
 pub mod wire;
 
+pub use catalogue::{Catalogue, ResourceRef};
 pub use kinds::{find, find_kind, resources};
 pub use resource::{Conversion, GroupVersionKind, Resource, Scope, Subresource, Verb};
 pub use status::{FieldError, Status};

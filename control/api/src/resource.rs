@@ -1,9 +1,11 @@
 //! One row of the table of kinds: what a resource is called, where it is served and stored, and who decides for it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::custom::Custom;
 use crate::schema::TypeRef;
 use crate::strategy::Strategy;
 use crate::table::Printer;
@@ -120,15 +122,15 @@ pub struct Resource {
     /// Lower case singular.
     pub singular: &'static str,
     /// Abbreviations that kubectl accepts.
-    pub short_names: &'static [&'static str],
+    pub(crate) short_names: &'static [&'static str],
     /// Groups of resources such as `all`.
-    pub categories: &'static [&'static str],
+    pub(crate) categories: &'static [&'static str],
     /// Namespaced or not.
     pub scope: Scope,
     /// Verbs answered, in alphabetical order.
     pub verbs: &'static [Verb],
     /// Paths below an object.
-    pub subresources: &'static [Subresource],
+    pub(crate) subresources: &'static [Subresource],
     /// Key prefix in the store, with both slashes: `/registry/pods/`. Empty for resources that are answered and never
     /// stored (reviews).
     pub storage_prefix: &'static str,
@@ -137,11 +139,13 @@ pub struct Resource {
     /// Translation from and to `storage`, absent when this row is the stored form.
     pub conversion: Option<Conversion>,
     /// Defaults, validation and rules of update.
-    pub strategy: &'static dyn Strategy,
+    pub(crate) strategy: &'static dyn Strategy,
     /// The shape of an object.
     pub schema: TypeRef,
     /// Columns of Table output.
-    pub printer: Printer,
+    pub(crate) printer: Printer,
+    /// What a custom resource has in place of the fields above that only this package reads; `None` for built-in kinds.
+    pub(crate) custom: Option<Arc<Custom>>,
 }
 
 impl Resource {
@@ -160,9 +164,43 @@ impl Resource {
         GroupVersionKind { group: self.group, version: self.version, kind: self.kind }
     }
 
+    /// What a custom resource has of its own; `None` for built-in kinds.
+    pub fn custom(&self) -> Option<&Arc<Custom>> {
+        self.custom.as_ref()
+    }
+
+    /// Abbreviations that kubectl accepts.
+    pub fn short_names(&self) -> Vec<&str> {
+        self.custom.as_ref().map_or_else(|| self.short_names.to_vec(), |custom| custom.short_names())
+    }
+
+    /// Groups of resources such as `all`.
+    pub fn categories(&self) -> Vec<&str> {
+        self.custom.as_ref().map_or_else(|| self.categories.to_vec(), |custom| custom.categories())
+    }
+
+    /// Paths below an object, in the order of their names.
+    pub fn subresources(&self) -> &[Subresource] {
+        self.custom.as_ref().map_or(self.subresources, |custom| custom.subresources())
+    }
+
+    /// Defaults, validation and rules of update.
+    pub fn strategy(&self) -> &dyn Strategy {
+        match &self.custom {
+            Some(custom) => &**custom,
+            None => self.strategy,
+        }
+    }
+
+    /// Whether objects have a form in protobuf: custom resources have none, nor do their definitions here, whose schemas
+    /// have no message.
+    pub fn has_protobuf(&self) -> bool {
+        self.custom.is_none() && self.group != "apiextensions.k8s.io"
+    }
+
     /// The subresource of that name, if there is one.
-    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
-        self.subresources.iter().find(|s| s.name == name)
+    pub fn subresource(&self, name: &str) -> Option<Subresource> {
+        self.subresources().iter().find(|s| s.name == name).copied()
     }
 
     /// Whether `verb` is answered for the resource itself.
@@ -201,9 +239,10 @@ impl Resource {
         }
     }
 
-    /// Whether this row's form is the one that is stored.
+    /// Whether this row's form is the one that is stored, so that stored bytes can be sent as they are. What is stored
+    /// of custom resources is completed by their schema when it is read.
     pub fn is_storage_version(&self) -> bool {
-        self.conversion.is_none()
+        self.conversion.is_none() && self.custom.is_none()
     }
 }
 

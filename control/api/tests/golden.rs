@@ -82,7 +82,7 @@ impl<'a> Case<'a> {
             "status" => status_update(resource(1), self.input),
             "part" => part_update(words[1], resource(2), self.input),
             "warn" => made(resource(1), self.input)
-                .map_or_else(|w| w, |o| resource(1).strategy.warnings(&o).join("\n")),
+                .map_or_else(|w| w, |o| resource(1).strategy().warnings(&o).join("\n")),
             "decode" => decode(resource(1), self.input),
             "json" => decode_json(resource(1), self.input),
             "patch" => apply_patch(words[1], resource(2), self.input),
@@ -125,7 +125,7 @@ fn made(resource: &Resource, text: &str) -> Result<Value, String> {
         return Err(why);
     }
     let mut object = decoded.value;
-    let strategy = resource.strategy;
+    let strategy = resource.strategy();
     strategy.default(&mut object);
     let namespace = match meta::namespace(&object) {
         "" => "default".to_owned(),
@@ -157,7 +157,7 @@ fn update(resource: &Resource, input: &str) -> String {
         Ok(decoded) => decoded.value,
         Err(why) => return why,
     };
-    let strategy = resource.strategy;
+    let strategy = resource.strategy();
     strategy.default(&mut new);
     meta::stamp_update(&mut new, &old);
     strategy.prepare_update(&mut new, &old);
@@ -169,7 +169,7 @@ fn status_update(resource: &Resource, input: &str) -> String {
     let [old, new] = documents(input)[..] else { panic!("an update of status has two documents") };
     let old = made(resource, old).unwrap();
     let mut new = read(resource, new).unwrap().value;
-    let strategy = resource.strategy;
+    let strategy = resource.strategy();
     meta::stamp_update(&mut new, &old);
     strategy.prepare_status_update(&mut new, &old);
     let errors = strategy.validate_status_update(&new, &old);
@@ -180,7 +180,7 @@ fn part_update(part: &str, resource: &Resource, input: &str) -> String {
     let [old, new] = documents(input)[..] else { panic!("an update of a part has two documents") };
     let old = made(resource, old).unwrap();
     let mut new = read(resource, new).unwrap().value;
-    let strategy = resource.strategy;
+    let strategy = resource.strategy();
     strategy.default(&mut new);
     meta::stamp_update(&mut new, &old);
     assert!(strategy.prepare_part_update(part, &mut new, &old), "{part} is no part");
@@ -258,7 +258,7 @@ fn print_table(resource: &Resource, input: &str) -> String {
 
 fn fields(resource: &Resource, input: &str) -> String {
     let object = read(resource, input).unwrap().value;
-    let strategy = resource.strategy;
+    let strategy = resource.strategy();
     strategy
         .selectable_fields()
         .iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use carrack_api::codec::{self, DecodeError, Media};
 use carrack_api::table::{self, Include, Version};
-use carrack_api::{Verb, discovery, find, find_kind, meta, openapi, resources, schema};
+use carrack_api::{Catalogue, Verb, discovery, find, find_kind, meta, openapi, resources, schema};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn rows_agree_with_themselves() {
         );
         assert!(row.verbs.windows(2).all(|v| v[0].as_str() < v[1].as_str()), "verbs of {row:?} are sorted");
         assert!(
-            row.subresources.windows(2).all(|s| s[0].name < s[1].name),
+            row.subresources().windows(2).all(|s| s[0].name < s[1].name),
             "subresources of {row:?} are sorted"
         );
         assert_eq!(
@@ -42,7 +42,7 @@ fn rows_agree_with_themselves() {
         assert!(std::ptr::eq(find_kind(row.group, row.version, row.kind).unwrap(), row));
         assert_eq!(row.is_storage_version(), row.gvk() == row.storage, "{row:?}");
         assert!(find_kind(row.storage.group, row.storage.version, row.storage.kind).is_some(), "{row:?}");
-        assert_eq!(row.strategy.selectable_fields()[0], "metadata.name", "{row:?}");
+        assert_eq!(row.strategy().selectable_fields()[0], "metadata.name", "{row:?}");
     }
 }
 
@@ -112,7 +112,7 @@ fn autoscalers_of_both_versions_are_one() {
     assert!(codec::check(served.clone(), row).is_ok_and(|decoded| decoded.strict_error().is_none()));
     (conversion.to_storage)(&mut served);
     assert_eq!(served, stored);
-    let strategy = find("autoscaling", "v2", "horizontalpodautoscalers").unwrap().strategy;
+    let strategy = find("autoscaling", "v2", "horizontalpodautoscalers").unwrap().strategy();
     let mut plain = json!({
         "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
         "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50, "scaleTargetRef": {"kind": "D", "name": "w"}},
@@ -190,19 +190,19 @@ fn deletion_is_marked_once_with_its_grace() {
 
 #[test]
 fn pods_that_run_nowhere_go_at_once() {
-    let strategy = find("", "v1", "pods").unwrap().strategy;
+    let strategy = find("", "v1", "pods").unwrap().strategy();
     let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}});
     assert_eq!(strategy.grace_period(&pod("", "Pending"), None), Some(0));
     assert_eq!(strategy.grace_period(&pod("n", "Succeeded"), Some(9)), Some(0));
     assert_eq!(strategy.grace_period(&pod("n", "Running"), None), Some(30));
     assert_eq!(strategy.grace_period(&pod("n", "Running"), Some(5)), Some(5));
     assert_eq!(strategy.grace_period(&pod("n", "Running"), Some(-5)), Some(1));
-    assert_eq!(find("", "v1", "secrets").unwrap().strategy.grace_period(&json!({}), None), None);
+    assert_eq!(find("", "v1", "secrets").unwrap().strategy().grace_period(&json!({}), None), None);
 }
 
 #[test]
 fn discovery_says_what_the_table_says() {
-    let plain = discovery::api_resource_list("", "v1").unwrap();
+    let plain = discovery::api_resource_list(Catalogue::builtin(), "", "v1").unwrap();
     let pods = plain["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
     assert_eq!(pods["shortNames"], json!(["po"]));
     assert_eq!(pods["categories"], json!(["all"]));
@@ -216,12 +216,15 @@ fn discovery_says_what_the_table_says() {
         (&eviction["group"], &eviction["version"], &eviction["kind"]),
         (&json!("policy"), &json!("v1"), &json!("Eviction"))
     );
-    assert!(discovery::api_resource_list("", "v2").is_none());
-    assert!(discovery::api_group("apps").is_some() && discovery::api_group("none").is_none());
+    assert!(discovery::api_resource_list(Catalogue::builtin(), "", "v2").is_none());
+    assert!(
+        discovery::api_group(Catalogue::builtin(), "apps").is_some()
+            && discovery::api_group(Catalogue::builtin(), "none").is_none()
+    );
     let mut count = 0;
     for list in [
-        discovery::aggregated_core(discovery::AggregatedVersion::V2),
-        discovery::aggregated_groups(discovery::AggregatedVersion::V2Beta1),
+        discovery::aggregated_core(Catalogue::builtin(), discovery::AggregatedVersion::V2),
+        discovery::aggregated_groups(Catalogue::builtin(), discovery::AggregatedVersion::V2Beta1),
     ] {
         for group in list["items"].as_array().unwrap() {
             for version in group["versions"].as_array().unwrap() {
@@ -248,10 +251,11 @@ fn references(value: &Value, out: &mut BTreeSet<String>) {
 
 #[test]
 fn openapi_documents_are_whole() {
-    let index = openapi::v3_index();
-    let mut documents: Vec<Value> = vec![serde_json::from_slice(&openapi::v2().bytes).unwrap()];
+    let index = openapi::v3_index(Catalogue::builtin());
+    let mut documents: Vec<Value> =
+        vec![serde_json::from_slice(&openapi::v2(Catalogue::builtin()).bytes).unwrap()];
     for (path, entry) in index["paths"].as_object().unwrap() {
-        let document = openapi::v3(path).unwrap();
+        let document = openapi::v3(Catalogue::builtin(), path).unwrap();
         assert_eq!(entry["serverRelativeURL"], format!("/openapi/v3/{path}?hash={}", document.hash));
         documents.push(serde_json::from_slice(&document.bytes).unwrap());
     }
@@ -263,12 +267,13 @@ fn openapi_documents_are_whole() {
             assert!(document.pointer(&target).is_some(), "{target} is not in the document");
         }
     }
-    assert!(openapi::v3("apis/none/v1").is_none());
+    assert!(openapi::v3(Catalogue::builtin(), "apis/none/v1").is_none());
 }
 
 #[test]
 fn openapi_says_what_kubectl_asks() {
-    let apps: Value = serde_json::from_slice(&openapi::v3("apis/apps/v1").unwrap().bytes).unwrap();
+    let apps: Value =
+        serde_json::from_slice(&openapi::v3(Catalogue::builtin(), "apis/apps/v1").unwrap().bytes).unwrap();
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     assert_eq!(
         patch["x-kubernetes-group-version-kind"],
@@ -340,7 +345,7 @@ proptest! {
     fn no_kind_panics_on_anything(object in anything(), other in anything()) {
         let now = Timestamp::UNIX_EPOCH;
         for row in resources() {
-            let strategy = row.strategy;
+            let strategy = row.strategy();
             let mut new = object.clone();
             strategy.default(&mut new);
             let mut again = new.clone();
@@ -352,7 +357,7 @@ proptest! {
             let _ = strategy.validate_update(&new, &other);
             strategy.prepare_status_update(&mut new, &other);
             let _ = strategy.validate_status_update(&new, &other);
-            for part in row.subresources {
+            for part in row.subresources() {
                 let mut new = object.clone();
                 if strategy.prepare_part_update(part.name, &mut new, &other) {
                     let _ = strategy.validate_part_update(part.name, &new, &other);
@@ -363,7 +368,7 @@ proptest! {
                 let _ = strategy.selectable(&object, field);
             }
             let cells = table::row(row, &object, Include::Metadata, Version::V1Beta1, now);
-            prop_assert_eq!(cells["cells"].as_array().unwrap().len(), row.printer.columns.len());
+            prop_assert_eq!(cells["cells"].as_array().unwrap().len(), table::column_definitions(row).as_array().unwrap().len());
             let _ = codec::check(object.clone(), row);
         }
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use carrack_api::codec::{self, Decoded};
 use carrack_api::schema::TypeRef;
-use carrack_api::{Resource, Scope, Subresource, status};
+use carrack_api::{Resource, ResourceRef, Scope, Subresource, status};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::negotiate::Representation;
+use crate::negotiate::{Representation, TEXT};
 use crate::options::{FieldValidation, WriteOptions};
 use crate::query::Query;
 use crate::registry::Registry;
@@ -23,8 +23,8 @@ pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml
 /// The request.
 pub(crate) struct Call {
     pub(crate) server: Arc<Inner>,
-    pub(crate) resource: &'static Resource,
-    pub(crate) subresource: Option<&'static Subresource>,
+    pub(crate) resource: ResourceRef,
+    pub(crate) subresource: Option<Subresource>,
     pub(crate) info: RequestInfo,
     pub(crate) attributes: Attributes,
     pub(crate) query: Query,
@@ -75,10 +75,10 @@ impl Call {
     }
 
     /// The same call for objects of another resource, in the same namespace.
-    pub(crate) fn on(&self, resource: &'static Resource) -> Call {
+    pub(crate) fn on(&self, resource: impl Into<ResourceRef>) -> Call {
         Call {
             server: self.server.clone(),
-            resource,
+            resource: resource.into(),
             subresource: None,
             info: self.info.clone(),
             attributes: self.attributes.clone(),
@@ -97,7 +97,7 @@ impl Call {
 
     /// 404 for the object that the request names.
     pub(crate) fn not_found(&self) -> ApiError {
-        status::not_found(self.resource, self.name()).into()
+        status::not_found(&self.resource, self.name()).into()
     }
 
     /// The body as text that the codec reads, with its form; protobuf becomes JSON. 415 for other media types.
@@ -116,9 +116,12 @@ impl Call {
 
     /// Decodes a body that is an object of the resource, in the served form.
     pub(crate) fn decode(&self, body: &Body, options: &WriteOptions) -> Result<Value, ApiError> {
+        if self.content_type == protobuf::MEDIA_TYPE && !self.resource.has_protobuf() {
+            return Err(status::unsupported_media_type(TEXT).into());
+        }
         let (text, media) = self.text_of(body, &self.resource.schema)?;
         let decoded =
-            codec::decode_object(&text, media, self.resource).map_err(|e| e.into_status(self.resource))?;
+            codec::decode_object(&text, media, &self.resource).map_err(|e| e.into_status(&self.resource))?;
         self.settle_strict(decoded, options.field_validation)
     }
 
@@ -144,7 +147,7 @@ impl Call {
     pub(crate) fn settle_strict(&self, decoded: Decoded, mode: FieldValidation) -> Result<Value, ApiError> {
         match (mode, decoded.strict_error()) {
             (FieldValidation::Strict, Some(why)) => {
-                Err(status::cannot_be_handled(self.resource, &why).into())
+                Err(status::cannot_be_handled(&self.resource, &why).into())
             }
             (FieldValidation::Warn, Some(_)) => {
                 self.warnings.add(decoded.strict.iter().map(ToString::to_string));
@@ -155,11 +158,14 @@ impl Call {
     }
 
     /// The rules of the form that is stored, which is the form that writes work on.
-    pub(crate) fn strategy(&self) -> &'static dyn carrack_api::strategy::Strategy {
-        let stored = |row: &&carrack_api::Resource| {
-            row.is_storage_version() && row.storage_prefix == self.resource.storage_prefix
-        };
-        carrack_api::resources().iter().find(stored).map_or(self.resource.strategy, |row| row.strategy)
+    pub(crate) fn strategy(&self) -> &dyn carrack_api::strategy::Strategy {
+        // The form that is stored of a custom resource has the fields of every version.
+        if self.resource.custom().is_some() {
+            return self.resource.strategy();
+        }
+        let stored =
+            |row: &&Resource| row.is_storage_version() && row.storage_prefix == self.resource.storage_prefix;
+        carrack_api::resources().iter().find(stored).map_or(self.resource.strategy(), Resource::strategy)
     }
 
     /// What admission sees of this call.

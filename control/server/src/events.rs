@@ -2,7 +2,7 @@
 
 use carrack_api::select::Selection;
 use carrack_api::table::{self, Include};
-use carrack_api::{Resource, Scope};
+use carrack_api::{ResourceRef, Scope};
 use carrack_store::{Event, EventKind, Revision};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 /// Encodes the events of one watch.
 pub(crate) struct Encoder {
-    resource: &'static Resource,
+    resource: ResourceRef,
     media: Media,
     transform: Transform,
     include: Include,
@@ -46,11 +46,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(
-        resource: &'static Resource,
-        representation: &Representation,
-        include: Include,
-    ) -> Self {
+    pub(crate) fn new(resource: ResourceRef, representation: &Representation, include: Include) -> Self {
         let Representation { media, transform, .. } = *representation;
         Encoder { resource, media, transform, include, definitions: true }
     }
@@ -58,7 +54,7 @@ impl Encoder {
     /// What a change means to a watcher with this selection; `None` when it does not concern it.
     pub(crate) fn judge(&self, event: &Event, selection: &Selection) -> Option<Type> {
         let everything = selection.is_everything();
-        let selects = |kv| everything || selection.matches(&view(self.resource, kv));
+        let selects = |kv| everything || selection.matches(&view(&self.resource, kv));
         let is_new = event.kv.create_revision == event.kv.mod_revision;
         let before = match &event.prev {
             Some(prev) => selects(prev),
@@ -87,13 +83,13 @@ impl Encoder {
             out.extend_from_slice(b"{\"type\":\"");
             out.extend_from_slice(kind.as_str().as_bytes());
             out.extend_from_slice(b"\",\"object\":");
-            for part in stored.parts(self.resource)? {
+            for part in stored.parts(&self.resource)? {
                 out.extend_from_slice(&part);
             }
             out.extend_from_slice(b"}\n");
             return Ok(());
         }
-        let object = stored.served(self.resource)?;
+        let object = stored.served(&self.resource)?;
         self.value(out, kind.as_str(), &object)
     }
 
@@ -103,10 +99,10 @@ impl Encoder {
             Transform::None => object.clone(),
             Transform::Metadata(version) => table::partial_metadata(object, version),
             Transform::Table(version) => {
-                let row = table::row(self.resource, object, self.include, version, Timestamp::now());
+                let row = table::row(&self.resource, object, self.include, version, Timestamp::now());
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 let definitions = std::mem::take(&mut self.definitions);
-                table::table(self.resource, version, metadata, vec![row], definitions)
+                table::table(&self.resource, version, metadata, vec![row], definitions)
             }
         };
         self.write(out, kind, &object)
@@ -145,7 +141,7 @@ impl Encoder {
             Transform::Metadata(version) => table::partial_metadata(&json!({"metadata": metadata}), version),
             Transform::Table(version) => {
                 let definitions = std::mem::take(&mut self.definitions);
-                table::table(self.resource, version, metadata, Vec::new(), definitions)
+                table::table(&self.resource, version, metadata, Vec::new(), definitions)
             }
         };
         self.write(out, "BOOKMARK", &object)

@@ -8,6 +8,7 @@
 mod body;
 mod call;
 mod config;
+mod definitions;
 mod error;
 mod event_leases;
 mod events;
@@ -15,6 +16,7 @@ mod front;
 mod health;
 mod hooks;
 mod identity;
+mod kinds;
 mod limits;
 mod metrics;
 mod namespaces;

@@ -55,14 +55,15 @@ impl Drop for OpenWatch {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Subject {
     pub(crate) verb: &'static str,
-    pub(crate) resource: Option<&'static Resource>,
+    /// Group and plural name; names are the table's or a definition's, and few.
+    pub(crate) resource: Option<(&'static str, &'static str)>,
     pub(crate) subresource: &'static str,
 }
 
 impl Metrics {
     /// Counts an answered request.
     pub(crate) fn request(&self, subject: Subject, code: u16, took: Duration) {
-        let (group, resource) = subject.resource.map_or(("", ""), |r| (r.group, r.plural));
+        let (group, resource) = subject.resource.unwrap_or_default();
         let key = RequestKey { verb: subject.verb, group, resource, subresource: subject.subresource, code };
         *self.requests.lock().entry(key).or_default() += 1;
         if subject.verb == "watch" {
@@ -79,7 +80,7 @@ impl Metrics {
     }
 
     /// Counts a watch that begins.
-    pub(crate) fn watch_started(&self, resource: &'static Resource) {
+    pub(crate) fn watch_started(&self, resource: &Resource) {
         *self.watches_started.lock().entry((resource.group, resource.plural)).or_default() += 1;
     }
 

@@ -9,7 +9,9 @@ use crate::query::Query;
 use crate::{ApiError, protobuf};
 
 /// What can be produced for any object.
-const PRODUCED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+pub(crate) const PRODUCED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+/// What can be produced, and taken, where objects have no form in protobuf.
+pub(crate) const TEXT: &[&str] = &["application/json", "application/yaml"];
 
 /// The text form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,10 +132,25 @@ impl Representation {
     /// Agrees on a representation; 406 when nothing fits. Tables and bare metadata are made only where `transforms`
     /// says so: of stored objects.
     pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, transforms: bool) -> Result<Self, ApiError> {
-        let fits = |transform: &Transform| transforms || *transform == Transform::None;
-        let chosen = accepted(headers).iter().find_map(|a| Some((a.media()?, a.transform().filter(fits)?)));
+        Self::negotiate_for(headers, query, transforms, true)
+    }
+
+    /// The same for objects that have a form in protobuf only where `messages` says so; bare metadata has one always.
+    pub(crate) fn negotiate_for(
+        headers: &HeaderMap,
+        query: &Query,
+        transforms: bool,
+        messages: bool,
+    ) -> Result<Self, ApiError> {
+        let fits = |(media, transform): &(Media, Transform)| match transform {
+            Transform::None => messages || *media != Media::Protobuf,
+            _ => transforms,
+        };
+        let offers = accepted(headers);
+        let chosen = offers.iter().filter_map(|a| Some((a.media()?, a.transform()?))).find(fits);
         let Some((media, transform)) = chosen else {
-            return Err(carrack_api::status::not_acceptable(PRODUCED).into());
+            let produced = if messages { PRODUCED } else { TEXT };
+            return Err(carrack_api::status::not_acceptable(produced).into());
         };
         let pretty = query.optional_flag("pretty").unwrap_or_else(|| is_for_eyes(headers));
         Ok(Representation { media, transform, pretty, gzip: accepts_gzip(headers) })

@@ -37,8 +37,14 @@ impl Stored {
     /// The object in the form of `resource`, resourceVersion included.
     pub(crate) fn served(&self, resource: &Resource) -> Result<Value, ApiError> {
         let mut object = self.object()?;
-        to_served(resource, &mut object);
+        read(resource, &mut object);
         Ok(object)
+    }
+
+    /// The object in the form that writes work on: the stored one of built-in kinds, the served one of custom
+    /// resources, whose rules are those of the version that was asked for.
+    pub(crate) fn working(&self, resource: &Resource) -> Result<Value, ApiError> {
+        if resource.custom().is_some() { self.served(resource) } else { self.object() }
     }
 
     /// What a reader of `resource` gets, as new head and shared tail; encoded anew where the versions differ.
@@ -58,14 +64,35 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(bytes).map_err(|e| ApiError::internal(format!("a stored object is damaged: {e}")))
 }
 
-/// Brings an object from the stored form into the form of `resource`.
+/// Brings an object as it is stored into the form of `resource`.
+fn read(resource: &Resource, object: &mut Value) {
+    match resource.custom() {
+        Some(custom) => custom.read(object),
+        None => to_served(resource, object),
+    }
+}
+
+/// The bytes that are stored for an object in the form that writes work on.
+pub(crate) fn encode(resource: &Resource, object: &Value) -> Result<Bytes, ApiError> {
+    let encoded = match resource.custom() {
+        Some(custom) => {
+            let mut stored = object.clone();
+            custom.write(&mut stored);
+            codec::encode_storage(&stored)
+        }
+        None => codec::encode_storage(object),
+    };
+    encoded.map_err(ApiError::internal)
+}
+
+/// Brings an object from the form that writes work on into the form of `resource`.
 pub(crate) fn to_served(resource: &Resource, object: &mut Value) {
     if let Some(conversion) = resource.conversion {
         (conversion.from_storage)(object);
     }
 }
 
-/// Brings an object from the form of `resource` into the stored form.
+/// Brings an object from the form of `resource` into the form that writes work on.
 pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
     if let Some(conversion) = resource.conversion {
         (conversion.to_storage)(object);
@@ -77,7 +104,7 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
 pub(crate) fn view(resource: &Resource, kv: &KeyValue) -> Arc<View> {
     let make = |bytes: &Bytes| {
         let mut object = serde_json::from_slice(bytes).unwrap_or(Value::Null);
-        to_served(resource, &mut object);
+        read(resource, &mut object);
         View::of(resource, &object)
     };
     if resource.is_storage_version() { kv.decoded(make) } else { Arc::new(make(&kv.value)) }

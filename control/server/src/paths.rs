@@ -1,7 +1,7 @@
 //! Paths that name no resource: discovery, OpenAPI, version, health, metrics, the keys of token issuing.
 
-use carrack_api::discovery;
 use carrack_api::openapi::{self, Document};
+use carrack_api::{Catalogue, discovery};
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use serde_json::{Value, json};
@@ -31,18 +31,19 @@ pub(crate) fn answer(
         return Ok(response);
     }
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    let kinds = &*server.kinds.now();
     let response = match segments.as_slice() {
         ["metrics"] => text_metrics(server),
         ["openapi", "v2"] if negotiate::wants_openapi_protobuf(headers) => {
-            openapi_document(openapi::v2_protobuf(), OPENAPI_PROTOBUF, headers)?
+            openapi_document(openapi::v2_protobuf(kinds), OPENAPI_PROTOBUF, headers)?
         }
-        ["openapi", "v2"] => openapi_document(openapi::v2(), "application/json", headers)?,
-        ["openapi", "v3"] => json_value(&openapi::v3_index(), query, headers)?,
+        ["openapi", "v2"] => openapi_document(openapi::v2(kinds), "application/json", headers)?,
+        ["openapi", "v3"] => json_value(&openapi::v3_index(kinds), query, headers)?,
         ["openapi", "v3", rest @ ..] => {
-            let document = openapi::v3(&rest.join("/")).ok_or_else(ApiError::no_such_path)?;
+            let document = openapi::v3(kinds, &rest.join("/")).ok_or_else(ApiError::no_such_path)?;
             openapi_document(document, "application/json", headers)?
         }
-        _ => match value(server, &segments, headers)? {
+        _ => match value(server, kinds, &segments, headers)? {
             Answer::Plain(value) => json_value(&value, query, headers)?,
             Answer::Aggregated(value, version) => {
                 let mut response = json_value(&value, query, &HeaderMap::new())?;
@@ -64,23 +65,34 @@ enum Answer {
 }
 
 /// The documents that are JSON values.
-fn value(server: &Inner, segments: &[&str], headers: &HeaderMap) -> Result<Answer, ApiError> {
+fn value(
+    server: &Inner,
+    kinds: &Catalogue,
+    segments: &[&str],
+    headers: &HeaderMap,
+) -> Result<Answer, ApiError> {
     let aggregated = aggregated_discovery(headers);
     let plain = match segments {
-        [] => paths(),
+        [] => paths(kinds),
         ["version"] => version(),
         ["api"] => match aggregated {
-            Some(version) => return Ok(Answer::Aggregated(discovery::aggregated_core(version), version)),
-            None => discovery::api_versions(&address(server)),
+            Some(version) => {
+                return Ok(Answer::Aggregated(discovery::aggregated_core(kinds, version), version));
+            }
+            None => discovery::api_versions(kinds, &address(server)),
         },
         ["apis"] => match aggregated {
-            Some(version) => return Ok(Answer::Aggregated(discovery::aggregated_groups(version), version)),
-            None => discovery::api_group_list(),
+            Some(version) => {
+                return Ok(Answer::Aggregated(discovery::aggregated_groups(kinds, version), version));
+            }
+            None => discovery::api_group_list(kinds),
         },
-        ["api", version] => discovery::api_resource_list("", version).ok_or_else(ApiError::no_such_path)?,
-        ["apis", group] => discovery::api_group(group).ok_or_else(ApiError::no_such_path)?,
+        ["api", version] => {
+            discovery::api_resource_list(kinds, "", version).ok_or_else(ApiError::no_such_path)?
+        }
+        ["apis", group] => discovery::api_group(kinds, group).ok_or_else(ApiError::no_such_path)?,
         ["apis", group, version] => {
-            discovery::api_resource_list(group, version).ok_or_else(ApiError::no_such_path)?
+            discovery::api_resource_list(kinds, group, version).ok_or_else(ApiError::no_such_path)?
         }
         [".well-known", "openid-configuration"] => {
             let url = format!("https://{}", address(server));
@@ -98,11 +110,11 @@ fn address(server: &Inner) -> String {
 }
 
 /// What is served at all.
-fn paths() -> Value {
+fn paths(kinds: &Catalogue) -> Value {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
-    for group in discovery::groups() {
+    for group in discovery::groups(kinds) {
         paths.push(format!("/apis/{group}"));
-        paths.extend(discovery::versions_of(group).into_iter().map(|v| format!("/apis/{group}/{v}")));
+        paths.extend(discovery::versions_of(kinds, group).into_iter().map(|v| format!("/apis/{group}/{v}")));
     }
     let others = [
         "/healthz",

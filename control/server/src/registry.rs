@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use carrack_api::{Resource, codec};
+use carrack_api::Resource;
 use carrack_store::{
     Compare, KeyValue, LeaseId, Op, OpResponse, Put, Range, RangeResponse, Revision, Store, Txn, TxnResponse,
 };
-use serde_json::Value;
 
 use crate::ApiError;
 use crate::object::Stored;
@@ -103,11 +102,6 @@ fn outcome(response: TxnResponse) -> Swap {
         _ => None,
     });
     Swap::Lost(found)
-}
-
-/// The stored form of an object (which is in the stored version).
-pub(crate) fn encode(object: &Value) -> Result<Bytes, ApiError> {
-    codec::encode_storage(object).map_err(ApiError::internal)
 }
 
 /// A stored object after it was written in `revision`.

@@ -172,10 +172,10 @@ pub(crate) fn refusal(error: &ApiError) -> Response<ResponseBody> {
 pub(crate) fn respond(call: &Call, answer: Answer) -> Result<Response<ResponseBody>, ApiError> {
     let mut response = match answer {
         Answer::Stored(code, stored) if call.representation.is_verbatim() => {
-            let [head, tail] = stored.parts(call.resource)?;
+            let [head, tail] = stored.parts(&call.resource)?;
             Pieces::ready(vec![head, tail]).into_response(code, &call.representation)
         }
-        Answer::Stored(code, stored) => object(call, code, stored.served(call.resource)?)?,
+        Answer::Stored(code, stored) => object(call, code, stored.served(&call.resource)?)?,
         Answer::Object(code, served) => object(call, code, served)?,
         Answer::Other(code, other) => value(code, &other, &call.representation.untransformed()),
         Answer::Ready(response) => response,
@@ -191,7 +191,7 @@ fn object(call: &Call, code: u16, served: Value) -> Result<Response<ResponseBody
         Transform::Metadata(version) => table::partial_metadata(&served, version),
         Transform::Table(version) => {
             let include = include(&call.query)?;
-            single_table(call.resource, &served, include, version)
+            single_table(&call.resource, &served, include, version)
         }
     };
     Ok(value(code, &body, &call.representation))

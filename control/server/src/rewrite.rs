@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use carrack_api::{Scope, meta, status};
+use carrack_api::{Resource, Scope, meta, status};
 use carrack_store::KeyValue;
 use serde_json::Value;
 
 use crate::call::{Answer, Call};
-use crate::object::{Stored, to_served};
-use crate::registry::{Swap, encode, written};
+use crate::object::{Stored, encode, to_served};
+use crate::registry::{Swap, written};
 use crate::{ApiError, Operation, side, tracking};
 
 /// How often a lost race is run again. Each loss means that another writer won, so that this many writers of
@@ -46,16 +46,16 @@ impl Rewritten {
         match self {
             Rewritten::Stored(stored) => Answer::Stored(200, stored),
             Rewritten::Object(mut object) => {
-                to_served(call.resource, &mut object);
+                to_served(&call.resource, &mut object);
                 Answer::Object(200, object)
             }
         }
     }
 
-    /// The object in the stored form, with its resourceVersion.
-    pub(crate) fn into_object(self) -> Result<Value, ApiError> {
+    /// The object in the form that writes work on, with its resourceVersion.
+    pub(crate) fn into_object(self, resource: &Resource) -> Result<Value, ApiError> {
         match self {
-            Rewritten::Stored(stored) => stored.object(),
+            Rewritten::Stored(stored) => stored.working(resource),
             Rewritten::Object(object) => Ok(object),
         }
     }
@@ -74,14 +74,14 @@ pub(crate) async fn rewrite(
     let mut present = call.registry().get_key(key.clone()).await?;
     for _ in 0..ATTEMPTS {
         let Some(kv) = present else { return Ok(None) };
-        let old = Stored::from(&*kv).object()?;
+        let old = Stored::from(&*kv).working(&call.resource)?;
         let new = change(&old)?;
         match round(call, &key, name, part, dry_run, &kv, &old, new).await? {
             Round::Done(result) => return Ok(Some(result)),
             Round::Lost(found) => present = found,
         }
     }
-    Err(status::conflict(call.resource, name, status::OPTIMISTIC_LOCK).into())
+    Err(status::conflict(&call.resource, name, status::OPTIMISTIC_LOCK).into())
 }
 
 /// What one round came to.
@@ -130,7 +130,7 @@ async fn round(
             Swap::Lost(found) => Round::Lost(found),
         });
     }
-    let value = encode(&new)?;
+    let value = encode(&call.resource, &new)?;
     if value == kv.value {
         return Ok(Round::Done(Rewritten::Stored(Stored::from(kv))));
     }
@@ -153,16 +153,16 @@ fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Va
     }
     let (wanted, found) = (meta::uid(new), meta::uid(old));
     if !wanted.is_empty() && wanted != found {
-        return Err(status::uid_precondition(call.resource, name, wanted, found).into());
+        return Err(status::uid_precondition(&call.resource, name, wanted, found).into());
     }
     match meta::resource_version(new) {
         "" if part == Part::Object && !call.strategy().allows_unconditional_update() => {
-            return Err(meta::resource_version_required(call.resource, name).into());
+            return Err(meta::resource_version_required(&call.resource, name).into());
         }
         // Upstream takes "0" for unset in writes.
         "" | "0" => {}
         wanted if wanted != meta::resource_version(old) => {
-            return Err(status::conflict(call.resource, name, status::OPTIMISTIC_LOCK).into());
+            return Err(status::conflict(&call.resource, name, status::OPTIMISTIC_LOCK).into());
         }
         _ => {}
     }
@@ -211,7 +211,7 @@ fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Re
         Part::Exact => Vec::new(),
     };
     if !errors.is_empty() {
-        return Err(status::invalid_object(call.resource, name, &errors).into());
+        return Err(status::invalid_object(&call.resource, name, &errors).into());
     }
     if matches!(part, Part::Object | Part::Sub(_)) {
         call.warnings.add(strategy.warnings(new));

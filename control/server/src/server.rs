@@ -7,6 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::event_leases::EventLeases;
 use crate::health::Health;
+use crate::kinds::Kinds;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -24,6 +25,7 @@ pub struct ApiServer {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
+    pub(crate) kinds: Kinds,
     pub(crate) service_range: ServiceRange,
     pub(crate) event_leases: EventLeases,
     pub(crate) limits: Limits,
@@ -48,6 +50,7 @@ impl ApiServer {
         let shutdown = CancellationToken::new();
         let inner = Inner {
             registry: Registry::new(config.store.clone()),
+            kinds: Kinds::default(),
             service_range,
             event_leases: EventLeases::default(),
             limits: Limits::default(),

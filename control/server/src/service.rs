@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use carrack_api::find;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
@@ -132,8 +131,10 @@ async fn process(
     if !info.is_resource() {
         return paths::answer(&server, request.method(), &info.path, &query, request.headers());
     }
-    let resource = find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
-    subject.resource = Some(resource);
+    let kinds = server.kinds.now();
+    let resource =
+        kinds.find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
+    subject.resource = Some((resource.group, resource.plural));
     let subresource = match info.subresource.as_str() {
         "" => None,
         name => Some(resource.subresource(name).ok_or_else(ApiError::no_such_path)?),
@@ -141,7 +142,12 @@ async fn process(
     subject.subresource = subresource.map_or("", |s| s.name);
     let stored = !resource.storage_prefix.is_empty() && subresource.is_none_or(|s| s.kind == resource.gvk());
     let call = Call {
-        representation: Representation::negotiate(request.headers(), &query, stored)?,
+        representation: Representation::negotiate_for(
+            request.headers(),
+            &query,
+            stored,
+            !stored || resource.has_protobuf(),
+        )?,
         content_type: negotiate::content_type(request.headers()),
         manager: tracking::manager(&query, request.headers(), &attributes.user, origin)?,
         server,
@@ -152,6 +158,10 @@ async fn process(
         query,
         warnings: Arc::new(Warnings::default()),
     };
+    let custom = call.resource.custom();
+    if let Some(warning) = custom.and_then(|custom| custom.version().deprecated.clone()) {
+        call.warnings.add([warning]);
+    }
     verbs::check_path(&call)?;
     verbs::check_verb(&call)?;
     run(call, request).await

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authz::bootstrap::{self, Step};
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
-use crate::{ApiError, UserInfo, full};
+use crate::{ApiError, UserInfo, definitions, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -55,6 +55,12 @@ impl ApiServer {
     /// Makes the namespaces, roles and services that every cluster has, where they are not there or not as they
     /// should be, and starts to drop history that nobody needs. To be called once, before or while serving.
     pub async fn start(&self) -> Result<(), StartError> {
+        let followed =
+            definitions::start(&self.inner, self.store().clone(), self.inner.shutdown.clone()).await;
+        followed.map_err(|error| StartError::Refused {
+            what: "custom resources".to_owned(),
+            message: error.message.clone(),
+        })?;
         for name in NAMESPACES {
             self.ensure("/api/v1/namespaces", json!({"metadata": {"name": name}}), |_| None).await?;
         }
@@ -192,7 +198,7 @@ impl ApiServer {
     }
 
     /// A request of the server to itself.
-    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         let text = body.map(Value::to_string).unwrap_or_default();
         let mut request = Request::new(full(text));
         *request.method_mut() = method;

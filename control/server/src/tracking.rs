@@ -66,7 +66,7 @@ fn checked(name: &str) -> Result<String, ApiError> {
 /// What a call writes, for [`carrack_api::apply`].
 pub(crate) fn write(call: &Call) -> Write<'_> {
     Write {
-        resource: call.resource,
+        resource: &call.resource,
         subresource: call.subresource.map_or("", |s| s.name),
         manager: &call.manager,
         now: Timestamp::now(),
@@ -83,7 +83,7 @@ pub(crate) fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
     }
     let served = |object: &Value| {
         let mut object = object.clone();
-        to_served(call.resource, &mut object);
+        to_served(&call.resource, &mut object);
         object
     };
     let mut tracked = served(new);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::form::{Form, is_hollow};
+use super::form::{Form, form_with_entries, form_with_fields, is_hollow};
 use super::set::{Element, Set};
 
 /// The paths that differ.
@@ -47,7 +47,7 @@ fn walk(old: Option<&Value>, new: Option<&Value>, form: Form<'_>, out: &mut Diff
     }
     match form {
         Form::Leaf => return whole,
-        Form::Struct(_) | Form::Map(_) => {
+        form_with_fields!() => {
             let names: BTreeSet<&String> =
                 [old, new].into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys).collect();
             for name in names {
@@ -57,7 +57,7 @@ fn walk(old: Option<&Value>, new: Option<&Value>, form: Form<'_>, out: &mut Diff
                 }
             }
         }
-        Form::Keyed(..) | Form::Set => {
+        form_with_entries!() => {
             let (Some(was), Some(is)) = (form.entries(old), form.entries(new)) else { return whole };
             for (element, entry) in &was {
                 let now = is.iter().find(|(other, _)| other == element).map(|(_, entry)| *entry);
@@ -86,14 +86,14 @@ fn enter(element: Element, old: Option<&Value>, new: Option<&Value>, form: Form<
 pub(super) fn fields(value: &Value, form: Form<'_>) -> Set {
     let mut out = Set::default();
     match (form, value) {
-        (Form::Struct(_) | Form::Map(_), Value::Object(members)) => {
+        (form_with_fields!(), Value::Object(members)) => {
             for (name, value) in members {
                 let (is_leaf, below) = inside(value, form.child(name));
                 let empty = matches!(value, Value::Object(fields) if fields.is_empty());
                 out.add(Element::field(name), is_leaf || empty || !form.declares(name), below);
             }
         }
-        (Form::Keyed(..) | Form::Set, Value::Array(_)) => {
+        (form_with_entries!(), Value::Array(_)) => {
             for (element, entry) in form.entries(Some(value)).unwrap_or_default() {
                 out.add(element, true, inside(entry, form.entry()).1);
             }
@@ -107,7 +107,7 @@ pub(super) fn fields(value: &Value, form: Form<'_>) -> Set {
 fn inside(value: &Value, form: Form<'_>) -> (bool, Set) {
     match (form, value) {
         (Form::Leaf, _) => (true, Set::default()),
-        (Form::Keyed(..) | Form::Set, _) if form.entries(Some(value)).is_none() => (true, Set::default()),
+        (form_with_entries!(), _) if form.entries(Some(value)).is_none() => (true, Set::default()),
         (_, Value::Object(_) | Value::Array(_)) => (false, fields(value, form)),
         _ => (true, Set::default()),
     }

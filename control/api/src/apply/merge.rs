@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::form::{Form, is_hollow};
+use super::form::{Form, form_with_entries, form_with_fields, is_hollow};
 use super::set::{Element, Set};
 
 /// `live` with everything that `applied` says.
@@ -13,7 +13,7 @@ pub(super) fn merge(live: &Value, applied: &Value, form: Form<'_>) -> Value {
         return if keep { live.clone() } else { applied.clone() };
     }
     match (form, live, applied) {
-        (Form::Struct(_) | Form::Map(_), Value::Object(live), Value::Object(applied)) => {
+        (form_with_fields!(), Value::Object(live), Value::Object(applied)) => {
             let mut out = live.clone();
             for (name, value) in applied {
                 let merged = match live.get(name) {
@@ -24,7 +24,7 @@ pub(super) fn merge(live: &Value, applied: &Value, form: Form<'_>) -> Value {
             }
             out.into()
         }
-        (Form::Keyed(..) | Form::Set, Value::Array(_), Value::Array(_)) => {
+        (form_with_entries!(), Value::Array(_), Value::Array(_)) => {
             match (form.entries(Some(live)), form.entries(Some(applied))) {
                 (Some(live), Some(applied)) => lists(&live, &applied, form.entry()),
                 _ => applied.clone(),
@@ -79,7 +79,7 @@ pub(super) fn without(value: &Value, remove: &Set, form: Form<'_>) -> Option<Val
         None => Some(value.clone()),
     };
     match (form, value) {
-        (Form::Struct(_) | Form::Map(_), Value::Object(fields)) if !fields.is_empty() => {
+        (form_with_fields!(), Value::Object(fields)) if !fields.is_empty() => {
             let left: Map<String, Value> = fields
                 .iter()
                 .filter_map(|(name, value)| {
@@ -88,7 +88,7 @@ pub(super) fn without(value: &Value, remove: &Set, form: Form<'_>) -> Option<Val
                 .collect();
             (!left.is_empty()).then(|| left.into())
         }
-        (Form::Keyed(..) | Form::Set, Value::Array(items)) if !items.is_empty() => {
+        (form_with_entries!(), Value::Array(items)) if !items.is_empty() => {
             let left: Vec<Value> = items
                 .iter()
                 .filter_map(|entry| match form.identity(entry) {

@@ -24,7 +24,6 @@ pub use conflict::ApplyError;
 
 use crate::meta;
 use crate::resource::Resource;
-use crate::schema::Shape;
 use compare::{Difference, compare, fields, with_parents};
 use conflict::Conflict;
 use form::Form;
@@ -70,7 +69,11 @@ impl Write<'_> {
 }
 
 /// The object in the form of another version of its kind; `None` when that is not served.
-fn in_version(resource: &Resource, object: &Value, api_version: &str) -> Option<(Value, Shape)> {
+fn in_version<'r>(resource: &'r Resource, object: &Value, api_version: &str) -> Option<(Value, Form<'r>)> {
+    if let Some(custom) = resource.custom() {
+        // A conversion that changes nothing but the version.
+        return Some((object.clone(), Form::Resource(&custom.find(api_version)?.schema)));
+    }
     let same =
         |row: &&Resource| row.storage_prefix == resource.storage_prefix && row.api_version == api_version;
     let row = crate::resources().iter().find(same)?;
@@ -81,7 +84,7 @@ fn in_version(resource: &Resource, object: &Value, api_version: &str) -> Option<
     if let Some(conversion) = row.conversion {
         (conversion.from_storage)(&mut object);
     }
-    Some((object, row.schema.shape()))
+    Some((object, Form::of_resource(row)))
 }
 
 /// Takes from `managers` what `old` to `new` takes from them: changed and removed fields. With `but`, the manager
@@ -93,9 +96,8 @@ fn take_over(
     managers: &mut Managers,
     but: Option<&Entry>,
 ) -> Vec<Conflict> {
-    let shape = write.resource.schema.shape();
     let mut by_version: HashMap<String, Option<Difference>> = HashMap::new();
-    let own = compare(old, new, Form::of(&shape));
+    let own = compare(old, new, Form::of_resource(write.resource));
     by_version.insert(write.resource.api_version.to_owned(), Some(own));
     let mut conflicts = Vec::new();
     managers.entries.retain_mut(|entry| {
@@ -103,9 +105,9 @@ fn take_over(
             return true;
         }
         let difference = by_version.entry(entry.api_version.clone()).or_insert_with(|| {
-            let (old, shape) = in_version(write.resource, old, &entry.api_version)?;
+            let (old, form) = in_version(write.resource, old, &entry.api_version)?;
             let (new, _) = in_version(write.resource, new, &entry.api_version)?;
-            Some(compare(&old, &new, Form::of(&shape)))
+            Some(compare(&old, &new, form))
         });
         // What a version that is gone said of the object means nothing any more.
         let Some(difference) = difference else { return false };
@@ -132,8 +134,7 @@ pub fn track(write: &Write<'_>, old: Option<&Value>, new: &mut Value) {
         managers.store(new);
         return;
     }
-    let shape = write.resource.schema.shape();
-    let difference = compare(before, new, Form::of(&shape));
+    let difference = compare(before, new, Form::of_resource(write.resource));
     take_over(write, before, new, &mut managers, None);
     let mut owned = difference.added;
     owned.unite(difference.modified);
@@ -174,8 +175,7 @@ fn attempt(
     config: &Value,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    let shape = write.resource.schema.shape();
-    let form = Form::of(&shape);
+    let form = Form::of_resource(write.resource);
     let config = &only_own_part(write, config);
     let nothing = Value::Object(serde_json::Map::new());
     let before = live.unwrap_or(&nothing);
@@ -249,8 +249,7 @@ fn kept_by_kubectl(write: &Write<'_>, live: Option<&Value>, conflicts: &[Conflic
     let Some(last) = live.and_then(|live| meta::annotation(live, LAST_APPLIED)) else { return false };
     let decoded = crate::codec::decode_object(last.as_bytes(), crate::codec::Media::Json, write.resource);
     let Ok(decoded) = decoded else { return false };
-    let shape = write.resource.schema.shape();
-    let known = fields(&decoded.value, Form::of(&shape)).paths();
+    let known = fields(&decoded.value, Form::of_resource(write.resource)).paths();
     conflicts.iter().all(|conflict| known.contains(&conflict.path))
 }
 

@@ -4,6 +4,7 @@
 //! the text and dropped, wrong types are refused in the words of Go's decoder, nulls are treated as absent,
 //! quantities and times are brought into their canonical form.
 
+mod custom;
 mod notes;
 mod seed;
 mod store;
@@ -129,13 +130,34 @@ pub fn decode_type(body: &[u8], media: Media, of: &TypeRef) -> Result<Decoded, D
 
 /// Decodes an object of `resource`, and fills or checks its `apiVersion` and `kind`.
 pub fn decode_object(body: &[u8], media: Media, resource: &Resource) -> Result<Decoded, DecodeError> {
-    let mut decoded = decode_type(body, media, &resource.schema)?;
+    let mut decoded = match resource.custom() {
+        Some(custom) => {
+            let decoded = decode(body, media)?;
+            let mut accepted = custom::accept(decoded.value, custom, true)?;
+            accepted.strict.splice(0..0, decoded.strict);
+            accepted
+        }
+        None => decode_type(body, media, &resource.schema)?,
+    };
     identify(&mut decoded.value, resource.api_version, resource.kind)?;
     Ok(decoded)
 }
 
+/// Decodes a configuration that is to be applied to an object of `resource`: as [`decode_object`], but that nothing is
+/// filled in, since its author is taken to want what it says.
+pub fn decode_config(body: &[u8], media: Media, resource: &Resource) -> Result<Decoded, DecodeError> {
+    let Some(custom) = resource.custom() else { return decode_type(body, media, &resource.schema) };
+    let decoded = decode(body, media)?;
+    let mut accepted = custom::accept(decoded.value, custom, false)?;
+    accepted.strict.splice(0..0, decoded.strict);
+    Ok(accepted)
+}
+
 /// Checks a value that was made by other means, such as a patch, against the type of `resource`.
 pub fn check(value: Value, resource: &Resource) -> Result<Decoded, DecodeError> {
+    if let Some(custom) = resource.custom() {
+        return custom::accept(value, custom, true);
+    }
     seed::run(value, &resource.schema.shape()).map_err(|why| why.into_decode_error())
 }
 

@@ -127,7 +127,7 @@ impl<'r> Notes<'r> {
 
 fn go_type(shape: &Shape, registry: &Registry) -> String {
     match shape {
-        Shape::Object(id) => registry.get(*id).go_type.to_string(),
+        Shape::Object(id) | Shape::ObjectOrBool(id) => registry.get(*id).go_type.to_string(),
         Shape::List(of) => format!("[]{}", go_type(of, registry)),
         Shape::Map(of) => format!("map[string]{}", go_type(of, registry)),
         Shape::Text => "string".into(),

@@ -48,7 +48,9 @@ impl Seed<'_, '_, '_> {
     fn scalar<E>(self, value: Value, found: &str) -> Result<Option<Value>, E> {
         let Seed { shape, notes } = self;
         let fits = match (shape, &value) {
-            (Shape::Any, _) | (Shape::Bool, Value::Bool(_)) | (Shape::Number, Value::Number(_)) => true,
+            (Shape::Any, _)
+            | (Shape::Bool | Shape::ObjectOrBool(_), Value::Bool(_))
+            | (Shape::Number, Value::Number(_)) => true,
             (Shape::IntOrString, Value::Number(n)) => fits_int32(n),
             (Shape::Int32, Value::Number(n)) => fits_int32(n),
             (Shape::Int64, Value::Number(n)) => n.as_i64().is_some(),
@@ -206,7 +208,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
         let Seed { shape, notes } = self;
         enter::<A::Error>(notes)?;
         let out = match shape {
-            Shape::Object(id) => {
+            Shape::Object(id) | Shape::ObjectOrBool(id) => {
                 let outer = notes.within;
                 let out = read_object(&mut source, notes.registry.get(*id), notes)?;
                 notes.within = outer;
@@ -238,7 +240,7 @@ fn enter<E: serde::de::Error>(notes: &mut Notes<'_>) -> Result<(), E> {
 /// What Go has in place of a null element of a list or map.
 pub(super) fn zero(shape: &Shape) -> Value {
     match shape {
-        Shape::Object(_) | Shape::Map(_) => Map::new().into(),
+        Shape::Object(_) | Shape::ObjectOrBool(_) | Shape::Map(_) => Map::new().into(),
         Shape::List(_) => Vec::<Value>::new().into(),
         Shape::Text | Shape::Bytes => "".into(),
         Shape::Int32 | Shape::Int64 | Shape::Number | Shape::IntOrString => 0.into(),

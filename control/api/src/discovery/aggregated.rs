@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{groups, verb_names, versions_of};
+use crate::catalogue::Catalogue;
 use crate::resource::{GroupVersionKind, Resource, Scope, Subresource};
 
 /// The version of apidiscovery.k8s.io.
@@ -43,26 +44,26 @@ impl AggregatedVersion {
 }
 
 /// Aggregated answer of `/api`.
-pub fn aggregated_core(version: AggregatedVersion) -> Value {
-    list(version, &[""])
+pub fn aggregated_core(kinds: &Catalogue, version: AggregatedVersion) -> Value {
+    list(kinds, version, &[""])
 }
 
 /// Aggregated answer of `/apis`.
-pub fn aggregated_groups(version: AggregatedVersion) -> Value {
-    list(version, &groups())
+pub fn aggregated_groups(kinds: &Catalogue, version: AggregatedVersion) -> Value {
+    list(kinds, version, &groups(kinds))
 }
 
-fn list(version: AggregatedVersion, groups: &[&str]) -> Value {
-    let items: Vec<Value> = groups.iter().map(|group| group_value(group)).collect();
+fn list(kinds: &Catalogue, version: AggregatedVersion, groups: &[&str]) -> Value {
+    let items: Vec<Value> = groups.iter().map(|group| group_value(kinds, group)).collect();
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": version.api_version(), "metadata": {}, "items": items})
 }
 
-fn group_value(group: &str) -> Value {
-    let versions: Vec<Value> = versions_of(group)
+fn group_value(kinds: &Catalogue, group: &str) -> Value {
+    let versions: Vec<Value> = versions_of(kinds, group)
         .into_iter()
         .map(|version| {
             let mut rows: Vec<&Resource> =
-                crate::resources().iter().filter(|r| r.group == group && r.version == version).collect();
+                kinds.rows().filter(|r| r.group == group && r.version == version).collect();
             rows.sort_by_key(|r| r.plural);
             let resources: Vec<Value> = rows.into_iter().map(resource_value).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
@@ -88,14 +89,9 @@ fn resource_value(resource: &Resource) -> Value {
     out.insert("scope".into(), scope.into());
     out.insert("singularResource".into(), resource.singular.into());
     out.insert("verbs".into(), verb_names(resource.verbs).into());
-    if !resource.short_names.is_empty() {
-        out.insert("shortNames".into(), resource.short_names.into());
-    }
-    if !resource.categories.is_empty() {
-        out.insert("categories".into(), resource.categories.into());
-    }
-    if !resource.subresources.is_empty() {
-        out.insert("subresources".into(), resource.subresources.iter().map(subresource_value).collect());
+    super::insert_names(&mut out, resource);
+    if !resource.subresources().is_empty() {
+        out.insert("subresources".into(), resource.subresources().iter().map(subresource_value).collect());
     }
     out.into()
 }

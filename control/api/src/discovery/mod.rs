@@ -6,40 +6,41 @@ use serde_json::{Map, Value, json};
 
 pub use aggregated::{AggregatedVersion, aggregated_core, aggregated_groups};
 
+use crate::catalogue::Catalogue;
 use crate::resource::{Resource, Scope, Subresource, Verb};
 
 /// Answer of `/api`. `address` is where clients reach this server, `host:port`.
-pub fn api_versions(address: &str) -> Value {
+pub fn api_versions(kinds: &Catalogue, address: &str) -> Value {
     json!({
         "kind": "APIVersions",
-        "versions": versions_of(""),
+        "versions": versions_of(kinds, ""),
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
     })
 }
 
 /// Answer of `/apis`.
-pub fn api_group_list() -> Value {
-    let groups: Vec<Value> = groups().into_iter().map(group_value).collect();
+pub fn api_group_list(kinds: &Catalogue) -> Value {
+    let groups: Vec<Value> = groups(kinds).into_iter().map(|group| group_value(kinds, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// Answer of `/apis/{group}`.
-pub fn api_group(group: &str) -> Option<Value> {
-    let group = groups().into_iter().find(|g| *g == group)?;
-    let mut value = group_value(group);
+pub fn api_group(kinds: &Catalogue, group: &str) -> Option<Value> {
+    let group = groups(kinds).into_iter().find(|g| *g == group)?;
+    let mut value = group_value(kinds, group);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Some(value)
 }
 
 /// Answer of `/api/{version}` and `/apis/{group}/{version}`.
-pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
+pub fn api_resource_list(kinds: &Catalogue, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
     let mut group_version = None;
-    for resource in crate::resources().iter().filter(|r| r.group == group && r.version == version) {
+    for resource in kinds.rows().filter(|r| r.group == group && r.version == version) {
         group_version = Some(resource.api_version);
         resources.push(resource_value(resource));
-        resources.extend(resource.subresources.iter().map(|sub| subresource_value(resource, sub)));
+        resources.extend(resource.subresources().iter().map(|sub| subresource_value(resource, sub)));
     }
     resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     Some(
@@ -47,10 +48,10 @@ pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
     )
 }
 
-/// Groups other than core, in the order of the table.
-pub fn groups() -> Vec<&'static str> {
+/// Groups other than core, in the order of the catalogue.
+pub fn groups(kinds: &Catalogue) -> Vec<&'static str> {
     let mut out: Vec<&'static str> = Vec::new();
-    for resource in crate::resources() {
+    for resource in kinds.rows() {
         if !resource.group.is_empty() && !out.contains(&resource.group) {
             out.push(resource.group);
         }
@@ -59,9 +60,9 @@ pub fn groups() -> Vec<&'static str> {
 }
 
 /// Versions of a group, the preferred one first.
-pub fn versions_of(group: &str) -> Vec<&'static str> {
+pub fn versions_of(kinds: &Catalogue, group: &str) -> Vec<&'static str> {
     let mut out: Vec<&'static str> = Vec::new();
-    for resource in crate::resources().iter().filter(|r| r.group == group) {
+    for resource in kinds.rows().filter(|r| r.group == group) {
         if !out.contains(&resource.version) {
             out.push(resource.version);
         }
@@ -69,8 +70,8 @@ pub fn versions_of(group: &str) -> Vec<&'static str> {
     out
 }
 
-fn group_value(group: &str) -> Value {
-    let versions: Vec<Value> = versions_of(group)
+fn group_value(kinds: &Catalogue, group: &str) -> Value {
+    let versions: Vec<Value> = versions_of(kinds, group)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
         .collect();
@@ -83,6 +84,15 @@ fn verb_names(verbs: &[Verb]) -> Vec<&'static str> {
     names
 }
 
+/// Short names and categories, where there are any.
+fn insert_names(out: &mut Map<String, Value>, resource: &Resource) {
+    for (field, names) in [("shortNames", resource.short_names()), ("categories", resource.categories())] {
+        if !names.is_empty() {
+            out.insert(field.into(), names.into());
+        }
+    }
+}
+
 fn resource_value(resource: &Resource) -> Value {
     let mut out = Map::new();
     out.insert("name".into(), resource.plural.into());
@@ -90,12 +100,7 @@ fn resource_value(resource: &Resource) -> Value {
     out.insert("namespaced".into(), (resource.scope == Scope::Namespaced).into());
     out.insert("kind".into(), resource.kind.into());
     out.insert("verbs".into(), verb_names(resource.verbs).into());
-    if !resource.short_names.is_empty() {
-        out.insert("shortNames".into(), resource.short_names.into());
-    }
-    if !resource.categories.is_empty() {
-        out.insert("categories".into(), resource.categories.into());
-    }
+    insert_names(&mut out, resource);
     if !resource.storage_prefix.is_empty() {
         out.insert("storageVersionHash".into(), storage_version_hash(resource).into());
     }

@@ -12,6 +12,7 @@ mod certificate_request;
 mod config_map;
 mod controller_revision;
 mod daemon_set;
+mod definition;
 mod deployment;
 mod disruption_budget;
 mod endpoint_slice;
@@ -41,6 +42,10 @@ mod storage;
 mod volume;
 mod workload;
 
+use std::sync::Arc;
+
+use crate::catalogue::intern;
+use crate::custom::Custom;
 use crate::resource::{GroupVersionKind, Resource, Scope, Subresource, Verb};
 use crate::schema::TypeRef;
 use crate::strategy::Typed;
@@ -68,6 +73,7 @@ static RESOURCES: &[Resource] = &[
     admission::POLICY,
     admission::POLICY_BINDING,
     admission::VALIDATING,
+    definition::RESOURCE,
     controller_revision::RESOURCE,
     daemon_set::RESOURCE,
     deployment::RESOURCE,
@@ -128,6 +134,48 @@ pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Reso
     RESOURCES.iter().find(|r| r.kind == kind && r.group == group && r.version == version)
 }
 
+/// The row of a custom resource, whose group, version and kind are interned.
+pub(crate) fn custom_row(
+    kind: GroupVersionKind,
+    plural: &str,
+    singular: &str,
+    list_kind: &str,
+    custom: Arc<Custom>,
+) -> Resource {
+    let storage = gvk(kind.group, custom.storage().name, kind.kind);
+    let GroupVersionKind { group, version, kind } = kind;
+    Resource {
+        group,
+        version,
+        api_version: custom.version().api_version,
+        kind,
+        list_kind: intern(list_kind),
+        plural: intern(plural),
+        singular: intern(singular),
+        scope: custom.scope(),
+        storage_prefix: intern(&format!("/registry/{group}/{plural}/")),
+        storage,
+        schema: TypeRef::custom(intern(&openapi_name(group, version, kind))),
+        custom: Some(custom),
+        ..BASE
+    }
+}
+
+/// The OpenAPI name of a custom resource: the group's parts in reverse, then version and kind.
+fn openapi_name(group: &str, version: &str, kind: &str) -> String {
+    group.split('.').rev().chain([version, kind]).collect::<Vec<_>>().join(".")
+}
+
+/// The subresources that a custom resource may have, in the order of their names.
+pub(crate) fn custom_subresources(
+    kind: GroupVersionKind,
+    with_status: bool,
+    with_scale: bool,
+) -> Vec<Subresource> {
+    let all = [(with_scale, scale()), (with_status, status(kind))];
+    all.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part).collect()
+}
+
 /// Rules of kinds that are answered and never stored: their shape says it all.
 struct Unstored;
 
@@ -157,6 +205,7 @@ const BASE: Resource = Resource {
         "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
     ),
     printer: Printer::PLAIN,
+    custom: None,
 };
 
 /// The fields of a row that follow from its names, over [`BASE`]: `group "apps"` (or `core`), version, kind, singular,

@@ -1,5 +1,6 @@
 //! OpenAPI documents, v3 by group and v2 as a whole, from the table of kinds and the registry of types.
 
+mod custom;
 mod paths;
 mod protobuf;
 mod schemas;
@@ -10,7 +11,8 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::discovery::{groups, versions_of};
+use crate::catalogue::Catalogue;
+use crate::resource::Resource;
 
 /// The dialect of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,62 +46,80 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// All group versions: the group, the version, and the path below `/openapi/v3/` such as `apis/apps/v1`.
-fn group_versions() -> Vec<(&'static str, &'static str, String)> {
-    let mut out = Vec::new();
-    for group in std::iter::once("").chain(groups()) {
-        for version in versions_of(group) {
-            let path =
-                if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-            out.push((group, version, path));
-        }
+/// The documents of one catalogue, each made when it is asked for first.
+#[derive(Default)]
+pub(crate) struct Documents {
+    groups: OnceLock<BTreeMap<String, Document>>,
+    v2: OnceLock<Document>,
+    v2_protobuf: OnceLock<Document>,
+}
+
+/// The path below `/openapi/v3/` of a group version, such as `apis/apps/v1`.
+fn path_of(resource: &Resource) -> String {
+    resource.root_path().trim_start_matches('/').to_owned()
+}
+
+/// The v3 documents of the group versions that `wanted` picks a row of.
+fn make(kinds: &Catalogue, wanted: impl Fn(&Resource) -> bool) -> BTreeMap<String, Document> {
+    let mut out = BTreeMap::new();
+    for row in kinds.rows().filter(|row| wanted(row)) {
+        out.entry(path_of(row))
+            .or_insert_with(|| Document::of(v3_value(kinds, row.group, row.version).to_string().into()));
     }
     out
 }
 
-fn documents() -> &'static BTreeMap<String, Document> {
-    static DOCUMENTS: OnceLock<BTreeMap<String, Document>> = OnceLock::new();
-    DOCUMENTS.get_or_init(|| {
-        group_versions()
-            .into_iter()
-            .map(|(group, version, path)| (path, Document::of(v3_value(group, version).to_string().into())))
-            .collect()
-    })
+/// The v3 documents of built-in kinds, which all catalogues share.
+fn builtin() -> &'static BTreeMap<String, Document> {
+    let kinds = Catalogue::builtin();
+    kinds.documents().groups.get_or_init(|| make(kinds, |_| true))
+}
+
+/// The v3 documents of group versions that have custom resources.
+fn custom(kinds: &Catalogue) -> Option<&BTreeMap<String, Document>> {
+    if kinds.custom().is_empty() {
+        return None;
+    }
+    Some(kinds.documents().groups.get_or_init(|| make(kinds, |row| row.custom().is_some())))
 }
 
 /// The document at `/openapi/v3/{path}`, `path` being `api/v1` or `apis/{group}/{version}`.
-pub fn v3(path: &str) -> Option<&'static Document> {
-    documents().get(path)
+pub fn v3<'k>(kinds: &'k Catalogue, path: &str) -> Option<&'k Document> {
+    custom(kinds).and_then(|documents| documents.get(path)).or_else(|| builtin().get(path))
 }
 
 /// The answer of `/openapi/v3`: where the documents are.
-pub fn v3_index() -> Value {
+pub fn v3_index(kinds: &Catalogue) -> Value {
     let mut paths = Map::new();
-    for (path, document) in documents() {
+    for (path, document) in builtin().iter().chain(custom(kinds).into_iter().flatten()) {
         let url = format!("/openapi/v3/{path}?hash={}", document.hash);
         paths.insert(path.clone(), json!({"serverRelativeURL": url}));
     }
     json!({"paths": paths})
 }
 
+/// The catalogue whose document answers for `kinds`: all without custom resources share one.
+fn shared(kinds: &Catalogue) -> &Catalogue {
+    if kinds.custom().is_empty() { Catalogue::builtin() } else { kinds }
+}
+
 /// The answer of `/openapi/v2` as JSON.
-pub fn v2() -> &'static Document {
-    static DOCUMENT: OnceLock<Document> = OnceLock::new();
-    DOCUMENT.get_or_init(|| Document::of(v2_value().to_string().into()))
+pub fn v2(kinds: &Catalogue) -> &Document {
+    let kinds = shared(kinds);
+    kinds.documents().v2.get_or_init(|| Document::of(v2_value(kinds).to_string().into()))
 }
 
 /// The answer of `/openapi/v2` as protobuf.
-pub fn v2_protobuf() -> &'static Document {
-    static DOCUMENT: OnceLock<Document> = OnceLock::new();
-    DOCUMENT.get_or_init(|| Document::of(protobuf::document(&v2_value())))
+pub fn v2_protobuf(kinds: &Catalogue) -> &Document {
+    let kinds = shared(kinds);
+    kinds.documents().v2_protobuf.get_or_init(|| Document::of(protobuf::document(&v2_value(kinds))))
 }
 
-fn v2_value() -> Value {
+fn v2_value(kinds: &Catalogue) -> Value {
     let mut paths = Map::new();
-    let mut roots = Vec::new();
-    for resource in crate::resources() {
+    let roots: Vec<&Resource> = kinds.rows().collect();
+    for resource in &roots {
         paths::add(&mut paths, resource, Dialect::V2);
-        roots.push(resource);
     }
     json!({
         "swagger": "2.0",
@@ -113,10 +133,9 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": "v1.35.0"})
 }
 
-fn v3_value(group: &str, version: &str) -> Value {
+fn v3_value(kinds: &Catalogue, group: &str, version: &str) -> Value {
     let mut paths = Map::new();
-    let roots: Vec<_> =
-        crate::resources().iter().filter(|r| r.group == group && r.version == version).collect();
+    let roots: Vec<_> = kinds.rows().filter(|r| r.group == group && r.version == version).collect();
     for resource in &roots {
         paths::add(&mut paths, resource, Dialect::V3);
     }

@@ -66,7 +66,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
     };
     insert(paths, base.clone(), collection, parameters(false));
     insert(paths, format!("{base}/{{name}}"), item, parameters(true));
-    for sub in resource.subresources {
+    for sub in resource.subresources() {
         let mut operations = Map::new();
         for verb in sub.verbs {
             if let Some((name, _)) = method(*verb) {
@@ -210,7 +210,7 @@ impl Operation<'_> {
         };
         let Some(schema) = schema else { return };
         let media: &[&str] = match self.verb {
-            Verb::Patch => PatchKind::MEDIA_TYPES,
+            Verb::Patch => PatchKind::media_types_of(self.resource),
             _ => &["application/json", "application/yaml"],
         };
         match self.dialect {

@@ -260,7 +260,8 @@ mod tests {
                 _ => {}
             }
         }
-        let value: Value = serde_json::from_slice(&super::super::v2().bytes).unwrap();
+        let value: Value =
+            serde_json::from_slice(&super::super::v2(crate::Catalogue::builtin()).bytes).unwrap();
         let mut lost = BTreeSet::new();
         check(&value, &DOCUMENT, &mut lost);
         assert_eq!(lost, BTreeSet::new());

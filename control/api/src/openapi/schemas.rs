@@ -32,6 +32,9 @@ pub(super) fn closure(resources: &[&Resource], dialect: Dialect) -> Map<String, 
     let registry = registry();
     let mut waiting: Vec<String> = bodies::ALL.iter().map(|b| b.name.to_owned()).collect();
     waiting.extend(resources.iter().map(|r| r.schema.name.to_owned()));
+    if resources.iter().any(|r| r.custom().is_some()) {
+        waiting.push(super::custom::OBJECT_META.to_owned());
+    }
     let mut seen = BTreeSet::new();
     let mut out = Map::new();
     while let Some(name) = waiting.pop() {
@@ -46,6 +49,9 @@ pub(super) fn closure(resources: &[&Resource], dialect: Dialect) -> Map<String, 
         out.insert(name, schema);
     }
     for resource in resources {
+        if let Some(custom) = resource.custom() {
+            out.insert(resource.schema.name.to_owned(), super::custom::schema(custom.version(), dialect));
+        }
         let kind = resource.gvk();
         let extension = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
         if let Some(Value::Object(schema)) = out.get_mut(resource.schema.name) {
@@ -105,6 +111,10 @@ fn rewrite(schema: &mut Value, dialect: Dialect, found: &mut Vec<String>) {
 /// Types that are one scalar are described as upstream does.
 fn scalars(name: &str, schema: &mut Value, dialect: Dialect) {
     let Some(fields) = schema.as_object_mut() else { return };
+    if dialect == Dialect::V2 {
+        // Alternatives cannot be said in v2.
+        fields.remove("oneOf");
+    }
     if fields.remove("x-kubernetes-int-or-string").is_none() {
         return;
     }

@@ -37,6 +37,13 @@ impl PatchKind {
         crate::apply::MEDIA_TYPE,
     ];
 
+    /// The media types of patches that objects of `resource` take: custom resources have no merge keys.
+    pub fn media_types_of(resource: &Resource) -> &'static [&'static str] {
+        const WITHOUT_STRATEGIC: &[&str] =
+            &["application/json-patch+json", "application/merge-patch+json", crate::apply::MEDIA_TYPE];
+        if resource.custom().is_some() { WITHOUT_STRATEGIC } else { Self::MEDIA_TYPES }
+    }
+
     /// The kind of a media type without parameters.
     pub fn from_media_type(media: &str) -> Option<Self> {
         match media {

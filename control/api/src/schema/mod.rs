@@ -31,6 +31,11 @@ impl TypeRef {
         TypeRef { name, define: SchemaGenerator::subschema_for::<T> }
     }
 
+    /// The type of a custom resource: the name alone, for OpenAPI. Its schema is with the row.
+    pub(crate) const fn custom(name: &'static str) -> Self {
+        TypeRef { name, define: SchemaGenerator::subschema_for::<serde_json::Value> }
+    }
+
     /// The type's shape. Every type that this crate names is registered; [`Shape::Any`] answers for others.
     pub fn shape(&self) -> Shape {
         registry().find(self.name).map_or(Shape::Any, Shape::Object)

@@ -26,6 +26,8 @@ impl TypeId {
 pub enum Shape {
     /// An object with known fields.
     Object(TypeId),
+    /// An object with known fields, or a switch in its place.
+    ObjectOrBool(TypeId),
     /// A list of one shape.
     List(Box<Shape>),
     /// Free keys with values of one shape.
@@ -115,6 +117,7 @@ pub(super) fn object_type(name: &str, schema: &Value, names: &BTreeMap<String, T
 }
 
 const REFERENCE: &str = "#/$defs/";
+const APIEXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 fn shape(schema: &Value, names: &BTreeMap<String, TypeId>) -> Shape {
@@ -138,12 +141,24 @@ fn shape(schema: &Value, names: &BTreeMap<String, TypeId>) -> Shape {
     }
 }
 
+/// The type of a schema inside a definition of custom resources.
+fn props(names: &BTreeMap<String, TypeId>) -> Option<TypeId> {
+    names.get(&format!("{APIEXTENSIONS}JSONSchemaProps")).copied()
+}
+
 /// Types that are written as one scalar, and those that hold anything, beside the objects proper.
 fn named(name: &str, names: &BTreeMap<String, TypeId>) -> Shape {
     match name {
         "io.k8s.apimachinery.pkg.api.resource.Quantity" => Shape::Quantity,
         "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Shape::IntOrString,
         "io.k8s.apimachinery.pkg.runtime.RawExtension" => Shape::Any,
+        _ if name.starts_with(APIEXTENSIONS) => match &name[APIEXTENSIONS.len()..] {
+            "JSON" | "JSONSchemaPropsOrStringArray" => Shape::Any,
+            "JSONSchemaPropsOrBool" => props(names).map_or(Shape::Any, Shape::ObjectOrBool),
+            // Lists of schemas are refused for what they are by validation in upstream, here for their type.
+            "JSONSchemaPropsOrArray" => props(names).map_or(Shape::Any, Shape::Object),
+            _ => names.get(name).map_or(Shape::Any, |id| Shape::Object(*id)),
+        },
         _ => match name.strip_prefix(META) {
             Some("Time") => Shape::Time,
             Some("MicroTime") => Shape::MicroTime,

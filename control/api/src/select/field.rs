@@ -58,7 +58,7 @@ impl FieldSelector {
 
     /// Refuses fields that `resource` cannot be selected by.
     pub fn check(&self, resource: &Resource) -> Result<(), SelectorError> {
-        let allowed = resource.strategy.selectable_fields();
+        let allowed = resource.strategy().selectable_fields();
         match self.terms.iter().find(|t| !allowed.contains(&t.field.as_str())) {
             Some(term) => Err(SelectorError::Unsupported(term.field.clone())),
             None => Ok(()),

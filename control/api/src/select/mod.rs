@@ -44,7 +44,7 @@ impl View {
             .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
             .collect();
         labels.sort_unstable();
-        let strategy = resource.strategy;
+        let strategy = resource.strategy();
         let fields = strategy
             .selectable_fields()
             .iter()

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 pub use field::{ErrorType, FieldError, FieldPath};
 pub use reasons::*;
 
+use crate::catalogue::ResourceRef;
 use crate::resource::{Resource, qualified};
 
 /// Group and resource (or kind) that a message speaks of.
@@ -34,6 +35,12 @@ impl GroupResource<'_> {
 impl<'a> From<&'a Resource> for GroupResource<'a> {
     fn from(resource: &'a Resource) -> Self {
         GroupResource { group: resource.group, resource: resource.plural }
+    }
+}
+
+impl<'a> From<&'a ResourceRef> for GroupResource<'a> {
+    fn from(resource: &'a ResourceRef) -> Self {
+        (&**resource).into()
     }
 }
 

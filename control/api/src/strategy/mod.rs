@@ -7,6 +7,7 @@ mod typed;
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::status::FieldError;
@@ -40,6 +41,9 @@ pub trait Strategy: Send + Sync {
     /// everything that the part does not own is taken from `old`. False when the kind has no such part.
     fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> bool;
 
+    /// Before the deletion of an object begins: what has to happen first, as finalizers and conditions.
+    fn prepare_delete(&self, _object: &mut Value, _now: Timestamp) {}
+
     /// What is wrong with a new object, metadata included. Empty means valid.
     fn validate_create(&self, object: &Value) -> Vec<FieldError>;
 
@@ -57,7 +61,7 @@ pub trait Strategy: Send + Sync {
     fn warnings(&self, object: &Value) -> Vec<String>;
 
     /// Names of the fields that field selectors may use, `metadata.name` (and `metadata.namespace`) first.
-    fn selectable_fields(&self) -> &'static [&'static str];
+    fn selectable_fields(&self) -> &[&'static str];
 
     /// The value of a selectable field; an absent field is the empty string, as upstream has it. `None` when the field
     /// cannot be selected by.

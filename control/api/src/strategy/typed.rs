@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -43,6 +44,8 @@ pub trait Rules: Send + Sync {
     fn prepare_update(_new: &mut Value, _old: &Value) {}
     /// Kind-specific part of preparing a status update.
     fn prepare_status_update(_new: &mut Value, _old: &Value) {}
+    /// See [`Strategy::prepare_delete`].
+    fn prepare_delete(_object: &mut Value, _now: Timestamp) {}
     /// See [`Strategy::prepare_part_update`]; the generation is raised afterwards where something changed.
     fn prepare_part_update(_part: &str, _new: &mut Value, _old: &Value) -> bool {
         false
@@ -135,6 +138,10 @@ impl<R: Rules> Strategy for Typed<R> {
         count_generation::<R>(new, old);
     }
 
+    fn prepare_delete(&self, object: &mut Value, now: Timestamp) {
+        R::prepare_delete(object, now);
+    }
+
     fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> bool {
         let known = R::prepare_part_update(part, new, old);
         count_generation::<R>(new, old);
@@ -190,7 +197,7 @@ impl<R: Rules> Strategy for Typed<R> {
         warnings
     }
 
-    fn selectable_fields(&self) -> &'static [&'static str] {
+    fn selectable_fields(&self) -> &[&'static str] {
         R::SELECTABLE
     }
 

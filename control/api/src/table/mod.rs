@@ -151,6 +151,9 @@ impl Version {
 
 /// The `columnDefinitions` of a resource.
 pub fn column_definitions(resource: &Resource) -> Value {
+    if let Some(custom) = resource.custom() {
+        return custom.column_definitions();
+    }
     resource
         .printer
         .columns
@@ -167,7 +170,11 @@ pub fn column_definitions(resource: &Resource) -> Value {
 /// The row of one object.
 pub fn row(resource: &Resource, object: &Value, include: Include, version: Version, now: Timestamp) -> Value {
     let mut row = Map::new();
-    row.insert("cells".into(), (resource.printer.cells)(object, now).into());
+    let cells = match resource.custom() {
+        Some(custom) => custom.cells(object, now),
+        None => (resource.printer.cells)(object, now),
+    };
+    row.insert("cells".into(), cells.into());
     match include {
         Include::None => {}
         Include::Metadata => {

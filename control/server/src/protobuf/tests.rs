@@ -117,7 +117,8 @@ fn reachable() -> BTreeSet<String> {
         }
     }
     let mut seen = BTreeSet::new();
-    let mut open: Vec<Shape> = resources().iter().map(|r| r.schema.shape()).collect();
+    let rows = resources().iter().filter(|r| r.has_protobuf());
+    let mut open: Vec<Shape> = rows.map(|r| r.schema.shape()).collect();
     while let Some(shape) = open.pop() {
         let Some(name) = name_of(&shape) else { continue };
         if seen.insert(name.to_owned()) {

@@ -1,9 +1,9 @@
 //! `patch` with a configuration: server-side apply, which creates what is not there.
 
 use carrack_api::apply;
-use carrack_api::codec::{self, Media, StrictProblem};
+use carrack_api::codec::{self, DecodeError, Decoded, Media, StrictProblem};
 use carrack_api::meta;
-use carrack_api::schema::{TypeRef, bodies};
+use carrack_api::schema::bodies;
 use carrack_api::status::{self, FieldError, FieldPath};
 use serde_json::{Value, json};
 
@@ -22,7 +22,9 @@ const ATTEMPTS: usize = 16;
 pub(super) async fn apply(call: &Call, body: Body, part: Part) -> Result<Answer, ApiError> {
     let options = options(call)?;
     let identity = (call.resource.api_version, call.resource.kind);
-    let config = decode(call, &body, &call.resource.schema, identity, &options)?;
+    let config = decode(call, &body, identity, &options, |body, media| {
+        codec::decode_config(body, media, &call.resource)
+    })?;
     check(call, &config)?;
     for _ in 0..ATTEMPTS {
         let change = |old: &Value| applied(call, old, &config);
@@ -37,22 +39,24 @@ pub(super) async fn apply(call: &Call, body: Body, part: Part) -> Result<Answer,
             other => return other,
         }
     }
-    Err(status::conflict(call.resource, call.name(), status::OPTIMISTIC_LOCK).into())
+    Err(status::conflict(&call.resource, call.name(), status::OPTIMISTIC_LOCK).into())
 }
 
 /// Applies a Scale: a configuration of the replicas alone.
 pub(super) async fn apply_scale(call: &Call, body: Body) -> Result<Answer, ApiError> {
     let options = options(call)?;
-    let wanted = decode(call, &body, &bodies::SCALE, scale::SCALE, &options)?;
+    let wanted = decode(call, &body, scale::SCALE, &options, |body, media| {
+        codec::decode_type(body, media, &bodies::SCALE)
+    })?;
     check(call, &wanted)?;
     let mut config = json!({"metadata": wanted.get("metadata").cloned().unwrap_or_default()});
     if let Some(replicas) = wanted.pointer("/spec/replicas") {
-        config["spec"] = json!({"replicas": replicas});
+        scale::set_replicas(&call.resource, &mut config, replicas.clone());
     }
     let change = |old: &Value| applied(call, old, &config);
     let result = rewrite(call, call.name(), Part::Object, options.dry_run, change).await?;
-    let object = result.ok_or_else(|| call.not_found())?.into_object()?;
-    Ok(Answer::Other(200, scale::scale_of(&object)?))
+    let object = result.ok_or_else(|| call.not_found())?.into_object(&call.resource)?;
+    Ok(Answer::Other(200, scale::scale_of(&call.resource, &object)?))
 }
 
 /// The options; a manager has to be named.
@@ -69,16 +73,14 @@ fn options(call: &Call) -> Result<WriteOptions, ApiError> {
 fn decode(
     call: &Call,
     body: &Body,
-    of: &TypeRef,
     (api_version, kind): (&str, &str),
     options: &WriteOptions,
+    read: impl Fn(&[u8], Media) -> Result<Decoded, DecodeError>,
 ) -> Result<Value, ApiError> {
     // Most clients send JSON, whose reader is many times faster.
     let media = if body.trim_ascii_start().starts_with(b"{") { Media::Json } else { Media::Yaml };
-    let decoded = match codec::decode_type(body, media, of) {
-        Err(codec::DecodeError::Syntax(_)) if media == Media::Json => {
-            codec::decode_type(body, Media::Yaml, of)
-        }
+    let decoded = match read(body, media) {
+        Err(codec::DecodeError::Syntax(_)) if media == Media::Json => read(body, Media::Yaml),
         other => other,
     };
     let mut decoded = decoded.map_err(|why| match why {
@@ -117,16 +119,17 @@ fn check(call: &Call, config: &Value) -> Result<(), ApiError> {
 /// The present object (in the stored form) with the configuration applied.
 fn applied(call: &Call, old: &Value, config: &Value) -> Result<Value, ApiError> {
     let mut served = old.clone();
-    to_served(call.resource, &mut served);
+    to_served(&call.resource, &mut served);
     let force = call.query.flag("force");
     let mut new = apply::apply(&tracking::write(call), Some(&served), config, force)
         .map_err(apply::ApplyError::into_status)?;
-    to_storage(call.resource, &mut new);
+    to_storage(&call.resource, &mut new);
     Ok(new)
 }
 
 /// Creates the object, which has to be allowed on its own.
 async fn create(call: &Call, config: &Value, options: &WriteOptions) -> Result<Answer, ApiError> {
+    super::create::refuse_while_terminating(call)?;
     let mut attributes = call.attributes.clone();
     "create".clone_into(&mut attributes.verb);
     decide(&call.server.config.authorizers, &attributes).await?;
@@ -135,7 +138,7 @@ async fn create(call: &Call, config: &Value, options: &WriteOptions) -> Result<A
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
-        return Err(status::conflict(call.resource, call.name(), &why).into());
+        return Err(status::conflict(&call.resource, call.name(), &why).into());
     }
     if !meta::resource_version(config).is_empty() {
         return Err(call.not_found());

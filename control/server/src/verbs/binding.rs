@@ -29,8 +29,8 @@ pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> 
     let pods = call.on(pods()?);
     let change = |old: &Value| bind(old, &binding, &node, Timestamp::now());
     let bound = rewrite(&pods, &name, Part::Exact, options.dry_run, change).await?;
-    bound.ok_or_else(|| ApiError::from(status::not_found(pods.resource, &name)))?;
-    let mut done = status::success(call.resource, &name, "");
+    bound.ok_or_else(|| ApiError::from(status::not_found(&pods.resource, &name)))?;
+    let mut done = status::success(&call.resource, &name, "");
     done.code = 201;
     done.details = None;
     Ok(Answer::Other(201, done.to_value()))

@@ -14,7 +14,7 @@ const OPTIONS: &[(&str, &str)] =
 /// Hands the request to the node of the pod that it names.
 pub(super) async fn connect(call: &Call, request: http::Request<RequestBody>) -> Result<Answer, ApiError> {
     let subresource = call.subresource.map_or("", |s| s.name);
-    let found = call.registry().get(call.resource, call.namespace(), call.name()).await?;
+    let found = call.registry().get(&call.resource, call.namespace(), call.name()).await?;
     let pod = Stored::from(&*found.ok_or_else(|| call.not_found())?).object()?;
     if let Some((_, kind)) = OPTIONS.iter().find(|(name, _)| *name == subresource) {
         let mut options = options(call, kind);

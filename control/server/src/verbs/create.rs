@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::call::{Answer, Body, Call};
-use crate::object::{to_served, to_storage};
+use crate::object::{encode, to_served, to_storage};
 use crate::options::WriteOptions;
-use crate::registry::{Beside, Swap, encode, written};
+use crate::registry::{Beside, Swap, written};
 use crate::{ApiError, Operation, namespaces, side, tracking};
 
 /// How often a generated name is tried; upstream's figure.
@@ -26,11 +26,21 @@ pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> 
 
 /// Refuses what a new object may not bring along.
 fn check(call: &Call, object: &Value) -> Result<(), ApiError> {
+    refuse_while_terminating(call)?;
     if !call.namespace().is_empty() {
         meta::check_namespace(object, call.namespace())?;
     }
     if !meta::resource_version(object).is_empty() {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    Ok(())
+}
+
+/// 405 while the definition of the resource is being deleted: its objects go first, so that none may come.
+pub(super) fn refuse_while_terminating(call: &Call) -> Result<(), ApiError> {
+    if call.resource.custom().is_some_and(|custom| custom.is_terminating()) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::new(405, "MethodNotAllowed", why));
     }
     Ok(())
 }
@@ -54,7 +64,7 @@ pub(super) async fn from_object(
             other => return other,
         }
     }
-    Err(status::generate_name_conflict(call.resource, &last.unwrap_or_default()).into())
+    Err(status::generate_name_conflict(&call.resource, &last.unwrap_or_default()).into())
 }
 
 /// Creates `object`, whose name is set.
@@ -62,7 +72,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     let mut new = object;
     let uid = uuid::Uuid::new_v4().to_string();
     meta::stamp_new(&mut new, call.resource.scope, call.namespace(), &uid, Timestamp::now());
-    to_storage(call.resource, &mut new);
+    to_storage(&call.resource, &mut new);
     call.strategy().default(&mut new);
     call.strategy().prepare_create(&mut new);
     tracking::track(call, None, &mut new);
@@ -73,15 +83,15 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     let name = meta::name(&new).to_owned();
     // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
     for _ in 0..ATTEMPTS {
-        let guard = namespaces::guard(call.registry(), call.resource, call.namespace(), &name).await?;
+        let guard = namespaces::guard(call.registry(), &call.resource, call.namespace(), &name).await?;
         let mut object = new.clone();
         let mut beside = match side::prepare(call, None, Some(&mut object), options.dry_run).await {
             Ok(beside) => beside,
             // What the object wants may be taken by the very object of that name, which is the better answer.
             Err(error) => {
-                let known = call.registry().get(call.resource, call.namespace(), &name).await?;
+                let known = call.registry().get(&call.resource, call.namespace(), &name).await?;
                 return Err(if known.is_some() {
-                    status::already_exists(call.resource, &name).into()
+                    status::already_exists(&call.resource, &name).into()
                 } else {
                     error
                 });
@@ -89,7 +99,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
         };
         let errors = call.strategy().validate_create(&object);
         if !errors.is_empty() {
-            return Err(status::invalid_object(call.resource, &name, &errors).into());
+            return Err(status::invalid_object(&call.resource, &name, &errors).into());
         }
         call.warnings.add(call.strategy().warnings(&object));
         call.judge(&admission, Some(&object)).await?;
@@ -98,7 +108,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
             return Ok(answer);
         }
     }
-    Err(status::conflict(call.resource, &name, "what the object depends on kept changing; please try again")
+    Err(status::conflict(&call.resource, &name, "what the object depends on kept changing; please try again")
         .into())
 }
 
@@ -110,14 +120,14 @@ async fn store(
     beside: Beside,
     dry_run: bool,
 ) -> Result<Option<Answer>, ApiError> {
-    let exists = || ApiError::from(status::already_exists(call.resource, name));
+    let exists = || ApiError::from(status::already_exists(&call.resource, name));
     let key = call.resource.key(call.namespace(), name);
-    let value: Bytes = encode(&object)?;
+    let value: Bytes = encode(&call.resource, &object)?;
     if dry_run {
         if call.registry().get_key(key).await?.is_some() {
             return Err(exists());
         }
-        to_served(call.resource, &mut object);
+        to_served(&call.resource, &mut object);
         return Ok(Some(Answer::Object(201, object)));
     }
     match call.registry().put(&key, 0, value.clone(), beside).await? {

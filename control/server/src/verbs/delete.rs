@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::call::{Answer, Body, Call};
-use crate::object::{Stored, to_served};
+use crate::object::{Stored, encode, to_served};
 use crate::options::{DeleteOptions, Propagation};
-use crate::registry::{Swap, encode, written};
+use crate::registry::{Swap, written};
 use crate::rewrite::{is_namespace, spec_finalizers};
 use crate::{ApiError, Operation, side};
 
@@ -75,9 +75,9 @@ pub(super) async fn delete_named(
     let mut present = call.registry().get_key(key.clone()).await?;
     for _ in 0..ATTEMPTS {
         let Some(kv) = present else {
-            return Err(status::not_found(call.resource, name).into());
+            return Err(status::not_found(&call.resource, name).into());
         };
-        let old = Stored::from(&*kv).object()?;
+        let old = Stored::from(&*kv).working(&call.resource)?;
         check_preconditions(call, name, &old, options)?;
         let admission = call.admission(Operation::Delete, call.resource.kind, Some(&old), options.dry_run);
         call.judge(&admission, None).await?;
@@ -91,7 +91,7 @@ pub(super) async fn delete_named(
             Plan::Pending => return Ok(Answer::Stored(200, Stored::from(&*kv))),
             Plan::Remove if options.dry_run => return Ok(removed(call, name, old)),
             Plan::Mark(mut object) if options.dry_run => {
-                to_served(call.resource, &mut object);
+                to_served(&call.resource, &mut object);
                 return Ok(Answer::Object(200, object));
             }
             Plan::Remove => {
@@ -102,7 +102,7 @@ pub(super) async fn delete_named(
                 }
             }
             Plan::Mark(object) => {
-                let value = encode(&object)?;
+                let value = encode(&call.resource, &object)?;
                 match call.registry().put(&key, kv.mod_revision, value.clone(), side::keep(&kv)).await? {
                     Swap::Done(revision) => return Ok(Answer::Stored(200, written(value, revision))),
                     Swap::Lost(found) => found,
@@ -110,16 +110,16 @@ pub(super) async fn delete_named(
             }
         };
     }
-    Err(status::conflict(call.resource, name, status::OPTIMISTIC_LOCK).into())
+    Err(status::conflict(&call.resource, name, status::OPTIMISTIC_LOCK).into())
 }
 
 /// The answer to a deletion that is done.
 fn removed(call: &Call, name: &str, mut old: Value) -> Answer {
     if call.resource.group.is_empty() && ANSWERS_OBJECT.contains(&call.resource.plural) {
-        to_served(call.resource, &mut old);
+        to_served(&call.resource, &mut old);
         return Answer::Object(200, old);
     }
-    Answer::success(call.resource, name, meta::uid(&old))
+    Answer::success(&call.resource, name, meta::uid(&old))
 }
 
 /// Checks UID and resourceVersion.
@@ -132,7 +132,7 @@ fn check_preconditions(
     if let Some(uid) = &options.uid
         && uid != meta::uid(old)
     {
-        return Err(status::uid_precondition(call.resource, name, uid, meta::uid(old)).into());
+        return Err(status::uid_precondition(&call.resource, name, uid, meta::uid(old)).into());
     }
     if let Some(wanted) = &options.resource_version
         && wanted != meta::resource_version(old)
@@ -141,7 +141,7 @@ fn check_preconditions(
         let why = format!(
             "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
         );
-        return Err(status::conflict(call.resource, name, &why).into());
+        return Err(status::conflict(&call.resource, name, &why).into());
     }
     Ok(())
 }
@@ -167,6 +167,9 @@ fn plan_namespace(old: &Value, now: Timestamp) -> Plan {
 /// What a deletion comes to for all other kinds. `old` is the object as it is.
 fn plan(strategy: &dyn Strategy, old: &Value, options: &DeleteOptions, now: Timestamp) -> Plan {
     let mut new = old.clone();
+    if !meta::is_deleting(old) {
+        strategy.prepare_delete(&mut new, now);
+    }
     set_collector_finalizers(&mut new, options.propagation);
     let held = meta::finalizers(&new).next().is_some();
     if meta::is_deleting(old) {
@@ -224,7 +227,7 @@ mod tests {
     use super::*;
 
     fn pods() -> &'static dyn Strategy {
-        carrack_api::find("", "v1", "pods").unwrap().strategy
+        carrack_api::find("", "v1", "pods").unwrap().strategy()
     }
 
     fn now() -> Timestamp {
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn finalizers_hold() {
-        let maps = carrack_api::find("", "v1", "configmaps").unwrap().strategy;
+        let maps = carrack_api::find("", "v1", "configmaps").unwrap().strategy();
         let held = json!({"metadata": {"name": "a", "finalizers": ["x/y"]}});
         let Plan::Mark(first) = plan(maps, &held, &DeleteOptions::default(), now()) else { panic!() };
         assert_eq!(first["metadata"]["deletionGracePeriodSeconds"], json!(0));

@@ -19,7 +19,7 @@ pub(super) async fn delete(call: &Call, body: Body) -> Result<Answer, ApiError> 
     let deletion = &deletion;
     let deleted: Vec<Option<Value>> = stream::iter(page.kvs)
         .map(|kv| async move {
-            let object = Stored::from(&*kv).served(call.resource)?;
+            let object = Stored::from(&*kv).served(&call.resource)?;
             let name = carrack_api::meta::name(&object).to_owned();
             match super::delete::delete_named(call, &name, deletion).await {
                 Ok(_) => Ok(Some(object)),

@@ -22,7 +22,7 @@ pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> 
     let mut deletion = DeleteOptions::parse(&call.query, eviction.get("deleteOptions"))?;
     deletion.dry_run |= options.dry_run;
     super::delete::delete_named(call, call.name(), &deletion).await?;
-    let mut done = status::success(call.resource, call.name(), "");
+    let mut done = status::success(&call.resource, call.name(), "");
     done.code = 201;
     done.details = None;
     Ok(Answer::Other(201, done.to_value()))

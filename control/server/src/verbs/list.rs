@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use carrack_api::select::Selection;
 use carrack_api::table::{self, Include, Version};
-use carrack_api::{Resource, Scope, codec, status};
+use carrack_api::{Resource, ResourceRef, Scope, codec, status};
 use carrack_store::{KeyRange, KeyValue, Range, ReadError, Revision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -77,15 +77,17 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
     let metadata = metadata(&page);
     let representation = &call.representation;
     let pieces = match representation.transform {
-        Transform::None if representation.is_verbatim() => verbatim(call.resource, page.kvs, metadata)?,
+        Transform::None if representation.is_verbatim() => {
+            verbatim(call.resource.clone(), page.kvs, metadata)?
+        }
         Transform::None if representation.media == Media::Protobuf => {
-            match messages(call.resource, &page.kvs, &metadata).await? {
+            match messages(&call.resource, &page.kvs, &metadata).await? {
                 Some(parts) => parts,
                 None => return whole(call, page.kvs, metadata),
             }
         }
         Transform::Table(version) if !needs_whole(call) => {
-            tables(call.resource, page.kvs, metadata, version, respond::include(&call.query)?)?
+            tables(call.resource.clone(), page.kvs, metadata, version, respond::include(&call.query)?)?
         }
         _ => return whole(call, page.kvs, metadata),
     };
@@ -95,7 +97,7 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
 /// A list in protobuf: its length stands before it, so that all items are encoded first. `None` when the kind has
 /// no message.
 async fn messages(
-    resource: &'static Resource,
+    resource: &Resource,
     kvs: &[Arc<KeyValue>],
     metadata: &Value,
 ) -> Result<Option<Pieces>, ApiError> {
@@ -116,7 +118,7 @@ fn needs_whole(call: &Call) -> bool {
 
 /// The selectors of a request, checked.
 pub(crate) fn selection(call: &Call, options: &ListOptions) -> Result<Selection, ApiError> {
-    Selection::parse(call.resource, &options.label_selector, &options.field_selector)
+    Selection::parse(&call.resource, &options.label_selector, &options.field_selector)
         .map_err(|e| ApiError::bad_request(e.to_string()))
 }
 
@@ -226,7 +228,7 @@ async fn collect(
         for kv in response.kvs {
             // The first look at an object parses it, so that a long list takes a while.
             tokio::task::consume_budget().await;
-            if !selection.matches(&view(call.resource, &kv)) {
+            if !selection.matches(&view(&call.resource, &kv)) {
                 continue;
             }
             // One match more than the page holds: only now it is sure that there is another page.
@@ -289,21 +291,17 @@ fn opening(kind: &str, api_version: &str, metadata: &Value) -> Result<Vec<u8>, A
 }
 
 /// A list made of the stored bytes. As upstream has it, items do not repeat kind and apiVersion.
-fn verbatim(
-    resource: &'static Resource,
-    kvs: Vec<Arc<KeyValue>>,
-    metadata: Value,
-) -> Result<Pieces, ApiError> {
+fn verbatim(resource: ResourceRef, kvs: Vec<Arc<KeyValue>>, metadata: Value) -> Result<Pieces, ApiError> {
     let mut opening = opening(resource.list_kind, resource.api_version, &metadata)?;
     opening.extend_from_slice(b",\"items\":[");
     if !resource.is_storage_version() {
         let item = move |kv: &KeyValue, out: &mut Vec<u8>| {
-            let served = Stored::from(kv).served(resource)?;
+            let served = Stored::from(kv).served(&resource)?;
             serde_json::to_writer(out, &served).map_err(BoxError::from)
         };
         return Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", item)), length: None });
     }
-    let skip = codec::head_length(resource);
+    let skip = codec::head_length(&resource);
     let item = move |kv: &KeyValue, out: &mut Vec<u8>| -> Result<(), BoxError> {
         let tail = kv.value.get(skip..).ok_or("a stored object is damaged: it is too short")?;
         out.extend_from_slice(ITEM_HEAD);
@@ -339,7 +337,7 @@ fn decimal_length(number: i64) -> usize {
 
 /// A list as a Table, row by row.
 fn tables(
-    resource: &'static Resource,
+    resource: ResourceRef,
     kvs: Vec<Arc<KeyValue>>,
     metadata: Value,
     version: Version,
@@ -347,12 +345,12 @@ fn tables(
 ) -> Result<Pieces, ApiError> {
     let mut opening = opening("Table", version.api_version(), &metadata)?;
     opening.extend_from_slice(b",\"columnDefinitions\":");
-    serde_json::to_writer(&mut opening, &table::column_definitions(resource)).map_err(ApiError::internal)?;
+    serde_json::to_writer(&mut opening, &table::column_definitions(&resource)).map_err(ApiError::internal)?;
     opening.extend_from_slice(b",\"rows\":[");
     let now = Timestamp::now();
     let row = move |kv: &KeyValue, out: &mut Vec<u8>| {
-        let served = Stored::from(kv).served(resource)?;
-        serde_json::to_writer(out, &table::row(resource, &served, include, version, now))
+        let served = Stored::from(kv).served(&resource)?;
+        serde_json::to_writer(out, &table::row(&resource, &served, include, version, now))
             .map_err(BoxError::from)
     };
     Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", row)), length: None })
@@ -360,7 +358,7 @@ fn tables(
 
 /// A list as one value: for YAML, indented JSON and metadata alone.
 fn whole(call: &Call, kvs: Vec<Arc<KeyValue>>, metadata: Value) -> Result<Answer, ApiError> {
-    let resource = call.resource;
+    let resource = &call.resource;
     let served = kvs.iter().map(|kv| Stored::from(&**kv).served(resource));
     let value = match call.representation.transform {
         Transform::None => {

@@ -20,14 +20,14 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
     let kind = kind(call)?;
     let change = |old: &Value| {
         let mut served = old.clone();
-        to_served(call.resource, &mut served);
-        let decoded = patch::apply(kind, call.resource, served, &body).map_err(|why| {
+        to_served(&call.resource, &mut served);
+        let decoded = patch::apply(kind, &call.resource, served, &body).map_err(|why| {
             let text = String::from_utf8_lossy(&body);
-            why.into_status(call.resource, call.name(), &text)
+            why.into_status(&call.resource, call.name(), &text)
         })?;
         let mut new = call.settle_strict(decoded, options.field_validation)?;
         check_kept(call, &new, old)?;
-        to_storage(call.resource, &mut new);
+        to_storage(&call.resource, &mut new);
         Ok(new)
     };
     let result = rewrite(call, call.name(), part, options.dry_run, change).await?;
@@ -41,8 +41,10 @@ pub(super) fn kind(call: &Call) -> Result<PatchKind, ApiError> {
         let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
         return Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into());
     }
+    let allowed = PatchKind::media_types_of(&call.resource);
     PatchKind::from_media_type(&call.content_type)
-        .ok_or_else(|| status::unsupported_media_type(PatchKind::MEDIA_TYPES).into())
+        .filter(|_| allowed.contains(&call.content_type.as_str()))
+        .ok_or_else(|| status::unsupported_media_type(allowed).into())
 }
 
 /// A patch changes an object and does not make it another one.

@@ -20,7 +20,7 @@ pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> 
     let mut request = call.decode_as(&body, &bodies::TOKEN_REQUEST, TOKEN_REQUEST, &options)?;
     meta::check_name(&request, call.name())?;
     meta::check_namespace(&request, call.namespace())?;
-    let found = call.registry().get(call.resource, call.namespace(), call.name()).await?;
+    let found = call.registry().get(&call.resource, call.namespace(), call.name()).await?;
     let account = Stored::from(&*found.ok_or_else(|| call.not_found())?).object()?;
     let admission = call.admission(Operation::Create, TOKEN_REQUEST.1, None, options.dry_run);
     call.mutate(&admission, &mut request).await?;

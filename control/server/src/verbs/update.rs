@@ -14,12 +14,12 @@ pub(super) async fn update(call: &Call, body: Body, part: Part) -> Result<Answer
     let served = call.decode(&body, &options)?;
     carrack_api::meta::check_name(&served, call.name())?;
     let mut wanted = served.clone();
-    to_storage(call.resource, &mut wanted);
+    to_storage(&call.resource, &mut wanted);
     let result = rewrite(call, call.name(), part, options.dry_run, |_| Ok(wanted.clone())).await?;
     if let Some(result) = result {
         return Ok(result.into_answer(call));
     }
-    if part == Part::Object && call.resource.strategy.allows_create_on_update() {
+    if part == Part::Object && call.resource.strategy().allows_create_on_update() {
         return create(call, served, &options).await;
     }
     Err(call.not_found())

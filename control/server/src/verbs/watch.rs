@@ -45,7 +45,7 @@ pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
     };
     let selection = super::list::selection(call, &options.list)?;
     let session = session(call, &options, selection).await?;
-    call.server.metrics.watch_started(call.resource);
+    call.server.metrics.watch_started(&call.resource);
     let open = call.server.metrics.open_watch();
     let frames = stream::unfold((session, open), |(mut session, open)| async move {
         let piece = session.next_piece().await?;
@@ -71,7 +71,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
             let response = store.range(Range::of(keys.clone())).await?;
             for kv in response.kvs {
                 tokio::task::consume_budget().await;
-                if selection.is_everything() || selection.matches(&view(call.resource, &kv)) {
+                if selection.is_everything() || selection.matches(&view(&call.resource, &kv)) {
                     initial.push_back(kv);
                 }
             }
@@ -91,7 +91,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
     );
     let now = Instant::now();
     Ok(Session {
-        encoder: Encoder::new(call.resource, &call.representation, include),
+        encoder: Encoder::new(call.resource.clone(), &call.representation, include),
         mark_initial_end: matches!(options.start, WatchStart::StateThenBookmark(_)),
         initial,
         watcher,

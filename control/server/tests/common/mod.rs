@@ -85,6 +85,15 @@ impl Cluster {
     pub async fn bare() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path().join("store"))).await.unwrap();
+        Self::over(store, dir)
+    }
+
+    /// A further server over the same store.
+    pub fn another(&self) -> Self {
+        Self::over(self.store.clone(), tempfile::tempdir().unwrap())
+    }
+
+    fn over(store: Store, dir: tempfile::TempDir) -> Self {
         let strict = Arc::new(Strict);
         let config = Config {
             store: store.clone(),

@@ -1,0 +1,180 @@
+//! CustomResourceDefinitions at work: which of them are served, and what their status says.
+//!
+//! One task follows the definitions in the store. After each change it decides about names ([`plan`]), serves the
+//! accepted ones, and only then says so in the status, so that who waits for `Established` finds the resource. Every
+//! server of a cluster does this by itself; they come to the same end, and a lost race is run again.
+
+mod cleanup;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use carrack_api::{Resource, custom, find, meta};
+use carrack_store::{KeyRange, Range, Revision, Store, Watch};
+use futures::FutureExt;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::ApiError;
+use crate::object::Stored;
+use crate::server::{ApiServer, Inner};
+
+/// Wait before what failed is tried again, and between looks at a definition whose objects are still going.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Where definitions are.
+const COLLECTION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// What is known of a definition.
+struct Known {
+    /// The revision that this was made of.
+    revision: Revision,
+    /// The definition as decided, which the store may yet have to learn.
+    definition: Value,
+    rows: Vec<Arc<Resource>>,
+}
+
+/// Follows the definitions.
+pub(crate) struct Definitions {
+    server: Weak<Inner>,
+    known: BTreeMap<String, Known>,
+}
+
+/// Starts to follow the definitions; those that are there are served when this comes back.
+pub(crate) async fn start(inner: &Arc<Inner>, store: Store, end: CancellationToken) -> Result<(), ApiError> {
+    let prefix = prefix()?;
+    let watcher = store.watch(Watch::of(KeyRange::prefix(prefix.clone()))).map_err(ApiError::from)?;
+    let mut definitions = Definitions { server: Arc::downgrade(inner), known: BTreeMap::new() };
+    definitions.sync(&prefix).await?;
+    tokio::spawn(follow(definitions, watcher, prefix, end));
+    Ok(())
+}
+
+/// The keys of definitions.
+fn prefix() -> Result<String, ApiError> {
+    let row = find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        .ok_or_else(|| ApiError::internal("the table has no CustomResourceDefinition"))?;
+    Ok(row.list_prefix(""))
+}
+
+/// Decides anew after each change, and again after a while where something is left to do.
+async fn follow(
+    mut definitions: Definitions,
+    mut watcher: carrack_store::Watcher,
+    prefix: String,
+    end: CancellationToken,
+) {
+    let mut again = false;
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            change = watcher.next() => match change {
+                Some(Ok(_)) => while watcher.next().now_or_never().flatten().is_some() {},
+                // What was missed is in the state that is read next.
+                Some(Err(error)) => tracing::warn!(%error, "missed changes of definitions"),
+                None => return,
+            },
+            () = tokio::time::sleep(AGAIN_AFTER), if again => {}
+        }
+        again = match definitions.sync(&prefix).await {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::warn!(message = %error.message, "cannot bring custom resources up to date");
+                true
+            }
+        };
+    }
+}
+
+impl Definitions {
+    /// Reads all definitions, serves what is to be served and writes what was decided; true when something is left.
+    async fn sync(&mut self, prefix: &str) -> Result<bool, ApiError> {
+        let Some(inner) = self.server.upgrade() else { return Ok(false) };
+        self.read(&inner, prefix).await?;
+        let now = Timestamp::now();
+        let written: Vec<String> = self.decide(now);
+        let rows = self.known.values().flat_map(|known| known.rows.iter().cloned()).collect();
+        inner.kinds.set_custom(rows);
+        let server = ApiServer { inner };
+        let mut left = false;
+        for name in written {
+            if let Some(known) = self.known.get_mut(&name) {
+                left |= !store_status(&server, &name, &known.definition).await;
+                // What is stored now is read back at the next change.
+                known.revision = 0;
+            }
+        }
+        for (name, known) in &self.known {
+            if meta::is_deleting(&known.definition) {
+                left |= !cleanup::step(&server, name, &known.definition, &known.rows).await?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Takes the definitions from the store; those that did not change are kept as they are.
+    async fn read(&mut self, inner: &Inner, prefix: &str) -> Result<(), ApiError> {
+        let found = inner.registry.range(Range::prefix(prefix.to_owned())).await?;
+        let mut known = BTreeMap::new();
+        for kv in found.kvs {
+            let name = String::from_utf8_lossy(&kv.key).trim_start_matches(prefix).to_owned();
+            let old = self.known.remove(&name).filter(|old| old.revision == kv.mod_revision);
+            let state = match old {
+                Some(old) => old,
+                None => {
+                    let definition = Stored::from(&*kv).object()?;
+                    let rows = rows_of(&definition);
+                    Known { revision: kv.mod_revision, definition, rows }
+                }
+            };
+            known.insert(name, state);
+        }
+        self.known = known;
+        Ok(())
+    }
+
+    /// Decides about the names of each definition, one after the other; answers whose status changed.
+    fn decide(&mut self, now: Timestamp) -> Vec<String> {
+        let names: Vec<String> = self.known.keys().cloned().collect();
+        let mut changed = Vec::new();
+        for name in names {
+            let others = self.known.iter().filter(|(other, _)| **other != name);
+            let taken = plan::taken(others.map(|(_, known)| &known.definition));
+            let Some(known) = self.known.get_mut(&name) else { continue };
+            if let Some(decided) = plan::decide(&known.definition, &taken, now) {
+                known.rows = rows_of(&decided);
+                known.definition = decided;
+                changed.push(name);
+            }
+        }
+        changed
+    }
+}
+
+/// The rows of a definition that is served; none of others.
+fn rows_of(definition: &Value) -> Vec<Arc<Resource>> {
+    if !custom::is_served(definition) {
+        return Vec::new();
+    }
+    match custom::rows(definition) {
+        Ok(rows) => rows.into_iter().map(Arc::new).collect(),
+        Err(error) => {
+            let name = meta::name(definition);
+            tracing::error!(%error, definition = name, "a stored definition cannot be served; correct its schema");
+            Vec::new()
+        }
+    }
+}
+
+/// Writes the status that was decided; false when it has to be decided anew.
+async fn store_status(server: &ApiServer, name: &str, definition: &Value) -> bool {
+    let path = format!("{COLLECTION}/{name}/status");
+    let (code, answer) = server.request(Method::PUT, &path, Some(definition)).await;
+    if code >= 400 && code != 409 && code != 404 {
+        tracing::warn!(definition = name, message = %answer["message"], "cannot write the status of a definition");
+    }
+    code < 400
+}
