@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use carrack_server::authn::{Authn, Objects, issuer};
 use carrack_server::authz::{NodeAuthorizer, Rbac};
+use carrack_server::encryption::Encryption;
 use carrack_server::kubelet::NodeClient;
 use carrack_server::pki::Pki;
 use carrack_server::{ApiServer, Authorizer, Config, StoreObjects, admission};
 use carrack_store::Store;
+use tokio_util::sync::CancellationToken;
 
 use crate::parts::Settings;
 
@@ -18,8 +20,29 @@ pub(crate) fn store_options(settings: &Settings) -> carrack_store::Options {
     carrack_store::Options::new(settings.up.place.data_dir.join("store"))
 }
 
+/// The store as the API server sees it: what is to be encrypted, is. The configuration is followed until `shutdown`.
+fn sealed(settings: &Settings, store: &Store, shutdown: &CancellationToken) -> Result<Store> {
+    let (path, encryption) = match &settings.up.encryption_provider_config {
+        Some(path) => (path.clone(), Encryption::load(path)?),
+        None => {
+            let path = settings.up.place.data_dir.join("encryption.yaml");
+            let encryption = Encryption::load_or_create(&path)?;
+            (path, encryption)
+        }
+    };
+    let encryption = Arc::new(encryption);
+    tokio::spawn(encryption.clone().follow(path, shutdown.clone()));
+    Ok(store.sealed(encryption))
+}
+
 /// An API server over `store`, with the objects that every cluster has.
-pub(crate) async fn assemble(settings: &Settings, pki: &Pki, store: Store) -> Result<ApiServer> {
+pub(crate) async fn assemble(
+    settings: &Settings,
+    pki: &Pki,
+    store: &Store,
+    shutdown: &CancellationToken,
+) -> Result<ApiServer> {
+    let store = sealed(settings, store, shutdown)?;
     let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
     let rbac = Rbac::start(store.clone()).await.context("the access policy")?;
     let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;

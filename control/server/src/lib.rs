@@ -41,6 +41,7 @@ mod verbs;
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod encryption;
 pub mod kubelet;
 pub mod pki;
 

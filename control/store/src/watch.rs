@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::error::WatchError;
 use crate::kv::{KeyRange, KeyValue, Revision};
+use crate::seal::{self, Seal};
 use crate::shared::{Progress, Shared};
 
 /// Revisions read from the backend at once. Bounds the memory of a watcher that is far behind.
@@ -91,6 +92,7 @@ pub struct Watcher {
     /// Read from history, not delivered yet.
     backlog: VecDeque<WatchBatch>,
     ended: bool,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 /// What a step of a watcher brought.
@@ -136,7 +138,14 @@ impl Watcher {
             newest,
             backlog: VecDeque::new(),
             ended: false,
+            seal: None,
         })
+    }
+
+    /// The same, opening the values that it brings.
+    pub(crate) fn sealed(mut self, seal: Option<Arc<dyn Seal>>) -> Watcher {
+        self.seal = seal;
+        self
     }
 
     /// The first revision that this watch delivers.
@@ -157,7 +166,9 @@ impl Watcher {
         loop {
             tokio::task::coop::consume_budget().await;
             match self.step().await {
-                Ok(Look::Batch(batch)) => return Some(Ok(batch)),
+                Ok(Look::Batch(mut batch)) => {
+                    return Some(self.open(&mut batch).map(|()| batch));
+                }
                 Ok(Look::Again | Look::Behind) => {}
                 Ok(Look::Ended) => return None,
                 // An error means that the sender is gone, and `shared` holds the sender.
@@ -165,6 +176,12 @@ impl Watcher {
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    fn open(&mut self, batch: &mut WatchBatch) -> Result<(), WatchError> {
+        let Some(seal) = &self.seal else { return Ok(()) };
+        seal::open_batch(&**seal, batch).inspect_err(|_| self.ended = true)?;
+        Ok(())
     }
 
     /// Looks once for changes, without waiting for any, though possibly for the disk.
