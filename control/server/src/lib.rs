@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod event_leases;
 mod events;
+mod flow;
 mod front;
 mod health;
 mod hooks;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use carrack_api::Resource;
 use parking_lot::Mutex;
 
+use crate::flow;
 use crate::server::Inner;
 
 /// Upper bounds of the duration buckets, in seconds: those of upstream's alerts, thinned.
@@ -97,12 +98,13 @@ pub(crate) fn page(server: &Inner) -> String {
     durations(&mut out, &server.metrics);
     watches(&mut out, &server.metrics);
     in_flight(&mut out, server);
+    flow::page(&mut out, &server.flow);
     store(&mut out, server);
     out
 }
 
 /// Writes the head of a metric.
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -150,7 +152,7 @@ fn watches(out: &mut String, metrics: &Metrics) {
 fn in_flight(out: &mut String, server: &Inner) {
     let name = "apiserver_current_inflight_requests";
     head(out, name, "gauge", "Requests in flight.");
-    let (reads, writes) = server.limits.in_flight();
+    let (reads, writes) = server.flow.in_flight();
     let _ = writeln!(out, "{name}{{request_kind=\"readOnly\"}} {reads}");
     let _ = writeln!(out, "{name}{{request_kind=\"mutating\"}} {writes}");
 }

@@ -6,8 +6,8 @@ use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::event_leases::EventLeases;
+use crate::flow::FlowControl;
 use crate::health::Health;
-use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::service::UserService;
@@ -26,7 +26,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) service_range: ServiceRange,
     pub(crate) event_leases: EventLeases,
-    pub(crate) limits: Limits,
+    pub(crate) flow: FlowControl,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     /// Ends watches and makes `/readyz` fail.
@@ -50,7 +50,7 @@ impl ApiServer {
             registry: Registry::new(config.store.clone()),
             service_range,
             event_leases: EventLeases::default(),
-            limits: Limits::default(),
+            flow: FlowControl::default(),
             metrics: Metrics::default(),
             health: Health::default(),
             _end: shutdown.clone().drop_guard(),

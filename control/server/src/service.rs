@@ -1,7 +1,6 @@
 //! The tower service that all requests go through, whether they come over TLS or from a part of this process.
 //!
-//! In order: request info from the path, impersonation, a place among the requests in flight, authorization, the
-//! verb. Whatever goes wrong becomes a `Status`; a panic becomes one too, and is logged.
+//! In order: request info from the path, impersonation, priority and fairness, authorization, the verb. Whatever goes wrong becomes a `Status`; a panic becomes one too, and is logged.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::{
-    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, limits, paths, respond,
+    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, flow, limits, paths, respond,
     tracking, verbs,
 };
 
@@ -35,8 +34,8 @@ use crate::{
 pub(crate) enum Origin {
     /// Over the network: everything is checked.
     Network,
-    /// From a part of this process: as over the network, without a limit on requests in flight, since these parts
-    /// have bounded queues of their own and a burst from outside must not stop them.
+    /// From a part of this process: as over the network, without waiting for a turn, since these parts have bounded
+    /// queues of their own and a burst from outside must not stop them.
     Process,
     /// From the server itself, which makes the objects that every cluster has: no authorization, since the rules
     /// may not be there yet.
@@ -76,6 +75,14 @@ where
     }
 }
 
+/// What becomes known of a request while it is answered.
+struct Notes {
+    /// What it is about.
+    subject: Subject,
+    /// How it was judged.
+    marks: Option<flow::Marks>,
+}
+
 /// Answers a request of a known user.
 pub(crate) async fn handle(
     server: Arc<Inner>,
@@ -86,10 +93,10 @@ pub(crate) async fn handle(
     let began = Instant::now();
     let is_head = request.method() == Method::HEAD;
     let line = format!("{} {}", request.method(), request.uri().path());
-    let mut subject = Subject { verb: "other", ..Subject::default() };
+    let mut notes = Notes { subject: Subject { verb: "other", ..Subject::default() }, marks: None };
     // Boxed, so that the types of the futures around it stay shallow enough for the compiler.
-    let work: BoxFuture<'_, _> = Box::pin(process(server.clone(), user, request, origin, &mut subject));
-    let response = match AssertUnwindSafe(work).catch_unwind().await {
+    let work: BoxFuture<'_, _> = Box::pin(process(server.clone(), user, request, origin, &mut notes));
+    let mut response = match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond::refusal(&error),
         Err(panic) => {
@@ -98,7 +105,10 @@ pub(crate) async fn handle(
             respond::refusal(&ApiError::internal("the request could not be handled"))
         }
     };
-    server.metrics.request(subject, response.status().as_u16(), began.elapsed());
+    if let Some(marks) = notes.marks {
+        marks.write(response.headers_mut());
+    }
+    server.metrics.request(notes.subject, response.status().as_u16(), began.elapsed());
     tracing::debug!(request = %line, status = response.status().as_u16(), took = ?began.elapsed());
     if is_head { response.map(|_| empty()) } else { response }
 }
@@ -118,13 +128,13 @@ async fn process(
     user: UserInfo,
     request: Request<RequestBody>,
     origin: Origin,
-    subject: &mut Subject,
+    notes: &mut Notes,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query)?;
-    subject.verb = info.verb;
-    let _place = if origin == Origin::Network { server.limits.enter(&info)? } else { None };
+    notes.subject.verb = info.verb;
     let user = act_as(&server.config.authorizers, user, request.headers()).await?;
+    let admitted = server.flow.enter(&info, &query, &user, origin, &mut notes.marks).await?;
     let attributes = info.attributes(user);
     if origin != Origin::Server {
         decide(&server.config.authorizers, &attributes).await?;
@@ -133,12 +143,12 @@ async fn process(
         return paths::answer(&server, request.method(), &info.path, &query, request.headers());
     }
     let resource = find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
-    subject.resource = Some(resource);
+    notes.subject.resource = Some(resource);
     let subresource = match info.subresource.as_str() {
         "" => None,
         name => Some(resource.subresource(name).ok_or_else(ApiError::no_such_path)?),
     };
-    subject.subresource = subresource.map_or("", |s| s.name);
+    notes.subject.subresource = subresource.map_or("", |s| s.name);
     let stored = !resource.storage_prefix.is_empty() && subresource.is_none_or(|s| s.kind == resource.gvk());
     let call = Call {
         representation: Representation::negotiate(request.headers(), &query, stored)?,
@@ -154,7 +164,9 @@ async fn process(
     };
     verbs::check_path(&call)?;
     verbs::check_verb(&call)?;
-    run(call, request).await
+    let is_list = call.info.verb == "list";
+    let response = run(call, request).await?;
+    Ok(if is_list { flow::hold(response, admitted) } else { response })
 }
 
 /// The user that the request is carried out as: who asks, or whom they impersonate and may.
