@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::audit::AuditOptions;
 use crate::backup::Backups;
 use crate::ctl::Ctl;
 use crate::member::Member;
@@ -103,6 +104,8 @@ pub(crate) struct Up {
     /// that is made at the first start (encryption.yaml in the data directory)
     #[arg(long, value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) audit: AuditOptions,
     #[command(flatten)]
     pub(crate) backups: Backups,
     /// On Ctrl-C, do what `carrack down` does

@@ -40,6 +40,7 @@ mod tracking;
 mod verbs;
 
 pub mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod encryption;

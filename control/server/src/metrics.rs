@@ -99,6 +99,7 @@ pub(crate) fn page(server: &Inner) -> String {
     watches(&mut out, &server.metrics);
     in_flight(&mut out, server);
     flow::page(&mut out, &server.flow);
+    audit(&mut out, server);
     store(&mut out, server);
     out
 }
@@ -155,6 +156,19 @@ fn in_flight(out: &mut String, server: &Inner) {
     let (reads, writes) = server.flow.in_flight();
     let _ = writeln!(out, "{name}{{request_kind=\"readOnly\"}} {reads}");
     let _ = writeln!(out, "{name}{{request_kind=\"mutating\"}} {writes}");
+}
+
+fn audit(out: &mut String, server: &Inner) {
+    let Some(audit) = server.audit.get() else { return };
+    let (events, lost, levels) = audit.counts();
+    head(out, "apiserver_audit_event_total", "counter", "Audit events made.");
+    let _ = writeln!(out, "apiserver_audit_event_total {events}");
+    head(out, "apiserver_audit_error_total", "counter", "Audit events lost.");
+    let _ = writeln!(out, "apiserver_audit_error_total{{plugin=\"log\"}} {lost}");
+    head(out, "apiserver_audit_level_total", "counter", "Requests by the level that the policy gives them.");
+    for (level, count) in levels {
+        let _ = writeln!(out, "apiserver_audit_level_total{{level=\"{level}\"}} {count}");
+    }
 }
 
 fn store(out: &mut String, server: &Inner) {

@@ -11,22 +11,23 @@ use bytes::Bytes;
 use carrack_api::find;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tower_service::Service;
 
+use crate::audit::{self, Trail};
 use crate::authn::impersonation;
 use crate::authz::decide;
-use crate::call::{Call, Warnings};
+use crate::call::{Answer, Call, Warnings};
 use crate::metrics::Subject;
 use crate::negotiate::{self, Representation};
 use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::{
-    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, flow, limits, paths, respond,
-    tracking, verbs,
+    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, flow, full, limits, paths,
+    protobuf, respond, tracking, verbs,
 };
 
 /// Where a request comes from, which says what is checked.
@@ -81,6 +82,8 @@ struct Notes {
     subject: Subject,
     /// How it was judged.
     marks: Option<flow::Marks>,
+    /// Whether and what is told of it.
+    open: Option<audit::Open>,
 }
 
 /// Answers a request of a known user.
@@ -93,18 +96,35 @@ pub(crate) async fn handle(
     let began = Instant::now();
     let is_head = request.method() == Method::HEAD;
     let line = format!("{} {}", request.method(), request.uri().path());
-    let mut notes = Notes { subject: Subject { verb: "other", ..Subject::default() }, marks: None };
+    let id = audit::id(request.headers());
+    let subject = Subject { verb: "other", ..Subject::default() };
+    let mut notes = Notes { subject, marks: None, open: None };
     // Boxed, so that the types of the futures around it stay shallow enough for the compiler.
-    let work: BoxFuture<'_, _> = Box::pin(process(server.clone(), user, request, origin, &mut notes));
-    let mut response = match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => respond::refusal(&error),
+    let work: BoxFuture<'_, _> =
+        Box::pin(process(server.clone(), user, request, origin, id.clone(), &mut notes));
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    let mut response = match outcome {
+        Ok(outcome) => {
+            let (response, error) = match outcome {
+                Ok(response) => (response, None),
+                Err(error) => (respond::refusal(&error), Some(error)),
+            };
+            match notes.open.take() {
+                Some(open) => open.end(response, error.as_ref()),
+                None => response,
+            }
+        }
         Err(panic) => {
             let what = panic_text(&*panic);
             tracing::error!(request = %line, panic = what, "a request handler panicked: this is a bug, please report it");
-            respond::refusal(&ApiError::internal("the request could not be handled"))
+            let error = ApiError::internal("the request could not be handled");
+            if let Some(open) = notes.open.take() {
+                open.panicked(&error);
+            }
+            respond::refusal(&error)
         }
     };
+    response.headers_mut().insert(audit::ID, id);
     if let Some(marks) = notes.marks {
         marks.write(response.headers_mut());
     }
@@ -128,16 +148,42 @@ async fn process(
     user: UserInfo,
     request: Request<RequestBody>,
     origin: Origin,
+    id: HeaderValue,
     notes: &mut Notes,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query)?;
     notes.subject.verb = info.verb;
+    notes.open = server.audit.get().and_then(|audit| audit.begin(&user, &info, &request, &id));
+    let trail = notes.open.as_ref().map(|open| open.trail.clone());
+    let work = carry_out(server, user, request, origin, query, info, trail.clone(), notes);
+    audit::scope(trail, work).await
+}
+
+/// Everything once it is known what is asked for.
+#[expect(clippy::too_many_arguments, reason = "the state of the one function above")]
+async fn carry_out(
+    server: Arc<Inner>,
+    user: UserInfo,
+    request: Request<RequestBody>,
+    origin: Origin,
+    query: Query,
+    info: RequestInfo,
+    trail: Option<Arc<Trail>>,
+    notes: &mut Notes,
+) -> Result<Response<ResponseBody>, ApiError> {
     let user = act_as(&server.config.authorizers, user, request.headers()).await?;
+    if let Some(trail) = &trail {
+        trail.impersonates(&user);
+    }
     let admitted = server.flow.enter(&info, &query, &user, origin, &mut notes.marks).await?;
     let attributes = info.attributes(user);
     if origin != Origin::Server {
-        decide(&server.config.authorizers, &attributes).await?;
+        let verdict = decide(&server.config.authorizers, &attributes).await;
+        if let Some(trail) = &trail {
+            trail.decided(&verdict);
+        }
+        verdict?;
     }
     if !info.is_resource() {
         return paths::answer(&server, request.method(), &info.path, &query, request.headers());
@@ -165,7 +211,7 @@ async fn process(
     verbs::check_path(&call)?;
     verbs::check_verb(&call)?;
     let is_list = call.info.verb == "list";
-    let response = run(call, request).await?;
+    let response = run(call, request, trail).await?;
     Ok(if is_list { flow::hold(response, admitted) } else { response })
 }
 
@@ -183,16 +229,29 @@ async fn act_as(
 }
 
 /// Carries out the verb, in the time it may take.
-async fn run(call: Call, request: Request<RequestBody>) -> Result<Response<ResponseBody>, ApiError> {
+async fn run(
+    mut call: Call,
+    request: Request<RequestBody>,
+    trail: Option<Arc<Trail>>,
+) -> Result<Response<ResponseBody>, ApiError> {
     if verbs::is_connection(&call) {
         let answer = verbs::connect(&call, request).await?;
         return respond::respond(&call, answer);
     }
     let timeout = limits::timeout(&call.query)?;
+    let trail = trail.as_deref();
+    // What is told has to be readable.
+    call.representation.gzip &= !trail.is_some_and(Trail::wants_response);
     let work = async {
         let body = limits::read_body(request.into_body()).await?;
+        if let Some(trail) = trail {
+            trail.sent(&text_of(&call, &body));
+        }
         let answer = verbs::answer(&call, body).await?;
-        respond::respond(&call, answer)
+        match trail.filter(|trail| trail.wants_response()) {
+            Some(trail) => tell_answer(&call, answer, trail).await,
+            None => respond::respond(&call, answer),
+        }
     };
     match tokio::time::timeout(timeout, work).await {
         Ok(result) => result,
@@ -201,4 +260,32 @@ async fn run(call: Call, request: Request<RequestBody>) -> Result<Response<Respo
             Err(ApiError::timeout(&message))
         }
     }
+}
+
+/// The body as text, for the audit; one that cannot be read is told as nothing.
+fn text_of(call: &Call, body: &Bytes) -> Bytes {
+    if call.content_type != protobuf::MEDIA_TYPE {
+        return body.clone();
+    }
+    protobuf::to_json(body, &call.resource.schema).unwrap_or_default()
+}
+
+/// Answers, and tells the audit what.
+async fn tell_answer(call: &Call, answer: Answer, trail: &Trail) -> Result<Response<ResponseBody>, ApiError> {
+    match &answer {
+        Answer::Stored(_, stored) => trail.answered(stored.served(call.resource)?),
+        Answer::Object(_, object) | Answer::Other(_, object) => trail.answered(object.clone()),
+        Answer::Ready(_) => {}
+    }
+    let is_list = matches!(answer, Answer::Ready(_)) && call.info.verb == "list";
+    let response = respond::respond(call, answer)?;
+    if !is_list {
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.map_err(ApiError::internal)?.to_bytes();
+    if let Ok(list) = serde_json::from_slice(&bytes) {
+        trail.answered(list);
+    }
+    Ok(Response::from_parts(head, full(bytes)))
 }
