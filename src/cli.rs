@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::audit::AuditOptions;
 use crate::backup::Backups;
 use crate::ctl::Ctl;
 use crate::member::Member;
@@ -102,6 +103,12 @@ pub(crate) struct Up {
     /// Registries that are spoken to over plain HTTP (loopback ones always are)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
+    /// An EncryptionConfiguration that says what is encrypted in the store and how; by default Secrets are, with a key
+    /// that is made at the first start (encryption.yaml in the data directory)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) audit: AuditOptions,
     #[command(flatten)]
     pub(crate) backups: Backups,
     /// On Ctrl-C, do what `carrack down` does

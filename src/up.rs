@@ -64,7 +64,7 @@ async fn everything(settings: Settings) -> Result<()> {
     let ended = CancellationToken::new();
     let pki = Arc::new(settings.pki().context("keys and certificates")?);
     let store = Store::open(server::store_options(&settings)).await.context("the store")?;
-    let api = server::assemble(&settings, &pki, store.clone()).await?;
+    let api = server::assemble(&settings, &pki, &store, &shutdown).await?;
     let address = std::net::SocketAddr::new(settings.up.bind, settings.up.port);
     let listener = TcpListener::bind(address)
         .await

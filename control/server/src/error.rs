@@ -174,6 +174,7 @@ impl From<WriteError> for ApiError {
             WriteError::Unknown => {
                 ApiError::timeout("the store's leader changed, the write may or may not be done")
             }
+            WriteError::Unreadable(_) => ApiError::internal(error),
             other => ApiError::internal(format!("the store refused the write: {other}")),
         }
     }
@@ -188,7 +189,7 @@ impl From<ReadError> for ApiError {
             ReadError::NotLeader { .. } | ReadError::Stopped | ReadError::Failed(_) => {
                 ApiError::unavailable(format!("the store cannot be read: {error}")).retry_after(1)
             }
-            ReadError::History(_) => ApiError::internal(error),
+            ReadError::History(_) | ReadError::Unreadable(_) => ApiError::internal(error),
         }
     }
 }
@@ -200,7 +201,7 @@ impl From<WatchError> for ApiError {
             WatchError::Compacted { requested, compacted } => too_old(requested, compacted),
             WatchError::BadRevision(_) => ApiError::bad_request(error.to_string()),
             WatchError::Stopped => ApiError::unavailable(error.to_string()).retry_after(1),
-            WatchError::History(_) => ApiError::internal(error),
+            WatchError::History(_) | WatchError::Unreadable(_) => ApiError::internal(error),
         }
     }
 }

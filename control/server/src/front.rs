@@ -1,6 +1,7 @@
 //! The TLS front: connections, HTTP/1.1 and HTTP/2, authentication, and an orderly end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{self, Peer};
 use crate::authn::{anonymous, anonymous_path};
+use crate::query::Query;
+use crate::router::RequestInfo;
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
 use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, respond};
@@ -56,7 +60,7 @@ impl ApiServer {
         let http = builder();
         let mut connections = JoinSet::new();
         loop {
-            let (stream, place) = tokio::select! {
+            let (stream, peer, place) = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
@@ -75,7 +79,9 @@ impl ApiServer {
                 let _place = place;
                 let Some(stream) = shake_hands(acceptor, stream).await else { return };
                 let credentials = certificates(&stream);
-                let service = service_fn(move |request| answer(server.clone(), credentials.clone(), request));
+                let service = service_fn(move |request| {
+                    answer(server.clone(), credentials.clone(), Peer(peer.ip()), request)
+                });
                 let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(error, "a connection ended badly");
@@ -95,10 +101,10 @@ impl ApiServer {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
 }
 
 /// How HTTP is spoken.
@@ -152,15 +158,31 @@ fn certificates(stream: &TlsStream<TcpStream>) -> Credentials {
 async fn answer(
     server: Arc<Inner>,
     connection: Credentials,
-    request: Request<Incoming>,
+    peer: Peer,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
+    request.extensions_mut().insert(peer);
     let credentials = Credentials { bearer: bearer(request.headers()), ..connection };
     let user = match authenticate(&server, &credentials, request.uri().path()).await {
         Ok(user) => user,
-        Err(error) => return Ok(respond::refusal(&error)),
+        Err(error) => return Ok(unknown(&server, &request, &error)),
     };
     let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
     Ok(handle(server, user, request, Origin::Network).await)
+}
+
+/// The answer to who cannot say who he is.
+fn unknown(server: &Inner, request: &Request<Incoming>, error: &ApiError) -> Response<ResponseBody> {
+    let id = audit::id(request.headers());
+    if let Some(audit) = server.audit.get() {
+        let query = Query::parse(request.uri().query().unwrap_or_default()).unwrap_or_default();
+        if let Ok(info) = RequestInfo::parse(request.method(), request.uri().path(), &query) {
+            audit.refused(request, &info, &id, error);
+        }
+    }
+    let mut response = respond::refusal(error);
+    response.headers_mut().insert(audit::ID, id);
+    response
 }
 
 /// Who sent the request. Without credentials only a few paths are answered.

@@ -12,6 +12,7 @@ mod definitions;
 mod error;
 mod event_leases;
 mod events;
+mod flow;
 mod front;
 mod health;
 mod hooks;
@@ -41,8 +42,10 @@ mod tracking;
 mod verbs;
 
 pub mod admission;
+pub mod audit;
 pub mod authn;
 pub mod authz;
+pub mod encryption;
 pub mod kubelet;
 pub mod pki;
 

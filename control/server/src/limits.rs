@@ -1,60 +1,16 @@
-//! What protects the server from too much at once: requests in flight, body sizes, time.
+//! What protects the server from requests that take too much: body sizes, time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use carrack_api::codec::MAX_BODY;
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::query::Query;
-use crate::router::RequestInfo;
 use crate::{ApiError, RequestBody};
 
-/// Reads in flight at once; upstream's default.
-pub(crate) const MAX_READS: usize = 400;
-/// Writes in flight at once; upstream's default.
-pub(crate) const MAX_WRITES: usize = 200;
 /// How long a request may take that does not go on for as long as the client wishes; upstream's default.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Places for requests.
-pub(crate) struct Limits {
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { reads: Arc::new(Semaphore::new(MAX_READS)), writes: Arc::new(Semaphore::new(MAX_WRITES)) }
-    }
-}
-
-/// Whether the verb changes nothing.
-pub(crate) fn is_read(verb: &str) -> bool {
-    matches!(verb, "get" | "list" | "watch" | "head" | "options")
-}
-
-impl Limits {
-    /// A place for the request, held until its answer begins; 429 when all are taken. Requests that go on for long
-    /// need none.
-    pub(crate) fn enter(&self, info: &RequestInfo) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        if info.is_long_running() {
-            return Ok(None);
-        }
-        let places = if is_read(info.verb) { &self.reads } else { &self.writes };
-        match places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Some(place)),
-            Err(_) => Err(ApiError::too_many_requests("Too many requests, please try again later.", 1)),
-        }
-    }
-
-    /// Requests in flight: reads and writes.
-    pub(crate) fn in_flight(&self) -> (usize, usize) {
-        (MAX_READS - self.reads.available_permits(), MAX_WRITES - self.writes.available_permits())
-    }
-}
 
 /// How long the request may take: what `timeout` of the query says, at most [`REQUEST_TIMEOUT`].
 pub(crate) fn timeout(query: &Query) -> Result<Duration, ApiError> {
@@ -116,24 +72,6 @@ pub(crate) async fn read_body(mut body: RequestBody) -> Result<Bytes, ApiError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_run_out_by_kind_and_come_back() {
-        let limits = Limits::default();
-        let info =
-            |method, path, query| RequestInfo::parse(&method, path, &Query::parse(query).unwrap()).unwrap();
-        let (read, write) =
-            (info(http::Method::GET, "/api/v1/pods", ""), info(http::Method::POST, "/api/v1/pods", ""));
-        let mut taken: Vec<_> = (0..MAX_WRITES).map(|_| limits.enter(&write).unwrap()).collect();
-        let refused = limits.enter(&write).unwrap_err();
-        assert_eq!((refused.code, refused.retry_after_seconds()), (429, Some(1)));
-        assert_eq!(limits.in_flight(), (0, MAX_WRITES));
-        assert!(limits.enter(&read).unwrap().is_some(), "writes do not stand in the way of reads");
-        let watch = info(http::Method::GET, "/api/v1/pods", "watch=1");
-        assert!(limits.enter(&watch).unwrap().is_none(), "a watch needs no place");
-        taken.pop();
-        assert!(limits.enter(&write).is_ok());
-    }
 
     #[test]
     fn timeouts_are_read_as_go_writes_them_and_bounded() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use carrack_api::Resource;
 use parking_lot::Mutex;
 
+use crate::flow;
 use crate::server::Inner;
 
 /// Upper bounds of the duration buckets, in seconds: those of upstream's alerts, thinned.
@@ -98,12 +99,14 @@ pub(crate) fn page(server: &Inner) -> String {
     durations(&mut out, &server.metrics);
     watches(&mut out, &server.metrics);
     in_flight(&mut out, server);
+    flow::page(&mut out, &server.flow);
+    audit(&mut out, server);
     store(&mut out, server);
     out
 }
 
 /// Writes the head of a metric.
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -151,9 +154,22 @@ fn watches(out: &mut String, metrics: &Metrics) {
 fn in_flight(out: &mut String, server: &Inner) {
     let name = "apiserver_current_inflight_requests";
     head(out, name, "gauge", "Requests in flight.");
-    let (reads, writes) = server.limits.in_flight();
+    let (reads, writes) = server.flow.in_flight();
     let _ = writeln!(out, "{name}{{request_kind=\"readOnly\"}} {reads}");
     let _ = writeln!(out, "{name}{{request_kind=\"mutating\"}} {writes}");
+}
+
+fn audit(out: &mut String, server: &Inner) {
+    let Some(audit) = server.audit.get() else { return };
+    let (events, lost, levels) = audit.counts();
+    head(out, "apiserver_audit_event_total", "counter", "Audit events made.");
+    let _ = writeln!(out, "apiserver_audit_event_total {events}");
+    head(out, "apiserver_audit_error_total", "counter", "Audit events lost.");
+    let _ = writeln!(out, "apiserver_audit_error_total{{plugin=\"log\"}} {lost}");
+    head(out, "apiserver_audit_level_total", "counter", "Requests by the level that the policy gives them.");
+    for (level, count) in levels {
+        let _ = writeln!(out, "apiserver_audit_level_total{{level=\"{level}\"}} {count}");
+    }
 }
 
 fn store(out: &mut String, server: &Inner) {

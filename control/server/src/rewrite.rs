@@ -131,7 +131,8 @@ async fn round(
         });
     }
     let value = encode(&call.resource, &new)?;
-    if value == kv.value {
+    // As upstream, a write that changes nothing brings what an old key encrypted under the present one.
+    if value == kv.value && (dry_run || !call.registry().store().is_outdated(key.to_owned()).await?) {
         return Ok(Round::Done(Rewritten::Stored(Stored::from(kv))));
     }
     if dry_run {

@@ -1,14 +1,15 @@
 //! The API server as a value: what all requests share, and the services that lead into it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::audit::Audit;
 use crate::event_leases::EventLeases;
+use crate::flow::FlowControl;
 use crate::health::Health;
 use crate::kinds::Kinds;
-use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::service::UserService;
@@ -28,7 +29,9 @@ pub(crate) struct Inner {
     pub(crate) kinds: Kinds,
     pub(crate) service_range: ServiceRange,
     pub(crate) event_leases: EventLeases,
-    pub(crate) limits: Limits,
+    pub(crate) flow: FlowControl,
+    /// Tells of requests, once it is set.
+    pub(crate) audit: OnceLock<Arc<Audit>>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     /// Ends watches and makes `/readyz` fail.
@@ -53,7 +56,8 @@ impl ApiServer {
             kinds: Kinds::default(),
             service_range,
             event_leases: EventLeases::default(),
-            limits: Limits::default(),
+            flow: FlowControl::default(),
+            audit: OnceLock::new(),
             metrics: Metrics::default(),
             health: Health::default(),
             _end: shutdown.clone().drop_guard(),
@@ -72,6 +76,13 @@ impl ApiServer {
     /// The store behind the server.
     pub fn store(&self) -> &Store {
         self.inner.registry.store()
+    }
+
+    /// Tells of all requests from now on. To be called once, before serving.
+    pub fn set_audit(&self, audit: Audit) {
+        if self.inner.audit.set(Arc::new(audit)).is_err() {
+            tracing::error!("the audit was set before; the first one stays");
+        }
     }
 
     /// Tells `/readyz` and `/livez` how a part of the process is: `Err` with a reason makes `/readyz` fail, and

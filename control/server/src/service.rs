@@ -1,7 +1,6 @@
 //! The tower service that all requests go through, whether they come over TLS or from a part of this process.
 //!
-//! In order: request info from the path, impersonation, a place among the requests in flight, authorization, the
-//! verb. Whatever goes wrong becomes a `Status`; a panic becomes one too, and is logged.
+//! In order: request info from the path, impersonation, priority and fairness, authorization, the verb. Whatever goes wrong becomes a `Status`; a panic becomes one too, and is logged.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,22 +10,23 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tower_service::Service;
 
+use crate::audit::{self, Trail};
 use crate::authn::impersonation;
 use crate::authz::decide;
-use crate::call::{Call, Warnings};
+use crate::call::{Answer, Call, Warnings};
 use crate::metrics::Subject;
 use crate::negotiate::{self, Representation};
 use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::{
-    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, limits, paths, respond,
-    tracking, verbs,
+    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, flow, full, limits, paths,
+    protobuf, respond, tracking, verbs,
 };
 
 /// Where a request comes from, which says what is checked.
@@ -34,8 +34,8 @@ use crate::{
 pub(crate) enum Origin {
     /// Over the network: everything is checked.
     Network,
-    /// From a part of this process: as over the network, without a limit on requests in flight, since these parts
-    /// have bounded queues of their own and a burst from outside must not stop them.
+    /// From a part of this process: as over the network, without waiting for a turn, since these parts have bounded
+    /// queues of their own and a burst from outside must not stop them.
     Process,
     /// From the server itself, which makes the objects that every cluster has: no authorization, since the rules
     /// may not be there yet.
@@ -75,6 +75,16 @@ where
     }
 }
 
+/// What becomes known of a request while it is answered.
+struct Notes {
+    /// What it is about.
+    subject: Subject,
+    /// How it was judged.
+    marks: Option<flow::Marks>,
+    /// Whether and what is told of it.
+    open: Option<audit::Open>,
+}
+
 /// Answers a request of a known user.
 pub(crate) async fn handle(
     server: Arc<Inner>,
@@ -85,19 +95,39 @@ pub(crate) async fn handle(
     let began = Instant::now();
     let is_head = request.method() == Method::HEAD;
     let line = format!("{} {}", request.method(), request.uri().path());
-    let mut subject = Subject { verb: "other", ..Subject::default() };
+    let id = audit::id(request.headers());
+    let subject = Subject { verb: "other", ..Subject::default() };
+    let mut notes = Notes { subject, marks: None, open: None };
     // Boxed, so that the types of the futures around it stay shallow enough for the compiler.
-    let work: BoxFuture<'_, _> = Box::pin(process(server.clone(), user, request, origin, &mut subject));
-    let response = match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => respond::refusal(&error),
+    let work: BoxFuture<'_, _> =
+        Box::pin(process(server.clone(), user, request, origin, id.clone(), &mut notes));
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    let mut response = match outcome {
+        Ok(outcome) => {
+            let (response, error) = match outcome {
+                Ok(response) => (response, None),
+                Err(error) => (respond::refusal(&error), Some(error)),
+            };
+            match notes.open.take() {
+                Some(open) => open.end(response, error.as_ref()),
+                None => response,
+            }
+        }
         Err(panic) => {
             let what = panic_text(&*panic);
             tracing::error!(request = %line, panic = what, "a request handler panicked: this is a bug, please report it");
-            respond::refusal(&ApiError::internal("the request could not be handled"))
+            let error = ApiError::internal("the request could not be handled");
+            if let Some(open) = notes.open.take() {
+                open.panicked(&error);
+            }
+            respond::refusal(&error)
         }
     };
-    server.metrics.request(subject, response.status().as_u16(), began.elapsed());
+    response.headers_mut().insert(audit::ID, id);
+    if let Some(marks) = notes.marks {
+        marks.write(response.headers_mut());
+    }
+    server.metrics.request(notes.subject, response.status().as_u16(), began.elapsed());
     tracing::debug!(request = %line, status = response.status().as_u16(), took = ?began.elapsed());
     if is_head { response.map(|_| empty()) } else { response }
 }
@@ -117,16 +147,42 @@ async fn process(
     user: UserInfo,
     request: Request<RequestBody>,
     origin: Origin,
-    subject: &mut Subject,
+    id: HeaderValue,
+    notes: &mut Notes,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query)?;
-    subject.verb = info.verb;
-    let _place = if origin == Origin::Network { server.limits.enter(&info)? } else { None };
+    notes.subject.verb = info.verb;
+    notes.open = server.audit.get().and_then(|audit| audit.begin(&user, &info, &request, &id));
+    let trail = notes.open.as_ref().map(|open| open.trail.clone());
+    let work = carry_out(server, user, request, origin, query, info, trail.clone(), notes);
+    audit::scope(trail, work).await
+}
+
+/// Everything once it is known what is asked for.
+#[expect(clippy::too_many_arguments, reason = "the state of the one function above")]
+async fn carry_out(
+    server: Arc<Inner>,
+    user: UserInfo,
+    request: Request<RequestBody>,
+    origin: Origin,
+    query: Query,
+    info: RequestInfo,
+    trail: Option<Arc<Trail>>,
+    notes: &mut Notes,
+) -> Result<Response<ResponseBody>, ApiError> {
     let user = act_as(&server.config.authorizers, user, request.headers()).await?;
+    if let Some(trail) = &trail {
+        trail.impersonates(&user);
+    }
+    let admitted = server.flow.enter(&info, &query, &user, origin, &mut notes.marks).await?;
     let attributes = info.attributes(user);
     if origin != Origin::Server {
-        decide(&server.config.authorizers, &attributes).await?;
+        let verdict = decide(&server.config.authorizers, &attributes).await;
+        if let Some(trail) = &trail {
+            trail.decided(&verdict);
+        }
+        verdict?;
     }
     if !info.is_resource() {
         return paths::answer(&server, request.method(), &info.path, &query, request.headers());
@@ -134,12 +190,12 @@ async fn process(
     let kinds = server.kinds.now();
     let resource =
         kinds.find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
-    subject.resource = Some((resource.group, resource.plural));
+    notes.subject.resource = Some((resource.group, resource.plural));
     let subresource = match info.subresource.as_str() {
         "" => None,
         name => Some(resource.subresource(name).ok_or_else(ApiError::no_such_path)?),
     };
-    subject.subresource = subresource.map_or("", |s| s.name);
+    notes.subject.subresource = subresource.map_or("", |s| s.name);
     let stored = !resource.storage_prefix.is_empty() && subresource.is_none_or(|s| s.kind == resource.gvk());
     let call = Call {
         representation: Representation::negotiate_for(
@@ -164,7 +220,9 @@ async fn process(
     }
     verbs::check_path(&call)?;
     verbs::check_verb(&call)?;
-    run(call, request).await
+    let is_list = call.info.verb == "list";
+    let response = run(call, request, trail).await?;
+    Ok(if is_list { flow::hold(response, admitted) } else { response })
 }
 
 /// The user that the request is carried out as: who asks, or whom they impersonate and may.
@@ -181,16 +239,29 @@ async fn act_as(
 }
 
 /// Carries out the verb, in the time it may take.
-async fn run(call: Call, request: Request<RequestBody>) -> Result<Response<ResponseBody>, ApiError> {
+async fn run(
+    mut call: Call,
+    request: Request<RequestBody>,
+    trail: Option<Arc<Trail>>,
+) -> Result<Response<ResponseBody>, ApiError> {
     if verbs::is_connection(&call) {
         let answer = verbs::connect(&call, request).await?;
         return respond::respond(&call, answer);
     }
     let timeout = limits::timeout(&call.query)?;
+    let trail = trail.as_deref();
+    // What is told has to be readable.
+    call.representation.gzip &= !trail.is_some_and(Trail::wants_response);
     let work = async {
         let body = limits::read_body(request.into_body()).await?;
+        if let Some(trail) = trail {
+            trail.sent(&text_of(&call, &body));
+        }
         let answer = verbs::answer(&call, body).await?;
-        respond::respond(&call, answer)
+        match trail.filter(|trail| trail.wants_response()) {
+            Some(trail) => tell_answer(&call, answer, trail).await,
+            None => respond::respond(&call, answer),
+        }
     };
     match tokio::time::timeout(timeout, work).await {
         Ok(result) => result,
@@ -199,4 +270,32 @@ async fn run(call: Call, request: Request<RequestBody>) -> Result<Response<Respo
             Err(ApiError::timeout(&message))
         }
     }
+}
+
+/// The body as text, for the audit; one that cannot be read is told as nothing.
+fn text_of(call: &Call, body: &Bytes) -> Bytes {
+    if call.content_type != protobuf::MEDIA_TYPE {
+        return body.clone();
+    }
+    protobuf::to_json(body, &call.resource.schema).unwrap_or_default()
+}
+
+/// Answers, and tells the audit what.
+async fn tell_answer(call: &Call, answer: Answer, trail: &Trail) -> Result<Response<ResponseBody>, ApiError> {
+    match &answer {
+        Answer::Stored(_, stored) => trail.answered(stored.served(&call.resource)?),
+        Answer::Object(_, object) | Answer::Other(_, object) => trail.answered(object.clone()),
+        Answer::Ready(_) => {}
+    }
+    let is_list = matches!(answer, Answer::Ready(_)) && call.info.verb == "list";
+    let response = respond::respond(call, answer)?;
+    if !is_list {
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.map_err(ApiError::internal)?.to_bytes();
+    if let Ok(list) = serde_json::from_slice(&bytes) {
+        trail.answered(list);
+    }
+    Ok(Response::from_parts(head, full(bytes)))
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authz::bootstrap::{self, Step};
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
-use crate::{ApiError, UserInfo, definitions, full};
+use crate::{ApiError, UserInfo, definitions, flow, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -74,7 +74,9 @@ impl ApiServer {
         self.ensure_kubernetes().await?;
         self.ensure_service_range().await?;
         self.ensure_dns().await?;
+        flow::start(self).await?;
         let end = self.inner.shutdown.clone();
+        tokio::spawn(flow::care(Arc::downgrade(&self.inner), self.store().clone(), end.clone()));
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
         tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())
@@ -178,7 +180,7 @@ impl ApiServer {
     }
 
     /// Creates an object, or brings the one that is there to what `amend` makes of it (`None`: it is fine).
-    async fn ensure(
+    pub(crate) async fn ensure(
         &self,
         collection: &str,
         object: Value,

@@ -117,7 +117,7 @@ fn end(world: &World, viewer: &Viewer, mut watched: Watched, error: &WatchError)
         {
             None
         }
-        WatchError::History(_) | WatchError::BadRevision(_) => {
+        WatchError::History(_) | WatchError::Unreadable(_) | WatchError::BadRevision(_) => {
             world.watchdog.report(format!("{}: {error}", viewer.who));
             None
         }

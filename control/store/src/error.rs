@@ -86,7 +86,17 @@ pub enum Shortage {
     Alarm,
 }
 
-/// Why a write was not done. After [`WriteError::Unknown`] and [`WriteError::Failed`] it may be done nevertheless;
+/// A value that a seal cannot change, or change back. The words are upstream's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("unable to transform key {key:?}: {why}")]
+pub struct Unreadable {
+    /// Whose value it is.
+    pub key: String,
+    /// What the seal said.
+    pub why: String,
+}
+
+/// Why a write was not done. After `Unknown` and `Failed`, and `Unreadable` when it answers reads, it may be done;
 /// after all others nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum WriteError {
@@ -165,6 +175,9 @@ pub enum WriteError {
         "leadership changed, a majority did not answer in time, or the store was shut down, during the write: whether it was done is unknown"
     )]
     Unknown,
+    /// A value cannot be sealed; or what the transaction answers cannot be opened.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The store was shut down.
     #[error("the store is shut down")]
     Stopped,
@@ -211,6 +224,9 @@ pub enum ReadError {
     /// History could not be read from disk.
     #[error("cannot read the history of the store: {0}")]
     History(String),
+    /// A value cannot be opened.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The store was shut down.
     #[error("the store is shut down")]
     Stopped,
@@ -229,6 +245,7 @@ impl From<ReadError> for WriteError {
             }
             ReadError::NotLeader { leader } => WriteError::NotLeader { leader },
             ReadError::Stopped => WriteError::Stopped,
+            ReadError::Unreadable(unreadable) => WriteError::Unreadable(unreadable),
             ReadError::History(why) | ReadError::Failed(why) => WriteError::Failed(why),
         }
     }
@@ -251,6 +268,9 @@ pub enum WatchError {
     /// History could not be read from disk.
     #[error("cannot read the history of the store: {0}")]
     History(String),
+    /// A value cannot be opened.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The store was shut down.
     #[error("the store is shut down")]
     Stopped,

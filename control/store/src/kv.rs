@@ -92,6 +92,16 @@ impl KeyValue {
         Arc::clone(stored).downcast::<T>().unwrap_or(made)
     }
 
+    /// Whether somebody asked [`KeyValue::decoded`].
+    pub(crate) fn is_decoded(&self) -> bool {
+        self.decoded.get().is_some()
+    }
+
+    /// A copy with another value.
+    pub(crate) fn with_value(&self, value: Bytes) -> KeyValue {
+        KeyValue { value, decoded: OnceLock::new(), ..self.clone() }
+    }
+
     /// A copy without the value, for reads that want keys only.
     pub(crate) fn without_value(&self) -> KeyValue {
         KeyValue { value: Bytes::new(), decoded: OnceLock::new(), ..self.clone() }

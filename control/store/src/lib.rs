@@ -52,6 +52,7 @@ mod options;
 pub mod peer;
 mod raft;
 mod random;
+mod seal;
 mod shared;
 pub mod snapshot;
 mod space;
@@ -65,13 +66,14 @@ pub use alarm::{Alarm, AlarmKind};
 pub use arrange::{Limits, Sort, SortBy};
 pub use blocking::{Blocking, RaftRuntime};
 pub use cluster::{InitialClusterState, InitialMember, Member, MemberChange, MemberError};
-pub use error::{OpenError, ReadError, Shortage, WatchError, WriteError};
+pub use error::{OpenError, ReadError, Shortage, Unreadable, WatchError, WriteError};
 pub use kv::{KeyRange, KeyValue, Lease, LeaseId, Revision};
 pub use metrics::{Latency, Status};
 pub use mvcc::Tally;
 pub use options::{MAX_LEASE_TTL_SECONDS, Options};
 pub use peer::grpc::PeerTls;
 pub use random::Random;
+pub use seal::Seal;
 pub use store::Store;
 pub use txn::{
     Compare, CompareOp, CompareTarget, Op, OpResponse, Put, Range, RangeResponse, Txn, TxnResponse,

@@ -18,6 +18,7 @@ use crate::open;
 use crate::options::{MAX_LEASE_TTL_SECONDS, Options};
 use crate::peer::{PeerHandler, grpc};
 use crate::raft::Node;
+use crate::seal::{self, Seal};
 use crate::shared::Shared;
 use crate::txn::{Range, RangeResponse, Txn, TxnResponse};
 use crate::watch::{Watch, Watcher};
@@ -26,6 +27,7 @@ use crate::watch::{Watch, Watcher};
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 pub(crate) struct Inner {
@@ -72,7 +74,21 @@ impl Store {
         let node = Node::start(Arc::clone(&shared), recent).await?;
         let peers = PeerHandler::new(Arc::clone(&shared), node.clone());
         let listening = listener.map(|listener| grpc::serve(listener, peers.clone(), node.stopping()));
-        Ok(Store { inner: Arc::new(Inner { shared, node, peers, listening: Mutex::new(listening) }) })
+        let inner = Inner { shared, node, peers, listening: Mutex::new(listening) };
+        Ok(Store { inner: Arc::new(inner), seal: None })
+    }
+
+    /// A handle whose values are kept as `seal` says: it seals what it writes, and opens what it reads and watches.
+    #[must_use]
+    pub fn sealed(&self, seal: Arc<dyn Seal>) -> Store {
+        Store { inner: Arc::clone(&self.inner), seal: Some(seal) }
+    }
+
+    /// Whether the value of a key is kept in another way than it would be today; false without a seal or value.
+    pub async fn is_outdated(&self, key: impl Into<Bytes>) -> Result<bool, ReadError> {
+        let Some(seal) = &self.seal else { return Ok(false) };
+        let kept = self.read_range(Range::key(key)).await?.kvs.into_iter().next();
+        Ok(kept.is_some_and(|kv| seal.is_outdated(&kv.key, &kv.value)))
     }
 
     /// Stops the store: leadership is handed over, what was acknowledged is durable, files are closed, and the
@@ -108,7 +124,15 @@ impl Store {
     /// Carries out a transaction. On return it is durable, and every read and watch sees it.
     ///
     /// The future can be dropped at any time; the transaction is then done or not, but never half done.
-    pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
+    pub async fn txn(&self, mut txn: Txn) -> Result<TxnResponse, WriteError> {
+        let Some(seal) = &self.seal else { return self.run_txn(txn).await };
+        seal::seal_txn(&**seal, &mut txn)?;
+        let mut response = self.run_txn(txn).await?;
+        seal::open_txn(&**seal, &mut response)?;
+        Ok(response)
+    }
+
+    async fn run_txn(&self, txn: Txn) -> Result<TxnResponse, WriteError> {
         let shared = &self.inner.shared;
         txn.check(shared.options.max_txn_ops)?;
         if txn.puts() {
@@ -151,7 +175,7 @@ impl Store {
         response.old_reads(txn, &mut reads);
         for (range, answer) in reads {
             // Only a compaction in this very moment, or a broken disk, can come between.
-            let read = self.range(Range { serializable: true, ..range.clone() }).await;
+            let read = self.read_range(Range { serializable: true, ..range.clone() }).await;
             let read = read.map_err(|_| WriteError::Unknown)?;
             *answer = RangeResponse { revision, ..read };
         }
@@ -160,6 +184,16 @@ impl Store {
 
     /// Reads a range of keys.
     pub async fn range(&self, range: Range) -> Result<RangeResponse, ReadError> {
+        let keys_only = range.keys_only;
+        let mut response = self.read_range(range).await?;
+        if let Some(seal) = self.seal.as_ref().filter(|_| !keys_only) {
+            seal::open_range(&**seal, &mut response)?;
+        }
+        Ok(response)
+    }
+
+    /// Reads values as they are kept.
+    async fn read_range(&self, range: Range) -> Result<RangeResponse, ReadError> {
         let shared = &self.inner.shared;
         if shared.stopping.load(Ordering::Acquire) {
             return Err(ReadError::Stopped);
@@ -193,7 +227,7 @@ impl Store {
 
     /// Watches a range of keys.
     pub fn watch(&self, watch: Watch) -> Result<Watcher, WatchError> {
-        Watcher::new(Arc::clone(&self.inner.shared), watch)
+        Ok(Watcher::new(Arc::clone(&self.inner.shared), watch)?.sealed(self.seal.clone()))
     }
 
     /// The newest applied revision.

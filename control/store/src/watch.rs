@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::error::WatchError;
 use crate::kv::{KeyRange, KeyValue, Revision};
+use crate::seal::{self, Seal};
 use crate::shared::{Progress, Shared};
 
 /// Revisions read from the backend at once. Bounds the memory of a watcher that is far behind.
@@ -121,6 +122,7 @@ pub struct Watcher {
     /// Read from history, not delivered yet.
     backlog: VecDeque<WatchBatch>,
     ended: bool,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 /// How far a look got.
@@ -165,7 +167,14 @@ impl Watcher {
             newest,
             backlog: VecDeque::new(),
             ended: false,
+            seal: None,
         })
+    }
+
+    /// The same, opening the values that it brings.
+    pub(crate) fn sealed(mut self, seal: Option<Arc<dyn Seal>>) -> Watcher {
+        self.seal = seal;
+        self
     }
 
     /// The first revision that this watch delivers.
@@ -193,7 +202,8 @@ impl Watcher {
             };
             let looked = self.feed(1, &mut take).await;
             if let Some(first) = events.first() {
-                return Some(Ok(WatchBatch { revision: first.kv.mod_revision, events }));
+                let mut batch = WatchBatch { revision: first.kv.mod_revision, events };
+                return Some(self.open(&mut batch).map(|()| batch));
             }
             match looked {
                 Ok(Look::Again | Look::Behind) => {}
@@ -203,6 +213,12 @@ impl Watcher {
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    fn open(&mut self, batch: &mut WatchBatch) -> Result<(), WatchError> {
+        let Some(seal) = &self.seal else { return Ok(()) };
+        seal::open_batch(&**seal, batch).inspect_err(|_| self.ended = true)?;
+        Ok(())
     }
 
     /// Shows changes to `sink`, which says how much it took of each, until that is `enough` (no revision is cut) or

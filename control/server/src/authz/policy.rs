@@ -65,7 +65,7 @@ pub struct RoleRef {
 
 /// A user or group, as bindings name them and as requests come from them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Subject {
+pub(super) enum Subject {
     User(String),
     Group(String),
 }
@@ -97,6 +97,29 @@ pub struct Grant<'a> {
     pub binding: &'a str,
     /// The role it grants.
     pub role: &'a RoleRef,
+    /// Whom it names.
+    pub(super) subject: &'a Subject,
+}
+
+impl std::fmt::Display for Grant<'_> {
+    /// In upstream's words, as the audit tells them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.namespace {
+            "" => write!(f, "ClusterRoleBinding {:?}", self.binding)?,
+            namespace => write!(f, "RoleBinding \"{}/{namespace}\"", self.binding)?,
+        }
+        write!(f, " of {} {:?} to ", self.role.kind, self.role.name)?;
+        match self.subject {
+            Subject::Group(name) => write!(f, "Group {name:?}"),
+            Subject::User(name) => {
+                let account = name.strip_prefix("system:serviceaccount:").and_then(|n| n.split_once(':'));
+                match account {
+                    Some((namespace, name)) => write!(f, "ServiceAccount \"{name}/{namespace}\""),
+                    None => write!(f, "User {name:?}"),
+                }
+            }
+        }
+    }
 }
 
 impl Policy {
@@ -154,16 +177,19 @@ impl Policy {
     ) -> Option<B> {
         let subjects = std::iter::once(Subject::User(user.name.clone()))
             .chain(user.groups.iter().map(|group| Subject::Group(group.clone())));
-        for key in subjects.filter_map(|subject| self.by_subject.get(&subject)).flatten() {
-            if !key.0.is_empty() && key.0 != namespace {
-                continue;
-            }
-            let Some(binding) = self.bindings.get(key) else { continue };
-            let Some(rules) = self.role_rules(&binding.role, &key.0) else { continue };
-            let grant = Grant { namespace: &key.0, binding: &key.1, role: &binding.role };
-            for rule in rules.iter() {
-                if let ControlFlow::Break(found) = visit(grant, rule) {
-                    return Some(found);
+        for subject in subjects {
+            for key in self.by_subject.get(&subject).into_iter().flatten() {
+                if !key.0.is_empty() && key.0 != namespace {
+                    continue;
+                }
+                let Some(binding) = self.bindings.get(key) else { continue };
+                let Some(rules) = self.role_rules(&binding.role, &key.0) else { continue };
+                let grant =
+                    Grant { namespace: &key.0, binding: &key.1, role: &binding.role, subject: &subject };
+                for rule in rules.iter() {
+                    if let ControlFlow::Break(found) = visit(grant, rule) {
+                        return Some(found);
+                    }
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::feed::{self, FeedError};
 use super::index::{Ask, Index, Indexed};
 use super::policy::{GROUP, Grant, Policy, PolicyKind, RoleRef};
 use super::rule::Rule;
-use crate::{Attributes, Authorizer, Decision, RuleList, UserInfo};
+use crate::{Attributes, Authorizer, Decision, RuleList, UserInfo, audit};
 
 /// Members of this group may do anything; no binding is looked at, so that no policy can lock them out.
 pub const MASTERS: &str = "system:masters";
@@ -80,8 +80,12 @@ impl Authorizer for Rbac {
         if request.user.in_group(MASTERS) {
             return Decision::Allow;
         }
-        let judge = |_: Grant<'_>, rule: &Rule| {
-            if rule.allows(request) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let judge = |grant: Grant<'_>, rule: &Rule| {
+            if !rule.allows(request) {
+                return ControlFlow::Continue(());
+            }
+            audit::explain(|| format!("RBAC: allowed by {grant}"));
+            ControlFlow::Break(())
         };
         match self.0.read().visit(&request.user, &request.namespace, judge) {
             Some(()) => Decision::Allow,

@@ -101,6 +101,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
         ends_at: now + lasts.min(Duration::from_secs(86_400)),
         shutdown: call.server.shutdown.clone(),
         ended: false,
+        failed: None,
     })
 }
 
@@ -118,6 +119,8 @@ struct Session {
     ends_at: Instant,
     shutdown: CancellationToken,
     ended: bool,
+    /// Why the watch cannot go on, once all before that is sent.
+    failed: Option<ApiError>,
 }
 
 impl Session {
@@ -136,6 +139,9 @@ impl Session {
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let mut out = Vec::new();
         while let Some(kv) = self.initial.pop_front() {
             self.encoder.event(&mut out, Type::Added, &kv.value, kv.mod_revision)?;
@@ -161,7 +167,9 @@ impl Session {
             };
             let Some(batch) = batch else { return Ok(None) };
             self.encode(&mut out, batch?)?;
-            self.encode_what_is_there(&mut out)?;
+            if let Err(error) = self.encode_what_is_there(&mut out) {
+                self.failed = Some(error);
+            }
         }
         Ok(Some(out.into()))
     }

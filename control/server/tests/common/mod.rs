@@ -70,7 +70,7 @@ impl NodeProxy for Strict {
 pub struct Cluster {
     pub api: ApiServer,
     pub store: Store,
-    _dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -83,6 +83,11 @@ impl Cluster {
 
     /// A server with nothing in its store.
     pub async fn bare() -> Self {
+        Self::with(|_| {}, Store::clone).await
+    }
+
+    /// A server with nothing in its store, whose configuration and handle of the store are as wanted.
+    pub async fn with(change: impl FnOnce(&mut Config), handle: impl FnOnce(&Store) -> Store) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path().join("store"))).await.unwrap();
         Self::over(store, dir)
@@ -95,8 +100,8 @@ impl Cluster {
 
     fn over(store: Store, dir: tempfile::TempDir) -> Self {
         let strict = Arc::new(Strict);
-        let config = Config {
-            store: store.clone(),
+        let mut config = Config {
+            store: handle(&store),
             advertise_address: "192.0.2.1".parse().unwrap(),
             secure_port: 6443,
             service_cidr: "10.96.0.0/16".into(),
@@ -107,7 +112,8 @@ impl Cluster {
             tokens: strict.clone(),
             nodes: strict,
         };
-        Cluster { api: ApiServer::new(config).unwrap(), store, _dir: dir }
+        change(&mut config);
+        Cluster { api: ApiServer::new(config).unwrap(), store, dir }
     }
 
     pub fn client(&self) -> Client {

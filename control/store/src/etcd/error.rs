@@ -76,7 +76,7 @@ pub(crate) fn of_write(error: WriteError) -> Status {
         WriteError::NotLeader { leader: Some(_) } => NOT_LEADER,
         WriteError::Unknown => UNKNOWN_OUTCOME,
         WriteError::Stopped => STOPPED,
-        WriteError::Failed(_) => return Status::internal(error.to_string()),
+        WriteError::Unreadable(_) | WriteError::Failed(_) => return Status::internal(error.to_string()),
     })
 }
 
@@ -106,7 +106,9 @@ pub(crate) fn of_read(error: ReadError) -> Status {
         ReadError::FutureRevision { .. } => FUTURE_REVISION,
         ReadError::NotLeader { .. } => NO_LEADER,
         ReadError::Stopped => STOPPED,
-        ReadError::History(_) | ReadError::Failed(_) => return Status::internal(error.to_string()),
+        ReadError::History(_) | ReadError::Unreadable(_) | ReadError::Failed(_) => {
+            return Status::internal(error.to_string());
+        }
     })
 }
 
@@ -116,6 +118,6 @@ pub(crate) fn of_watch(error: WatchError) -> Status {
         WatchError::Compacted { .. } => COMPACTED,
         WatchError::BadRevision(_) => FUTURE_REVISION,
         WatchError::Stopped => STOPPED,
-        WatchError::History(_) => return Status::internal(error.to_string()),
+        WatchError::History(_) | WatchError::Unreadable(_) => return Status::internal(error.to_string()),
     })
 }

@@ -77,10 +77,6 @@ impl Rules for LevelRules {
         }
     }
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
-    }
-
     fn validate(level: &Self::Object, errors: &mut Errors) {
         let empty = flow::PriorityLevelConfigurationSpec::default();
         let (spec, path) = (level.spec.as_ref().unwrap_or(&empty), spec_path());

@@ -69,10 +69,6 @@ impl Rules for SchemaRules {
         }
     }
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
-    }
-
     fn validate(schema: &Self::Object, errors: &mut Errors) {
         let empty = flow::FlowSchemaSpec::default();
         let (spec, path) = (schema.spec.as_ref().unwrap_or(&empty), spec_path());

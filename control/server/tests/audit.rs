@@ -1,0 +1,145 @@
+//! The audit log of requests, as its readers find it.
+// Helpers outside the test functions: one that fails ends its test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::PathBuf;
+
+use carrack_server::audit::{Audit, LogOptions};
+use common::{Cluster, MAPS, map};
+use serde_json::{Value, json};
+
+const POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitManagedFields: true
+rules:
+- {level: None, users: ['system:apiserver']}
+- {level: None, nonResourceURLs: ['/metrics']}
+- {level: RequestResponse, resources: [{resources: [configmaps]}], verbs: [create, list]}
+- {level: Request, resources: [{resources: [configmaps]}], verbs: [patch], omitStages: [RequestReceived]}
+- {level: Metadata}
+";
+
+async fn cluster(blocking: bool) -> (Cluster, PathBuf) {
+    let cluster = Cluster::start().await;
+    let policy = cluster.dir.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let path = cluster.dir.path().join("audit.log");
+    let log = LogOptions { path: path.clone(), max_age: 0, max_backup: 0, max_size: 1, blocking };
+    cluster.api.set_audit(Audit::open(&policy, log).unwrap());
+    (cluster, path)
+}
+
+fn events(path: &PathBuf) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn stages(events: &[Value]) -> Vec<String> {
+    let text = |e: &Value, key: &str| e[key].as_str().unwrap_or_default().to_owned();
+    events.iter().map(|e| format!("{} {} {}", text(e, "verb"), text(e, "level"), text(e, "stage"))).collect()
+}
+
+#[tokio::test]
+async fn requests_are_told_as_the_policy_says() {
+    let (cluster, path) = cluster(true).await;
+    let client = cluster.client().with("audit-id", "my-id").with("user-agent", "tests/1");
+    let made = client.post(MAPS, &map("a", "1")).await;
+    assert_eq!(made.headers["audit-id"], "my-id");
+    made.expect(201);
+    let patch = json!({"data": {"k": "2"}});
+    client.patch("merge", &format!("{MAPS}/a"), &patch).await.expect(200);
+    client.get(MAPS).await.expect(200);
+    client.get("/metrics").await;
+    client.get(&format!("{MAPS}/none")).await.expect(404);
+    cluster.client_as("nobody").get("/api/v1/nodes?limit=1").await.expect(403);
+    let events = events(&path);
+    assert_eq!(
+        stages(&events),
+        [
+            "create RequestResponse RequestReceived",
+            "create RequestResponse ResponseComplete",
+            "patch Request ResponseComplete",
+            "list RequestResponse RequestReceived",
+            "list RequestResponse ResponseComplete",
+            "get Metadata RequestReceived",
+            "get Metadata ResponseComplete",
+            "list Metadata RequestReceived",
+            "list Metadata ResponseComplete",
+        ]
+    );
+    let create = &events[1];
+    assert_eq!(create["auditID"], "my-id");
+    assert_eq!(create["user"], json!({"username": "tester", "groups": ["system:authenticated"]}));
+    assert_eq!((&create["userAgent"], &create["sourceIPs"]), (&json!("tests/1"), &json!(["127.0.0.1"])));
+    let object = json!({"resource": "configmaps", "namespace": "default", "name": "a", "apiVersion": "v1"});
+    assert_eq!(create["objectRef"], object);
+    assert_eq!(create["responseStatus"], json!({"metadata": {}, "code": 201}));
+    assert_eq!(create["requestObject"]["data"]["k"], "1");
+    assert_eq!(create["responseObject"]["data"]["k"], "1");
+    assert!(create["responseObject"]["metadata"]["uid"].is_string());
+    assert!(create["responseObject"]["metadata"].get("managedFields").is_none());
+    assert_eq!(create["annotations"]["authorization.k8s.io/decision"], "allow");
+    assert_eq!((&events[2]["requestObject"], events[2].get("responseObject")), (&patch, None));
+    assert_eq!(events[4]["responseObject"]["items"][0]["data"]["k"], "2");
+    assert_eq!(
+        (&events[6]["responseStatus"]["code"], &events[6]["responseStatus"]["reason"]),
+        (&json!(404), &json!("NotFound"))
+    );
+    assert!(events[6].get("requestObject").is_none());
+    let forbidden = &events[8];
+    assert_eq!(forbidden["requestURI"], "/api/v1/nodes?limit=1");
+    assert_eq!(forbidden["annotations"]["authorization.k8s.io/decision"], "forbid");
+    assert_eq!(forbidden["responseStatus"]["code"], 403);
+    let metrics = cluster.client().get("/metrics").await.text();
+    assert!(metrics.contains("apiserver_audit_event_total 9\n"), "{metrics}");
+    assert!(metrics.contains("apiserver_audit_level_total{level=\"RequestResponse\"} 2\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_watch_is_told_when_it_begins_and_when_it_ends() {
+    let (cluster, path) = cluster(true).await;
+    let watch = cluster.client().watch(&format!("{MAPS}?watch=1")).await;
+    assert_eq!(stages(&events(&path)), ["watch Metadata RequestReceived", "watch Metadata ResponseStarted"]);
+    drop(watch);
+    let all = events(&path);
+    assert_eq!(stages(&all).last().unwrap(), "watch Metadata ResponseComplete");
+    assert_eq!(all[2]["auditID"], all[0]["auditID"]);
+}
+
+#[tokio::test]
+async fn who_goes_away_and_who_impersonates_is_told() {
+    let (cluster, path) = cluster(true).await;
+    let client = cluster.client();
+    let stalled = tokio::time::timeout(
+        std::time::Duration::from_millis(50),
+        client.stall(http::Method::PUT, "/api/v1/namespaces/default/services/a"),
+    );
+    stalled.await.expect_err("the body never comes");
+    let all = events(&path);
+    assert_eq!(stages(&all), ["update Metadata RequestReceived", "update Metadata ResponseComplete"]);
+    assert_eq!(all[1]["responseStatus"]["code"], 499);
+    client.with("impersonate-user", "jane").get("/api/v1/nodes").await.expect(200);
+    let last = events(&path).pop().unwrap();
+    assert_eq!(
+        (&last["user"]["username"], &last["impersonatedUser"]["username"]),
+        (&json!("tester"), &json!("jane"))
+    );
+}
+
+#[tokio::test]
+async fn a_batched_log_has_everything_a_moment_later() {
+    let (cluster, path) = cluster(false).await;
+    for _ in 0..20 {
+        cluster.client().get("/api/v1/nodes").await.expect(200);
+    }
+    for _ in 0..100 {
+        if events(&path).len() == 40 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{} events", events(&path).len());
+}

@@ -1,0 +1,158 @@
+//! Values that are changed on their way into the store and back: the seam for encryption at rest.
+//!
+//! A handle made by [`Store::sealed`](crate::Store::sealed) seals every value it writes and opens every value it reads or
+//! watches, so that no reader behind it can forget to. Other handles of the same store (snapshots, etcd's API) see the
+//! bytes as they are kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Unreadable;
+use crate::kv::KeyValue;
+use crate::txn::{Op, OpResponse, RangeResponse, Txn, TxnResponse};
+use crate::watch::WatchBatch;
+
+/// Says how values are kept. What it says of a key may change over time (keys are rotated); what was sealed must be
+/// opened for as long as it is kept.
+pub trait Seal: Send + Sync {
+    /// The bytes to keep for the value of a key; `Err` says why there are none.
+    fn seal(&self, key: &[u8], value: &Bytes) -> Result<Bytes, String>;
+
+    /// The value behind the kept bytes; `None` when they are the value. `Err` says why they cannot be read.
+    fn open(&self, key: &[u8], kept: &Bytes) -> Result<Option<Bytes>, String>;
+
+    /// Whether [`Seal::seal`] would keep the value in another way today, with a newer key for instance.
+    fn is_outdated(&self, key: &[u8], kept: &Bytes) -> bool;
+}
+
+/// What a slot of [`KeyValue::decoded`] holds for a sealed value: the opened one, which has a slot of its own.
+struct Opened(Option<Arc<KeyValue>>);
+
+/// The key with its value opened. Done once for all readers, since they share the `KeyValue`.
+fn open(seal: &dyn Seal, kv: &mut Arc<KeyValue>) -> Result<(), Unreadable> {
+    if kv.is_tombstone() || kv.value.is_empty() {
+        return Ok(());
+    }
+    let attempt = || {
+        let refuse = |why| Unreadable { key: String::from_utf8_lossy(&kv.key).into_owned(), why };
+        let value = seal.open(&kv.key, &kv.value).map_err(refuse)?;
+        Ok(value.map(|value| Arc::new(kv.with_value(value))))
+    };
+    if !kv.is_decoded() {
+        let Some(opened) = attempt()? else { return Ok(()) };
+        let shared = kv.decoded(|_| Opened(Some(opened)));
+        if let Some(opened) = &shared.0 {
+            *kv = Arc::clone(opened);
+        }
+        return Ok(());
+    }
+    // Somebody looked at it before: at what was opened, or at a value that needs no opening.
+    let shared = kv.decoded(|_| Opened(None));
+    let opened = match &shared.0 {
+        Some(opened) => Some(Arc::clone(opened)),
+        None => attempt()?,
+    };
+    if let Some(opened) = opened {
+        *kv = opened;
+    }
+    Ok(())
+}
+
+/// Opens all of an answer.
+pub(crate) fn open_range(seal: &dyn Seal, response: &mut RangeResponse) -> Result<(), Unreadable> {
+    response.kvs.iter_mut().try_for_each(|kv| open(seal, kv))
+}
+
+/// Opens what a transaction answered.
+pub(crate) fn open_txn(seal: &dyn Seal, response: &mut TxnResponse) -> Result<(), Unreadable> {
+    response.responses.iter_mut().try_for_each(|response| match response {
+        OpResponse::Put { prev } => prev.iter_mut().try_for_each(|kv| open(seal, kv)),
+        OpResponse::Delete { prev, .. } => prev.iter_mut().try_for_each(|kv| open(seal, kv)),
+        OpResponse::Range(range) => open_range(seal, range),
+        OpResponse::Txn(inner) => open_txn(seal, inner),
+    })
+}
+
+/// Opens what a watch brings.
+pub(crate) fn open_batch(seal: &dyn Seal, batch: &mut WatchBatch) -> Result<(), Unreadable> {
+    batch.events.iter_mut().try_for_each(|event| {
+        open(seal, &mut event.kv)?;
+        event.prev.iter_mut().try_for_each(|kv| open(seal, kv))
+    })
+}
+
+/// Seals all that a transaction writes. Comparisons of values would see the kept bytes: compare revisions.
+pub(crate) fn seal_txn(seal: &dyn Seal, txn: &mut Txn) -> Result<(), Unreadable> {
+    txn.then.iter_mut().chain(&mut txn.otherwise).try_for_each(|op| match op {
+        Op::Put(put) if !put.ignore_value => {
+            let refuse = |why| Unreadable { key: String::from_utf8_lossy(&put.key).into_owned(), why };
+            put.value = seal.seal(&put.key, &put.value).map_err(refuse)?;
+            Ok(())
+        }
+        Op::Txn(inner) => seal_txn(seal, inner),
+        _ => Ok(()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Keeps values reversed behind an `x`; counts what it opens, and refuses keys that end in `!`.
+    #[derive(Default)]
+    struct Reversed(AtomicUsize);
+
+    impl Seal for Reversed {
+        fn seal(&self, _: &[u8], value: &Bytes) -> Result<Bytes, String> {
+            Ok(b"x".iter().chain(value.iter().rev()).copied().collect())
+        }
+        fn open(&self, key: &[u8], kept: &Bytes) -> Result<Option<Bytes>, String> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            if key.ends_with(b"!") {
+                return Err("no key".into());
+            }
+            Ok(kept.strip_prefix(b"x").map(|rest| rest.iter().rev().copied().collect()))
+        }
+        fn is_outdated(&self, _: &[u8], kept: &Bytes) -> bool {
+            !kept.starts_with(b"x")
+        }
+    }
+
+    #[test]
+    fn what_was_opened_is_shared_and_what_failed_is_tried_again() {
+        let seal = Reversed::default();
+        let kept = Arc::new(KeyValue::new("k", "xcba", 2, 2, 1, 0));
+        let (mut first, mut second) = (kept.clone(), kept.clone());
+        open(&seal, &mut first).unwrap();
+        open(&seal, &mut second).unwrap();
+        assert_eq!(first.value, "abc");
+        assert!(Arc::ptr_eq(&first, &second), "opened twice");
+        assert_eq!(seal.0.load(Ordering::Relaxed), 1);
+        let plain = Arc::new(KeyValue::new("k", "abc", 2, 2, 1, 0));
+        let mut same = plain.clone();
+        open(&seal, &mut same).unwrap();
+        assert!(Arc::ptr_eq(&plain, &same));
+        // The slot of a value that needs no opening belongs to its readers.
+        let length = plain.decoded(|bytes| bytes.len());
+        open(&seal, &mut same).unwrap();
+        assert!(Arc::ptr_eq(&length, &plain.decoded(|_| -> usize { unreachable!("decoded before") })));
+        let mut bad = Arc::new(KeyValue::new("k!", "xcba", 2, 2, 1, 0));
+        for _ in 0..2 {
+            assert_eq!(
+                open(&seal, &mut bad).unwrap_err().to_string(),
+                "unable to transform key \"k!\": no key"
+            );
+        }
+    }
+
+    #[test]
+    fn all_puts_of_a_transaction_are_sealed() {
+        let inner = Txn::put("c", "3").or_else(Op::put("d", "4"));
+        let mut txn = Txn::put("a", "12").or_else(Op::Txn(inner));
+        seal_txn(&Reversed::default(), &mut txn).unwrap();
+        assert_eq!(txn.then, [Op::put("a", "x21")]);
+        assert_eq!(txn.otherwise, [Op::Txn(Txn::put("c", "x3").or_else(Op::put("d", "x4")))]);
+    }
+}
