@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::authn::{anonymous, anonymous_path};
+use crate::authn::anonymous;
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
 use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, respond};
@@ -145,20 +145,27 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 /// The client's certificates, which TLS has checked.
 fn certificates(stream: &TlsStream<TcpStream>) -> Credentials {
     let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    Credentials { certificates: sent.iter().map(|c| c.clone().into_owned()).collect(), bearer: None }
+    let certificates = sent.iter().map(|c| c.clone().into_owned()).collect();
+    Credentials { certificates, ..Credentials::default() }
 }
 
 /// Answers one request of a connection.
 async fn answer(
     server: Arc<Inner>,
     connection: Credentials,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
-    let credentials = Credentials { bearer: bearer(request.headers()), ..connection };
+    let credentials = Credentials {
+        bearer: bearer(request.headers()),
+        headers: std::mem::take(request.headers_mut()),
+        ..connection
+    };
     let user = match authenticate(&server, &credentials, request.uri().path()).await {
         Ok(user) => user,
         Err(error) => return Ok(respond::refusal(&error)),
     };
+    *request.headers_mut() = credentials.headers;
+    forget_credentials(&server, request.headers_mut());
     let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
     Ok(handle(server, user, request, Origin::Network).await)
 }
@@ -167,8 +174,19 @@ async fn answer(
 async fn authenticate(server: &Inner, credentials: &Credentials, path: &str) -> Result<UserInfo, ApiError> {
     match server.config.authenticator.authenticate(credentials).await? {
         Some(user) => Ok(user),
-        None if anonymous_path(path) => Ok(anonymous()),
+        None if server.config.authenticator.allows_anonymous(path) => Ok(anonymous()),
         None => Err(ApiError::unauthorized()),
+    }
+}
+
+/// Takes out what proved the identity: whoever the request is passed on to could use it.
+fn forget_credentials(server: &Inner, headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    let authenticator = &server.config.authenticator;
+    let secret: Vec<_> =
+        headers.keys().filter(|name| authenticator.credential_headers(name)).cloned().collect();
+    for name in secret {
+        headers.remove(name);
     }
 }
 
