@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::access::Access;
 use crate::backup::Backups;
 use crate::ctl::Ctl;
 use crate::member::Member;
@@ -99,6 +100,8 @@ pub(crate) struct Up {
     /// Registries that are spoken to over plain HTTP (loopback ones always are)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub(crate) access: Access,
     #[command(flatten)]
     pub(crate) backups: Backups,
     /// On Ctrl-C, do what `carrack down` does
