@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::access::Access;
 use crate::audit::AuditOptions;
 use crate::backup::Backups;
 use crate::ctl::Ctl;
@@ -109,6 +110,8 @@ pub(crate) struct Up {
     pub(crate) encryption_provider_config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) audit: AuditOptions,
+    #[command(flatten)]
+    pub(crate) access: Access,
     #[command(flatten)]
     pub(crate) backups: Backups,
     /// On Ctrl-C, do what `carrack down` does

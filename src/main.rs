@@ -1,6 +1,7 @@
 //! `carrack`: Kubernetes in one binary. This crate is the command line and puts the parts together; the parts are the
 //! packages below `control/` and `node/`.
 
+mod access;
 mod audit;
 mod backup;
 mod cli;

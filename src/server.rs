@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use carrack_server::authn::{Authn, Objects, issuer};
-use carrack_server::authz::{NodeAuthorizer, Rbac};
+use carrack_server::authz::{NodeAuthorizer, Rbac, config};
 use carrack_server::encryption::Encryption;
 use carrack_server::kubelet::NodeClient;
 use carrack_server::pki::Pki;
@@ -63,8 +63,13 @@ pub(crate) async fn assemble(
     let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
     let rbac = Rbac::start(store.clone()).await.context("the access policy")?;
     let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;
-    let authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac.clone()];
-    let authn = Arc::new(Authn::new(pki, &issuer(&settings.up.cluster_domain), objects.clone())?);
+    let nodes: Arc<dyn Authorizer> = nodes;
+    let roles: Arc<dyn Authorizer> = rbac.clone();
+    let access = &settings.up.access;
+    let authorizers = config::authorizers(&access.authorization()?, &nodes, &roles)?;
+    let own = issuer(&settings.up.cluster_domain);
+    let authn = Authn::new(pki, &own, objects.clone())?.with(access.authentication(&own)?)?;
+    let authn = Arc::new(authn);
     let api = ApiServer::new(Config {
         store,
         advertise_address: IpAddr::V4(settings.node_ip),

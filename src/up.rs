@@ -69,8 +69,9 @@ async fn everything(settings: Settings) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("the API server can not listen on {address}"))?;
+    let proxies = settings.up.access.proxy_authority()?;
     let mut front = tokio::spawn({
-        let (api, tls, ended) = (api.clone(), pki.server_tls()?, ended.clone());
+        let (api, tls, ended) = (api.clone(), pki.server_tls_with(proxies.as_deref())?, ended.clone());
         async move { api.serve(listener, tls, ended).await }
     });
     let kubeconfig = settings.up.place.data_dir.join("admin.kubeconfig");

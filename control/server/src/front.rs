@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Peer};
-use crate::authn::{anonymous, anonymous_path};
+use crate::authn::anonymous;
 use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::{ApiServer, Inner};
@@ -151,7 +151,8 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 /// The client's certificates, which TLS has checked.
 fn certificates(stream: &TlsStream<TcpStream>) -> Credentials {
     let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    Credentials { certificates: sent.iter().map(|c| c.clone().into_owned()).collect(), bearer: None }
+    let certificates = sent.iter().map(|c| c.clone().into_owned()).collect();
+    Credentials { certificates, ..Credentials::default() }
 }
 
 /// Answers one request of a connection.
@@ -162,11 +163,18 @@ async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
     request.extensions_mut().insert(peer);
-    let credentials = Credentials { bearer: bearer(request.headers()), ..connection };
-    let user = match authenticate(&server, &credentials, request.uri().path()).await {
+    let credentials = Credentials {
+        bearer: bearer(request.headers()),
+        headers: std::mem::take(request.headers_mut()),
+        ..connection
+    };
+    let user = authenticate(&server, &credentials, request.uri().path()).await;
+    *request.headers_mut() = credentials.headers;
+    let user = match user {
         Ok(user) => user,
         Err(error) => return Ok(unknown(&server, &request, &error)),
     };
+    forget_credentials(&server, request.headers_mut());
     let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
     Ok(handle(server, user, request, Origin::Network).await)
 }
@@ -189,8 +197,19 @@ fn unknown(server: &Inner, request: &Request<Incoming>, error: &ApiError) -> Res
 async fn authenticate(server: &Inner, credentials: &Credentials, path: &str) -> Result<UserInfo, ApiError> {
     match server.config.authenticator.authenticate(credentials).await? {
         Some(user) => Ok(user),
-        None if anonymous_path(path) => Ok(anonymous()),
+        None if server.config.authenticator.allows_anonymous(path) => Ok(anonymous()),
         None => Err(ApiError::unauthorized()),
+    }
+}
+
+/// Takes out what proved the identity: whoever the request is passed on to could use it.
+fn forget_credentials(server: &Inner, headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    let authenticator = &server.config.authenticator;
+    let secret: Vec<_> =
+        headers.keys().filter(|name| authenticator.credential_headers(name)).cloned().collect();
+    for name in secret {
+        headers.remove(name);
     }
 }
 

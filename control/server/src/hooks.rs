@@ -15,6 +15,8 @@ pub struct Credentials {
     pub certificates: Arc<[CertificateDer<'static>]>,
     /// The token of `Authorization: Bearer …`.
     pub bearer: Option<String>,
+    /// The headers of the request, in which an authenticating proxy says whom it speaks for.
+    pub headers: http::HeaderMap,
 }
 
 /// Says who a request comes from.
@@ -23,6 +25,16 @@ pub trait Authenticator: Send + Sync {
     /// The user, or `None` when the credentials prove nothing. Credentials that are there and wrong
     /// (a forged or expired token) are an error, 401, also when others of the request would do.
     async fn authenticate(&self, credentials: &Credentials) -> Result<Option<UserInfo>, ApiError>;
+
+    /// Whether a request that proves nothing may go on as the anonymous user.
+    fn allows_anonymous(&self, path: &str) -> bool {
+        crate::authn::anonymous_path(path)
+    }
+
+    /// The headers that carry credentials, which nobody behind the authentication is to see.
+    fn credential_headers(&self, _name: &http::HeaderName) -> bool {
+        false
+    }
 
     /// The user and the accepted audiences behind a bearer token that is valid for one of
     /// `audiences` (for the API server itself when empty): what a TokenReview answers.
@@ -42,6 +54,8 @@ pub enum Decision {
     Deny(String),
     /// Not allowed by this authorizer; with the reason. Nobody allowing it is a refusal.
     NoOpinion(String),
+    /// Not known without asking somebody else: [`Authorizer::ask`] does.
+    Ask,
 }
 
 /// The rules that apply to a user in a namespace, in the form of a SelfSubjectRulesReview.
@@ -55,11 +69,17 @@ pub struct RuleList {
     pub incomplete: bool,
 }
 
-/// Says whether a user may do something. Answers from memory.
+/// Says whether a user may do something.
 #[async_trait::async_trait]
 pub trait Authorizer: Send + Sync {
-    /// The verdict on one request.
+    /// The verdict on one request, from memory.
     fn authorize(&self, attributes: &Attributes) -> Decision;
+
+    /// The verdict of whoever has to be asked, when [`Self::authorize`] said [`Decision::Ask`]. Takes a bounded time;
+    /// never answers [`Decision::Ask`].
+    async fn ask(&self, attributes: &Attributes) -> Decision {
+        self.authorize(attributes)
+    }
 
     /// Waits until the answers take in all that was stored before this call, so that nobody is refused what was
     /// granted a moment ago; [`crate::authz::decide`] calls it before a refusal.
@@ -129,6 +149,16 @@ pub trait TokenIssuer: Send + Sync {
     /// that `request.spec.boundObjectRef` names (already looked up, UID checked). Returns the
     /// TokenRequest with its `status`.
     async fn issue(&self, account: &Value, request: Value, bound: Option<&Value>) -> Result<Value, ApiError>;
+
+    /// What belongs into the data of the Secret called `secret` that holds a lasting token of `account` (the stored
+    /// object); `None` when there are no such tokens.
+    fn secret_data(
+        &self,
+        _account: &Value,
+        _secret: &str,
+    ) -> Option<Result<Vec<(&'static str, String)>, ApiError>> {
+        None
+    }
 
     /// What `/.well-known/openid-configuration` answers, `server` being the URL of this server; `None` when tokens
     /// cannot be checked by others.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use carrack_api::select::{FieldSelector, LabelSelector, Operator};
+
 /// Who a request comes from, as established by authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UserInfo {
@@ -56,6 +58,63 @@ pub struct Attributes {
     pub namespace: String,
     /// The request path: what counts when `resource` is empty.
     pub path: String,
+    /// What a `list`, `watch` or `deletecollection` is limited to.
+    pub selectors: Selectors,
+}
+
+/// What the selectors of a request limit it to, as authorizers see it: all requirements hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Selectors {
+    /// Of the field selector, with the operators `In` and `NotIn`.
+    pub fields: Vec<Requirement>,
+    /// Of the label selector.
+    pub labels: Vec<Requirement>,
+}
+
+/// One requirement of a selector, in the form of the authorization API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Requirement {
+    /// The field or label.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// The values; none for the two that ask for existence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+impl Selectors {
+    /// Reads the string forms. One that cannot be read limits nothing: whoever carries the request out refuses it.
+    pub fn parse(fields: &str, labels: &str) -> Self {
+        let requirement = |key: &str, operator: &str, values: &[String]| Requirement {
+            key: key.into(),
+            operator: operator.into(),
+            values: values.to_vec(),
+        };
+        let fields = FieldSelector::parse(fields).unwrap_or_default();
+        let fields = fields.terms().iter().map(|term| {
+            let operator = if term.equal { "In" } else { "NotIn" };
+            requirement(&term.field, operator, std::slice::from_ref(&term.value))
+        });
+        let labels = LabelSelector::parse(labels).unwrap_or_else(|_| LabelSelector::everything());
+        let labels = labels.requirements().iter().filter_map(|term| {
+            let operator = match term.operator {
+                Operator::In => "In",
+                Operator::NotIn => "NotIn",
+                Operator::Exists => "Exists",
+                Operator::DoesNotExist => "DoesNotExist",
+                // The API has no word for them; without them the request counts as wider than it is.
+                Operator::GreaterThan | Operator::LessThan => return None,
+            };
+            Some(requirement(&term.key, operator, &term.values))
+        });
+        Self { fields: fields.collect(), labels: labels.collect() }
+    }
+
+    /// Whether only objects are meant whose field has exactly this value.
+    pub fn requires_field(&self, field: &str, value: &str) -> bool {
+        self.fields.iter().any(|term| term.key == field && term.operator == "In" && term.values == [value])
+    }
 }
 
 impl Attributes {

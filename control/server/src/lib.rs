@@ -7,6 +7,7 @@
 
 mod body;
 mod call;
+mod care;
 mod config;
 mod definitions;
 mod error;
@@ -28,6 +29,7 @@ mod paths;
 mod protobuf;
 mod query;
 mod registry;
+mod remote;
 mod respond;
 mod rewrite;
 mod router;
@@ -35,10 +37,12 @@ mod server;
 mod service;
 mod service_range;
 mod services;
+mod settings;
 mod side;
 mod start;
 mod store_objects;
 mod tracking;
+mod ttl;
 mod verbs;
 
 pub mod admission;
@@ -56,8 +60,10 @@ pub use hooks::{
     Admission, AdmissionRequest, Authenticator, Authorizer, Credentials, Decision, NodeProxy, NodeRequest,
     Operation, RuleList, TokenIssuer,
 };
-pub use identity::{Attributes, UserInfo};
+pub use identity::{Attributes, Requirement, Selectors, UserInfo};
+pub use remote::{KubeconfigError, RemoteError, Target};
 pub use server::ApiServer;
 pub use service::UserService;
+pub use settings::{SettingsError, duration};
 pub use start::StartError;
 pub use store_objects::StoreObjects;

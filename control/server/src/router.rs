@@ -7,7 +7,7 @@
 use http::Method;
 
 use crate::query::{Query, percent_decode};
-use crate::{ApiError, Attributes, UserInfo};
+use crate::{ApiError, Attributes, Selectors, UserInfo};
 
 /// What the request line asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) struct RequestInfo {
     pub(crate) rest: String,
     /// The decoded path.
     pub(crate) path: String,
+    /// What a request about a collection is limited to.
+    pub(crate) selectors: Selectors,
 }
 
 impl RequestInfo {
@@ -55,6 +57,10 @@ impl RequestInfo {
         info.verb = info.resource_verb(method, query);
         if info.name.is_empty() && matches!(info.verb, "list" | "watch" | "deletecollection") {
             info.name = name_in_field_selector(query).unwrap_or_default();
+        }
+        if matches!(info.verb, "list" | "watch" | "deletecollection") {
+            let text = |key| query.get(key).unwrap_or_default();
+            info.selectors = Selectors::parse(text("fieldSelector"), text("labelSelector"));
         }
         Ok(info)
     }
@@ -127,6 +133,7 @@ impl RequestInfo {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
             path: self.path.clone(),
+            selectors: self.selectors.clone(),
         }
     }
 }

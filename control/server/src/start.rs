@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authz::bootstrap::{self, Step};
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
-use crate::{ApiError, UserInfo, definitions, flow, full};
+use crate::{ApiError, UserInfo, care, definitions, flow, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -77,6 +77,7 @@ impl ApiServer {
         flow::start(self).await?;
         let end = self.inner.shutdown.clone();
         tokio::spawn(flow::care(Arc::downgrade(&self.inner), self.store().clone(), end.clone()));
+        care::start(self);
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
         tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())
@@ -86,7 +87,10 @@ impl ApiServer {
     async fn ensure_policy(&self, wanted: Value) -> Result<(), StartError> {
         let kind = wanted["kind"].as_str().unwrap_or_default();
         let row = resources().iter().find(|r| r.kind == kind && r.group == crate::authz::GROUP);
-        let collection = row.map_or_else(String::new, |r| format!("{}/{}", r.root_path(), r.plural));
+        let within =
+            wanted["metadata"]["namespace"].as_str().map(|namespace| format!("namespaces/{namespace}/"));
+        let within = within.unwrap_or_default();
+        let collection = row.map_or_else(String::new, |r| format!("{}/{within}{}", r.root_path(), r.plural));
         let path =
             format!("{collection}/{}", encode(wanted["metadata"]["name"].as_str().unwrap_or_default()));
         let (code, stored) = self.request(Method::GET, &path, None).await;
@@ -199,6 +203,24 @@ impl ApiServer {
         accept(&path, code, &answer)
     }
 
+    /// Stores `object`, which has the resourceVersion that it was read with. Somebody else's change in between is no
+    /// failure: it brings its own news.
+    pub(crate) async fn replace(&self, path: &str, object: &Value) -> Result<(), StartError> {
+        let (code, answer) = self.request(Method::PUT, path, Some(object)).await;
+        if matches!(code, 404 | 409) { Ok(()) } else { accept(path, code, &answer) }
+    }
+
+    /// Deletes exactly the object that was read; see [`Self::replace`].
+    pub(crate) async fn remove(&self, path: &str, object: &Value) -> Result<(), StartError> {
+        let read = &object["metadata"];
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions",
+            "preconditions": {"uid": read["uid"], "resourceVersion": read["resourceVersion"]},
+        });
+        let (code, answer) = self.request(Method::DELETE, path, Some(&options)).await;
+        if matches!(code, 404 | 409) { Ok(()) } else { accept(path, code, &answer) }
+    }
+
     /// A request of the server to itself.
     pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         let text = body.map(Value::to_string).unwrap_or_default();
@@ -235,8 +257,13 @@ fn accept(what: &str, code: u16, answer: &Value) -> Result<(), StartError> {
 }
 
 /// A name as a path segment: those of roles have colons, which the parser of URLs takes for a scheme.
-fn encode(name: &str) -> String {
+pub(crate) fn encode(name: &str) -> String {
     name.replace('%', "%25").replace(':', "%3A").replace('/', "%2F")
+}
+
+/// The row of a resource in its stored version.
+pub(crate) fn row(group: &str, plural: &str) -> Option<&'static carrack_api::Resource> {
+    resources().iter().find(|row| row.group == group && row.plural == plural && row.is_storage_version())
 }
 
 /// The object with another value at a pointer; `None` when it has that value.

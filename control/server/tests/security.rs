@@ -500,7 +500,8 @@ async fn nodes_do_their_work_and_keep_off_each_others() {
         ),
         ("delete its pod", Method::DELETE, format!("{pods}/mine"), json!({"gracePeriodSeconds": 0}), 200),
         ("list secrets", Method::GET, "/api/v1/secrets".into(), json!({}), 403),
-        ("list pods", Method::GET, "/api/v1/pods".into(), json!({}), 200),
+        ("list all pods", Method::GET, "/api/v1/pods".into(), json!({}), 403),
+        ("list its pods", Method::GET, "/api/v1/pods?fieldSelector=spec.nodeName%3Dn".into(), json!({}), 200),
     ];
     for (what, method, path, body, code) in cases {
         let (found, answer) = ask(method, path, body).await;

@@ -126,7 +126,7 @@ fn single(headers: &HeaderMap, header: &str) -> Result<Option<String>, ApiError>
 }
 
 /// Header names cannot hold every character of an extra's key: `%xx` stands for the rest.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

@@ -1,14 +1,21 @@
-//! Who asks: client certificates and ServiceAccount tokens, and acting as somebody else.
+//! Who asks: client certificates, an authenticating proxy, ServiceAccount tokens, bootstrap tokens, tokens of other
+//! issuers and those that a webhook judges; and acting as somebody else.
 //!
 //! Nobody is believed without proof: a request without credentials is anonymous, and anonymous requests are
 //! answered 401 but for the few paths of [`anonymous_path`]. Credentials that are there and wrong are 401 even
 //! when others would do.
 
+pub(crate) mod bootstrap;
 mod claims;
 mod discovery;
 mod impersonate;
+mod judge;
 mod jws;
+mod jwt;
+pub(crate) mod legacy;
 mod objects;
+mod proxy;
+mod review_webhook;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
@@ -17,17 +24,27 @@ mod x509;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::UnixTime;
 use serde_json::Value;
 
 pub use impersonate::{Impersonation, impersonation};
+pub use jwt::{
+    Anonymous, AuthenticationSettings, Condition, Issuer, IssuerError, Mapping, read as read_authentication,
+};
 pub use objects::Objects;
 pub(crate) use objects::text;
+pub use proxy::ProxyOptions;
+pub use review_webhook::TokenWebhook;
 pub use x509::{CertificateError, X509};
 
-use crate::pki::{Pki, PkiError, ServiceAccountKeys};
+use crate::pki::{Pki, PkiError};
 use crate::{ApiError, Authenticator, Credentials, TokenIssuer, UserInfo};
+use bootstrap::BootstrapTokens;
+use judge::{Accepted, Refusal, TokenJudge};
+use jwt::Jwt;
+use legacy::LegacyTokens;
+use proxy::FrontProxy;
+use review_webhook::ReviewWebhook;
 use token::{TokenError, Tokens};
 
 /// Whether a request without credentials may ask for `path`: health and version, which load balancers and
@@ -51,26 +68,115 @@ pub fn issuer(cluster_domain: &str) -> String {
     format!("https://kubernetes.default.svc.{cluster_domain}")
 }
 
+/// How identities are established beside the cluster's own certificates and ServiceAccount tokens.
+#[derive(Clone, Default)]
+pub struct AuthnOptions {
+    /// The audiences of tokens that mean this API server; the issuer of ServiceAccount tokens by default.
+    pub api_audiences: Vec<String>,
+    /// Whom an authenticating proxy may speak for.
+    pub proxy: Option<ProxyOptions>,
+    /// Whether bootstrap tokens count.
+    pub bootstrap_tokens: bool,
+    /// Other issuers of tokens.
+    pub issuers: Vec<Issuer>,
+    /// A server that judges tokens which nobody else knows.
+    pub webhook: Option<TokenWebhook>,
+    /// Who may come without credentials; for the paths of [`anonymous_path`] alone by default.
+    pub anonymous: Option<Anonymous>,
+}
+
+/// Why the options cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum AuthnError {
+    #[error("the authority of the authenticating proxy: {0}")]
+    Proxy(PkiError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+}
+
 /// Judges credentials and issues ServiceAccount tokens.
 pub struct Authn {
     certificates: X509,
     tokens: Tokens,
+    proxy: Option<FrontProxy>,
+    /// Judge tokens that are not ServiceAccounts'; asked in order.
+    judges: Vec<Box<dyn TokenJudge>>,
+    anonymous: Option<Anonymous>,
+    /// The authority's certificate, for Secrets of ServiceAccounts.
+    authority: String,
 }
 
 impl Authn {
     /// Takes keys and authority from `pki`; reads what tokens are bound to from `objects`.
     pub fn new(pki: &Pki, issuer: &str, objects: Arc<dyn Objects>) -> Result<Self, PkiError> {
-        Ok(Self::from_parts(pki.client_verifier()?, pki.service_account_keys(), issuer, objects))
+        let keys = pki.service_account_keys();
+        let own_audiences = vec![issuer.to_owned()];
+        let legacy = LegacyTokens {
+            keys: keys.clone(),
+            objects: objects.clone(),
+            own_audiences: own_audiences.clone(),
+        };
+        Ok(Self {
+            certificates: X509::new(pki.client_verifier()?),
+            tokens: Tokens { issuer: issuer.into(), audiences: own_audiences, keys, objects },
+            proxy: None,
+            judges: vec![Box::new(legacy)],
+            anonymous: None,
+            authority: pki.ca_pem().to_owned(),
+        })
     }
 
-    fn from_parts(
-        verifier: Arc<dyn ClientCertVerifier>,
-        keys: Arc<ServiceAccountKeys>,
-        issuer: &str,
-        objects: Arc<dyn Objects>,
-    ) -> Self {
-        let tokens = Tokens { issuer: issuer.into(), audiences: vec![issuer.into()], keys, objects };
-        Self { certificates: X509::new(verifier), tokens }
+    /// The same with further ways of establishing an identity. Begins to fetch the issuers' keys: needs a runtime.
+    pub fn with(mut self, options: AuthnOptions) -> Result<Self, AuthnError> {
+        if !options.api_audiences.is_empty() {
+            self.tokens.audiences = options.api_audiences;
+        }
+        let own_audiences = self.tokens.audiences.clone();
+        let (keys, objects) = (self.tokens.keys.clone(), self.tokens.objects.clone());
+        let legacy = LegacyTokens { keys, objects: objects.clone(), own_audiences: own_audiences.clone() };
+        self.judges = vec![Box::new(legacy)];
+        if options.bootstrap_tokens {
+            let own_audiences = own_audiences.clone();
+            self.judges.push(Box::new(BootstrapTokens { objects, own_audiences }));
+        }
+        for issuer in options.issuers {
+            self.judges.push(Box::new(Jwt::start(issuer, &self.tokens.issuer, own_audiences.clone())?));
+        }
+        if let Some(webhook) = options.webhook {
+            self.judges.push(Box::new(ReviewWebhook::new(webhook, own_audiences)));
+        }
+        if let Some(proxy) = options.proxy {
+            let verifier = crate::pki::verifier_of(&proxy.authority).map_err(AuthnError::Proxy)?;
+            self.proxy = Some(FrontProxy::new(verifier, proxy));
+        }
+        self.anonymous = options.anonymous;
+        Ok(self)
+    }
+
+    /// The user behind a bearer token, and which of `audiences` it is for.
+    async fn judge(&self, token: &str, audiences: &[String]) -> Result<Accepted, Refusal> {
+        if jws::untrusted_issuer(token).as_deref() == Some(self.tokens.issuer.as_str()) {
+            return match self.tokens.judge(token, audiences, Timestamp::now()).await {
+                Ok((user, audiences)) => Ok(Accepted { user, audiences }),
+                Err(TokenError::Lookup(error)) => Err(error.into()),
+                Err(error) => Err(format!("[invalid bearer token, {error}]").into()),
+            };
+        }
+        let mut reasons = Vec::new();
+        for judge in &self.judges {
+            match judge.judge(token, audiences).await {
+                Ok(Some(accepted)) => return Ok(accepted),
+                Ok(None) => {}
+                Err(Refusal::Wrong(why)) => reasons.push(why),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(match reasons.as_slice() {
+            [] => "invalid bearer token".to_owned(),
+            reasons => format!("[invalid bearer token, {}]", reasons.join(", ")),
+        }
+        .into())
     }
 }
 
@@ -78,16 +184,24 @@ impl Authn {
 impl Authenticator for Authn {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Option<UserInfo>, ApiError> {
         if !credentials.certificates.is_empty() {
-            let user = self.certificates.identify(&credentials.certificates, UnixTime::now());
-            return user.map(|user| Some(UserInfo::clone(&user))).map_err(|error| {
-                tracing::debug!(%error, "client certificate refused");
-                ApiError::unauthorized()
-            });
+            let now = UnixTime::now();
+            if let Some(user) = self.proxy.as_ref().and_then(|proxy| proxy.identify(credentials, now)) {
+                return Ok(Some(user));
+            }
+            match self.certificates.identify(&credentials.certificates, now) {
+                Ok(user) => return Ok(Some(UserInfo::clone(&user))),
+                // A proxy that speaks for nobody in particular passes on its clients' tokens.
+                Err(_) if self.proxy.is_some() && credentials.bearer.is_some() => {}
+                Err(error) => {
+                    tracing::debug!(%error, "client certificate refused");
+                    return Err(ApiError::unauthorized());
+                }
+            }
         }
         let Some(token) = &credentials.bearer else { return Ok(None) };
-        match self.tokens.judge(token, &[], Timestamp::now()).await {
-            Ok((user, _)) => Ok(Some(user)),
-            Err(TokenError::Lookup(error)) => Err(error),
+        match self.judge(token, &[]).await {
+            Ok(accepted) => Ok(Some(accepted.user)),
+            Err(Refusal::Server(error)) => Err(error),
             Err(error) => {
                 // The client learns nothing about what was wrong; the operator does.
                 tracing::debug!(%error, "bearer token refused");
@@ -96,15 +210,26 @@ impl Authenticator for Authn {
         }
     }
 
+    fn allows_anonymous(&self, path: &str) -> bool {
+        let Some(anonymous) = &self.anonymous else { return anonymous_path(path) };
+        let named = || anonymous.conditions.iter().any(|condition| condition.path == path);
+        anonymous.enabled && (anonymous.conditions.is_empty() || named())
+    }
+
+    fn credential_headers(&self, name: &http::HeaderName) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.speaks_in(name))
+    }
+
     async fn review_token(
         &self,
         token: &str,
         audiences: &[String],
     ) -> Result<(UserInfo, Vec<String>), ApiError> {
-        self.tokens.judge(token, audiences, Timestamp::now()).await.map_err(|error| match error {
-            TokenError::Lookup(error) => error,
-            error => ApiError::new(401, "Unauthorized", format!("[invalid bearer token, {error}]")),
-        })
+        match self.judge(token, audiences).await {
+            Ok(accepted) => Ok((accepted.user, accepted.audiences)),
+            Err(Refusal::Server(error)) => Err(error),
+            Err(Refusal::Wrong(why)) => Err(ApiError::new(401, "Unauthorized", why)),
+        }
     }
 }
 
@@ -112,6 +237,19 @@ impl Authenticator for Authn {
 impl TokenIssuer for Authn {
     async fn issue(&self, account: &Value, request: Value, bound: Option<&Value>) -> Result<Value, ApiError> {
         self.tokens.issue(account, request, bound, Timestamp::now()).await
+    }
+
+    fn secret_data(
+        &self,
+        account: &Value,
+        secret: &str,
+    ) -> Option<Result<Vec<(&'static str, String)>, ApiError>> {
+        let namespace = text(account, "/metadata/namespace");
+        let named = (text(account, "/metadata/name"), text(account, "/metadata/uid"));
+        let token = legacy::token(&self.tokens.keys, namespace, named, secret).map_err(ApiError::internal);
+        Some(token.map(|token| {
+            vec![("token", token), ("namespace", namespace.to_owned()), ("ca.crt", self.authority.clone())]
+        }))
     }
 
     fn openid_configuration(&self, server: &str) -> Option<Value> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use super::*;
+use crate::pki::ServiceAccountKeys;
 use crate::pki::tests::{directory, options};
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -376,7 +377,7 @@ async fn certificates_prove_identity_unless_expired_forged_or_for_another_use() 
     let show = |material: &crate::pki::KeyMaterial, bearer: Option<String>| {
         use rustls_pki_types::{CertificateDer, pem::PemObject};
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(material.cert_pem.as_bytes()).collect();
-        Credentials { certificates: chain.unwrap().into(), bearer }
+        Credentials { certificates: chain.unwrap().into(), bearer, ..Credentials::default() }
     };
     let alice = fixture.pki.sign_client("alice", &["dev".into(), "ops".into()], Duration::hours(1)).unwrap();
     let user = fixture.authn.authenticate(&show(&alice, None)).await.unwrap().unwrap();
@@ -394,7 +395,7 @@ async fn certificates_prove_identity_unless_expired_forged_or_for_another_use() 
             assert_eq!(error.code, 401, "{what}");
         }
     }
-    let garbage = Credentials { certificates: vec![vec![1, 2, 3].into()].into(), bearer: None };
+    let garbage = Credentials { certificates: vec![vec![1, 2, 3].into()].into(), ..Credentials::default() };
     assert_eq!(fixture.authn.authenticate(&garbage).await.unwrap_err().code, 401);
     assert_eq!(fixture.authn.authenticate(&Credentials::default()).await.unwrap(), None);
 }

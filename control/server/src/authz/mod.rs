@@ -1,6 +1,9 @@
-//! May they: RBAC from an index in memory, the policy that every cluster begins with, and access reviews.
+//! May they: nodes and roles from indexes in memory, policies of a file, webhooks; the policy that every cluster begins
+//! with, and access reviews.
 
+pub mod abac;
 pub mod bootstrap;
+pub mod config;
 mod decide;
 mod escalation;
 mod feed;
@@ -15,8 +18,9 @@ mod review;
 mod rule;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
-pub use decide::{decide, forbidden, verdict};
+pub use decide::{decide, decision, forbidden, verdict};
 pub use escalation::Escalation;
 pub use feed::FeedError;
 pub use index::Ask;

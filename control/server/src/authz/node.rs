@@ -65,69 +65,148 @@ impl NodeAuthorizer {
     }
 
     fn judge(&self, node: &str, request: &Attributes) -> Result<(), String> {
-        let resource = request.full_resource();
-        match (request.api_group.as_str(), resource.as_str()) {
+        let subresource = request.subresource.as_str();
+        match (request.api_group.as_str(), request.resource.as_str()) {
             ("", "secrets") => self.read(node, request, Kind::Secret),
             ("", "configmaps") => self.read(node, request, Kind::ConfigMap),
+            ("", "persistentvolumeclaims") if subresource == "status" => self.claim_status(node, request),
             ("", "persistentvolumeclaims") => self.get(node, request, Kind::Claim),
+            ("", "persistentvolumes") => {
+                get_only(request)?;
+                related(node, self.graph.read().has_volume(node, &request.name))
+            }
+            ("", "serviceaccounts") if subresource == "token" => self.token(node, request),
             ("", "serviceaccounts") => self.get(node, request, Kind::ServiceAccount),
             ("resource.k8s.io", "resourceclaims") => self.get(node, request, Kind::ResourceClaim),
-            ("", "serviceaccounts/token") => self.token(node, request),
-            ("", "persistentvolumes") => related(self.graph.read().has_volume(node, &request.name)),
+            ("resource.k8s.io", "resourceslices") => slices(node, request),
             ("storage.k8s.io", "volumeattachments") => {
-                related(self.graph.read().has_attachment(node, &request.name))
+                get_only(request)?;
+                related(node, self.graph.read().has_attachment(node, &request.name))
             }
-            ("", "pods") if request.verb == "get" => {
-                related(self.graph.read().has_pod(node, &request.namespace, &request.name))
-            }
-            ("", "nodes") if matches!(request.verb.as_str(), "get" | "list" | "watch") => {
-                own(node, &request.name)
-            }
+            ("storage.k8s.io", "csinodes") => own_info(node, request),
             ("coordination.k8s.io", "leases") => lease(node, request),
-            ("storage.k8s.io", "csinodes") if request.verb != "create" => own(node, &request.name),
+            ("", "nodes") => own_node(node, request),
+            ("", "pods") => self.pod(node, request),
             _ => Ok(()),
         }
     }
 
     /// What is also watched: of one name, which is what a field selector for it amounts to.
     fn read(&self, node: &str, request: &Attributes, kind: Kind) -> Result<(), String> {
-        if request.name.is_empty() {
-            return Err(format!(
-                "nodes may only read {} by name (fieldSelector metadata.name)",
-                request.resource
-            ));
-        }
-        related(self.graph.read().leads_to(node, kind, &request.namespace, &request.name))
+        need(
+            matches!(request.verb.as_str(), "get" | "list" | "watch"),
+            "can only read resources of this type",
+        )?;
+        self.reach(node, request, kind)
     }
 
     fn get(&self, node: &str, request: &Attributes, kind: Kind) -> Result<(), String> {
-        related(self.graph.read().leads_to(node, kind, &request.namespace, &request.name))
+        get_only(request)?;
+        self.reach(node, request, kind)
+    }
+
+    fn reach(&self, node: &str, request: &Attributes, kind: Kind) -> Result<(), String> {
+        need(request.subresource.is_empty(), "cannot read subresource")?;
+        need(!request.namespace.is_empty(), "can only read namespaced object of this type")?;
+        need(!request.name.is_empty(), "No Object name found")?;
+        related(node, self.graph.read().leads_to(node, kind, &request.namespace, &request.name))
+    }
+
+    fn claim_status(&self, node: &str, request: &Attributes) -> Result<(), String> {
+        need(
+            matches!(request.verb.as_str(), "get" | "update" | "patch"),
+            "can only get/update/patch this type",
+        )?;
+        related(node, self.graph.read().leads_to(node, Kind::Claim, &request.namespace, &request.name))
     }
 
     fn token(&self, node: &str, request: &Attributes) -> Result<(), String> {
-        self.get(node, request, Kind::ServiceAccount)
+        let one = request.verb == "create" && !request.name.is_empty();
+        need(one, "can only create tokens for individual service accounts")?;
+        related(
+            node,
+            self.graph.read().leads_to(node, Kind::ServiceAccount, &request.namespace, &request.name),
+        )
+    }
+
+    /// Pods are read one by one when they are the node's, and together when only the node's are asked for.
+    fn pod(&self, node: &str, request: &Attributes) -> Result<(), String> {
+        let own = || {
+            let name = &request.name;
+            let found = !name.is_empty() && self.graph.read().has_pod(node, &request.namespace, name);
+            related(node, found)
+        };
+        match (request.verb.as_str(), request.subresource.as_str()) {
+            ("get", "") => own(),
+            ("list" | "watch", "") if request.selectors.requires_field("spec.nodeName", node) => Ok(()),
+            ("list" | "watch", "") if !request.name.is_empty() => own(),
+            ("list" | "watch", "") => {
+                Err("can only list/watch pods with spec.nodeName field selector".into())
+            }
+            // The NodeRestriction plugin looks at what is written.
+            _ => Ok(()),
+        }
     }
 }
 
-fn related(found: bool) -> Result<(), String> {
-    let refusal = || "no relationship found between node and this object".to_owned();
-    found.then_some(()).ok_or_else(refusal)
+fn need(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.to_owned()) }
 }
 
-fn own(node: &str, name: &str) -> Result<(), String> {
-    if name == node {
-        Ok(())
-    } else {
-        Err(format!("node {node:?} can only access the object of its own name"))
+fn get_only(request: &Attributes) -> Result<(), String> {
+    need(request.verb == "get", "can only get individual resources of this type")?;
+    need(request.subresource.is_empty(), "cannot get subresource")
+}
+
+fn related(node: &str, found: bool) -> Result<(), String> {
+    if found { Ok(()) } else { Err(format!("no relationship found between node '{node}' and this object")) }
+}
+
+/// A Node is created with its name in the body, where the NodeRestriction plugin looks at it, as at all changes.
+fn own_node(node: &str, request: &Attributes) -> Result<(), String> {
+    if !matches!(request.verb.as_str(), "get" | "list" | "watch") || request.name == node {
+        return Ok(());
+    }
+    Err(match request.name.as_str() {
+        "" => format!("node '{node}' cannot read all nodes, only its own Node object"),
+        other => format!("node '{node}' cannot read '{other}', only its own Node object"),
+    })
+}
+
+fn own_info(node: &str, request: &Attributes) -> Result<(), String> {
+    let verb = request.verb.as_str();
+    let known = matches!(verb, "create" | "delete" | "get" | "update" | "patch");
+    need(known, "can only get, create, update, patch, or delete a CSINode")?;
+    need(request.subresource.is_empty(), "cannot authorize CSINode subresources")?;
+    need(
+        verb == "create" || request.name == node,
+        "can only access CSINode with the same name as the requesting node",
+    )
+}
+
+/// Slices say which devices a node has; the name of one says nothing, hence the field.
+fn slices(node: &str, request: &Attributes) -> Result<(), String> {
+    match request.verb.as_str() {
+        "list" | "watch" | "deletecollection" => need(
+            request.selectors.requires_field("spec.nodeName", node),
+            "can only list/watch/deletecollection resourceslices with spec.nodeName field selector",
+        ),
+        _ => Ok(()),
     }
 }
 
 /// A new lease has its name in the body, where the NodeRestriction plugin looks.
 fn lease(node: &str, request: &Attributes) -> Result<(), String> {
+    let verb = request.verb.as_str();
+    let known = matches!(verb, "get" | "create" | "update" | "patch" | "delete");
+    need(known, "can only get, create, update, patch, or delete a node lease")?;
     if request.namespace != LEASES {
-        return Err(format!("can only access leases in the {LEASES:?} namespace"));
+        return Err(format!("can only access leases in the {LEASES:?} system namespace"));
     }
-    if request.verb == "create" { Ok(()) } else { own(node, &request.name) }
+    need(
+        verb == "create" || request.name == node,
+        "can only access node lease with the same name as the requesting node",
+    )
 }
 
 #[async_trait::async_trait]
@@ -185,7 +264,7 @@ mod tests {
             ("create serviceaccounts/token:runner @web", true, false),
             ("create serviceaccounts/token:default @web", false, false),
             ("get pods:p @web", true, false),
-            ("list pods", true, true),
+            ("list pods", false, false),
             ("update pods/status:p @web", true, true),
             ("get nodes:n1", true, false),
             ("list nodes", false, false),
@@ -207,7 +286,14 @@ mod tests {
                 assert_eq!(allowed, expected, "{}: {text}", user.name);
             }
         }
+        let mine = Attributes {
+            selectors: crate::Selectors::parse("spec.nodeName=n1", ""),
+            ..request(&one, "list pods")
+        };
+        assert_eq!(nodes.authorize(&mine), Decision::Allow);
+        let theirs = Attributes { user: two.clone(), ..mine };
+        assert_ne!(nodes.authorize(&theirs), Decision::Allow, "another node's pods");
         let other = UserInfo::new("system:node:n1", ["developers"]);
-        assert_eq!(nodes.authorize(&request(&other, "list pods")), Decision::NoOpinion(String::new()));
+        assert_eq!(nodes.authorize(&request(&other, "list services")), Decision::NoOpinion(String::new()));
     }
 }

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::decide::verdict;
+use super::decide::decision;
 use crate::authn::text;
-use crate::{ApiError, Attributes, Authenticator, Authorizer, Cause, RuleList, UserInfo};
+use crate::{
+    ApiError, Attributes, Authenticator, Authorizer, Cause, Decision, Requirement, RuleList, Selectors,
+    UserInfo,
+};
 
 /// The group of the reviews of permissions.
 const AUTHORIZATION: &str = "authorization.k8s.io";
@@ -113,11 +116,16 @@ impl Reviewer {
     }
 
     async fn status(&self, question: &Attributes) -> Value {
-        match verdict(&self.authorizers, question).await {
-            Ok(()) => json!({"allowed": true}),
-            Err(reason) if reason.is_empty() => json!({"allowed": false}),
-            Err(reason) => json!({"allowed": false, "reason": reason}),
+        let (mut status, reason) = match decision(&self.authorizers, question).await {
+            Decision::Allow => (json!({"allowed": true}), String::new()),
+            Decision::Deny(reason) => (json!({"allowed": false, "denied": true}), reason),
+            Decision::NoOpinion(reason) => (json!({"allowed": false}), reason),
+            Decision::Ask => (json!({"allowed": false}), String::new()),
+        };
+        if !reason.is_empty() {
+            status["reason"] = json!(reason);
         }
+        status
     }
 }
 
@@ -132,6 +140,18 @@ struct ResourceAttributes {
     name: String,
     namespace: String,
     verb: String,
+    #[serde(rename = "fieldSelector")]
+    field_selector: Option<SelectorAttributes>,
+    #[serde(rename = "labelSelector")]
+    label_selector: Option<SelectorAttributes>,
+}
+
+/// `fieldSelector` and `labelSelector`.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct SelectorAttributes {
+    raw_selector: String,
+    requirements: Vec<Requirement>,
 }
 
 /// `spec.nonResourceAttributes`.
@@ -162,6 +182,10 @@ fn question(kind: &str, review: &Value, user: UserInfo) -> Result<Attributes, Ap
                 name: asked.name,
                 namespace: asked.namespace,
                 path: String::new(),
+                selectors: Selectors {
+                    fields: requirements(kind, "fieldSelector", asked.field_selector)?,
+                    labels: requirements(kind, "labelSelector", asked.label_selector)?,
+                },
             })
         }
         (None, Some(value)) => {
@@ -174,6 +198,55 @@ fn question(kind: &str, review: &Value, user: UserInfo) -> Result<Attributes, Ap
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
     }
+}
+
+/// The requirements of a selector in a review: given one by one, or as text. Text that cannot be read limits nothing.
+fn requirements(
+    kind: &str,
+    field: &str,
+    selector: Option<SelectorAttributes>,
+) -> Result<Vec<Requirement>, ApiError> {
+    let Some(selector) = selector else { return Ok(Vec::new()) };
+    let path = |rest: &str| format!("spec.resourceAttributes.{field}{rest}");
+    if !selector.raw_selector.is_empty() && !selector.requirements.is_empty() {
+        return Err(invalid(
+            kind,
+            &path(".rawSelector"),
+            "may not specified at the same time as requirements",
+        ));
+    }
+    if selector.requirements.is_empty() {
+        let raw = &selector.raw_selector;
+        return Ok(match field {
+            "fieldSelector" => Selectors::parse(raw, "").fields,
+            _ => Selectors::parse("", raw).labels,
+        });
+    }
+    for (index, requirement) in selector.requirements.iter().enumerate() {
+        let wrong =
+            |rest: &str, why: &str| Err(invalid(kind, &path(&format!(".requirements[{index}].{rest}")), why));
+        if requirement.key.is_empty() {
+            return wrong("key", "Required value: must be specified");
+        }
+        match (requirement.operator.as_str(), requirement.values.is_empty()) {
+            ("In" | "NotIn", true) => {
+                return wrong(
+                    "values",
+                    "Required value: must be specified when `operator` is 'In' or 'NotIn'",
+                );
+            }
+            ("Exists" | "DoesNotExist", false) => {
+                let why = "Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                return wrong("values", why);
+            }
+            // An operator that is not known limits nothing.
+            _ => {}
+        }
+    }
+    let known = |requirement: &Requirement| {
+        matches!(requirement.operator.as_str(), "In" | "NotIn" | "Exists" | "DoesNotExist")
+    };
+    Ok(selector.requirements.into_iter().filter(known).collect())
 }
 
 /// The user that a SubjectAccessReview names.

@@ -173,7 +173,14 @@ impl Pki {
     /// TLS for the API server's front: HTTP/2 and HTTP/1.1; a client certificate is checked when there is one,
     /// and a client without is let in, to be judged by its token.
     pub fn server_tls(&self) -> Result<Arc<ServerConfig>, PkiError> {
-        tls::server(&self.authority.cert_pem, self.live(Leaf::ApiServer))
+        self.server_tls_with(None)
+    }
+
+    /// The same, which also lets in clients with certificates of another authority (PEM): proxies that speak for others.
+    /// Who they are is not decided here.
+    pub fn server_tls_with(&self, proxies: Option<&str>) -> Result<Arc<ServerConfig>, PkiError> {
+        let authorities = format!("{}\n{}", self.authority.cert_pem, proxies.unwrap_or_default());
+        tls::server(&authorities, self.live(Leaf::ApiServer))
     }
 
     /// TLS for connections from the API server to nodes: their certificate must be the cluster's.
@@ -256,6 +263,11 @@ impl Pki {
     fn live(&self, leaf: Leaf) -> Arc<LiveKey> {
         Arc::clone(&self.live[leaf as usize])
     }
+}
+
+/// Checks client certificates against the authorities in `pem`.
+pub(crate) fn verifier_of(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, PkiError> {
+    tls::client_verifier(pem)
 }
 
 impl std::fmt::Debug for Pki {

@@ -1,0 +1,305 @@
+//! Which issuers of JSON Web Tokens are believed, and what their claims mean here: upstream's
+//! AuthenticationConfiguration (`apiserver.config.k8s.io/v1`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::settings::{self, SettingsError};
+
+const KIND: &str = "AuthenticationConfiguration";
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthenticationSettings {
+    /// The issuers.
+    pub jwt: Vec<Issuer>,
+    /// Who may come without credentials, if it says.
+    pub anonymous: Option<Anonymous>,
+}
+
+/// One issuer of tokens, and how its claims become a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Issuer {
+    /// What `iss` has to be, and below which discovery is.
+    pub url: String,
+    /// Where the discovery document is, when it is elsewhere.
+    pub discovery_url: Option<String>,
+    /// The authorities of the issuer's server, PEM; the host's own by default.
+    pub authority: Option<String>,
+    /// `aud` has to have one of them.
+    pub audiences: Vec<String>,
+    /// The claim that is the user's name, and what is put before it.
+    pub username: Mapping,
+    /// The claim that lists the groups.
+    pub groups: Option<Mapping>,
+    /// The claim that is the UID.
+    pub uid: Option<String>,
+    /// Claims that must have these values.
+    pub required: BTreeMap<String, String>,
+    /// Algorithms that count; all that are known when there are none.
+    pub algorithms: Vec<String>,
+}
+
+/// A claim, and a prefix that keeps what it says apart from other users and groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// The claim.
+    pub claim: String,
+    /// The prefix, which may be empty.
+    pub prefix: String,
+}
+
+/// Who may come without credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Anonymous {
+    /// Whether anybody may.
+    pub enabled: bool,
+    /// Only these paths; all when there are none.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// A path that anonymous requests may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// The whole path.
+    pub path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Document {
+    #[allow(dead_code)] // looked at before
+    api_version: String,
+    #[allow(dead_code)]
+    kind: String,
+    #[serde(default)]
+    jwt: Vec<Entry>,
+    anonymous: Option<Anonymous>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Entry {
+    issuer: IssuerEntry,
+    #[serde(default)]
+    claim_validation_rules: Vec<ClaimRule>,
+    claim_mappings: Mappings,
+    #[serde(default)]
+    user_validation_rules: Vec<Expression>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IssuerEntry {
+    url: String,
+    #[serde(rename = "discoveryURL")]
+    discovery_url: Option<String>,
+    certificate_authority: Option<String>,
+    #[serde(default)]
+    audiences: Vec<String>,
+    audience_match_policy: Option<String>,
+    egress_selector_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Default)]
+struct ClaimRule {
+    claim: String,
+    required_value: String,
+    expression: String,
+    #[allow(dead_code)] // of an expression
+    message: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Expression {
+    expression: String,
+    #[allow(dead_code)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mappings {
+    #[serde(default)]
+    username: MappingEntry,
+    #[serde(default)]
+    groups: MappingEntry,
+    #[serde(default)]
+    uid: MappingEntry,
+    #[serde(default)]
+    extra: Vec<ExtraEntry>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct MappingEntry {
+    claim: String,
+    prefix: Option<String>,
+    expression: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExtraEntry {
+    key: String,
+    value_expression: String,
+}
+
+/// Reads the file at `path`. `own` is the issuer of ServiceAccount tokens, which nobody else may be.
+pub fn read(path: &Path, own: &str) -> Result<AuthenticationSettings, SettingsError> {
+    parse(&settings::text(path)?, own).map_err(|why| settings::wrong(path, why))
+}
+
+pub(super) fn parse(text: &str, own: &str) -> Result<AuthenticationSettings, String> {
+    let document: Document = settings::document(text, KIND)?;
+    if let Some(anonymous) = &document.anonymous
+        && !anonymous.enabled
+        && !anonymous.conditions.is_empty()
+    {
+        return Err(
+            "anonymous.conditions: Invalid value: enabled should be set to true when conditions are defined"
+                .into(),
+        );
+    }
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for (index, entry) in document.jwt.into_iter().enumerate() {
+        let issuer = issuer(entry).and_then(|issuer| check(&issuer, own).map(|()| issuer));
+        let issuer = issuer.map_err(|why| format!("jwt[{index}].{why}"))?;
+        if issuers.iter().any(|other| other.url == issuer.url) {
+            return Err(format!("jwt[{index}].issuer.url: Duplicate value: {:?}", issuer.url));
+        }
+        issuers.push(issuer);
+    }
+    Ok(AuthenticationSettings { jwt: issuers, anonymous: document.anonymous })
+}
+
+/// What no issuer may be, wherever it is configured.
+pub(super) fn check(issuer: &Issuer, own: &str) -> Result<(), String> {
+    if issuer.url == own {
+        return Err(format!(
+            "issuer.url: Invalid value: {own:?}: URL must not overlap with disallowed issuers"
+        ));
+    }
+    check_url("issuer.url", &issuer.url)?;
+    if let Some(url) = &issuer.discovery_url {
+        check_url("issuer.discoveryURL", url)?;
+        if url.trim_end_matches('/') == issuer.url.trim_end_matches('/') {
+            return Err("issuer.discoveryURL: Invalid value: must be different from URL".into());
+        }
+    }
+    if issuer.audiences.is_empty() {
+        return Err("issuer.audiences: Required value: at least one issuer.audiences is required".into());
+    }
+    if issuer.username.claim.is_empty() {
+        return Err("claimMappings.username: Required value: claim or expression is required".into());
+    }
+    for algorithm in &issuer.algorithms {
+        if !super::keys::ALGORITHMS.contains(&algorithm.as_str()) {
+            return Err(format!("unsupported signing alg: {algorithm:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_url(field: &str, url: &str) -> Result<(), String> {
+    let wrong = |why: &str| Err(format!("{field}: Invalid value: {url:?}: {why}"));
+    let Ok(uri) = url.parse::<http::Uri>() else { return wrong("it is not a URL") };
+    if uri.scheme_str() != Some("https") {
+        return wrong("URL scheme must be https");
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return wrong("URL must not contain a username or password");
+    }
+    if uri.query().is_some() {
+        return wrong("URL must not contain a query");
+    }
+    if url.contains('#') { wrong("URL must not contain a fragment") } else { Ok(()) }
+}
+
+fn issuer(entry: Entry) -> Result<Issuer, String> {
+    let source = entry.issuer;
+    if source.egress_selector_type.is_some() {
+        return Err("issuer.egressSelectorType: Forbidden: there is no egress selector".into());
+    }
+    match source.audience_match_policy.as_deref().unwrap_or_default() {
+        "" if source.audiences.len() > 1 => {
+            return Err("issuer.audienceMatchPolicy: Invalid value: \"\": audienceMatchPolicy must be MatchAny for multiple audiences".into());
+        }
+        "" | "MatchAny" => {}
+        other => {
+            return Err(format!(
+                "issuer.audienceMatchPolicy: Invalid value: {other:?}: audienceMatchPolicy must be empty or MatchAny for single audience"
+            ));
+        }
+    }
+    let mut required = BTreeMap::new();
+    for (index, rule) in entry.claim_validation_rules.into_iter().enumerate() {
+        let at = format!("claimValidationRules[{index}]");
+        refuse_expression(&format!("{at}.expression"), &rule.expression)?;
+        if rule.claim.is_empty() {
+            return Err(format!("{at}: Required value: claim or expression is required"));
+        }
+        if required.insert(rule.claim.clone(), rule.required_value).is_some() {
+            return Err(format!("{at}.claim: Duplicate value: {:?}", rule.claim));
+        }
+    }
+    if let Some(rule) = entry.user_validation_rules.first() {
+        refuse_expression("userValidationRules[0].expression", &rule.expression)?;
+        return Err("userValidationRules[0].expression: Required value".into());
+    }
+    let maps = entry.claim_mappings;
+    if let Some(extra) = maps.extra.first() {
+        refuse_expression(
+            &format!("claimMappings.extra[{:?}].valueExpression", extra.key),
+            &extra.value_expression,
+        )?;
+        return Err("claimMappings.extra[0].valueExpression: Required value".into());
+    }
+    let uid = mapping("uid", maps.uid, false)?;
+    Ok(Issuer {
+        url: source.url,
+        discovery_url: source.discovery_url.filter(|url| !url.is_empty()),
+        authority: source.certificate_authority.filter(|pem| !pem.is_empty()),
+        audiences: source.audiences,
+        username: mapping("username", maps.username, true)?.unwrap_or_default(),
+        groups: mapping("groups", maps.groups, true)?,
+        uid: uid.map(|mapping| mapping.claim),
+        required,
+        algorithms: Vec::new(),
+    })
+}
+
+/// A claim and its prefix. The prefix has to be given, be it empty: whoever leaves it out may not have thought of
+/// tokens that say `system:masters`.
+fn mapping(field: &str, entry: MappingEntry, with_prefix: bool) -> Result<Option<Mapping>, String> {
+    let at = format!("claimMappings.{field}");
+    refuse_expression(&format!("{at}.expression"), &entry.expression)?;
+    match (entry.claim.is_empty(), entry.prefix) {
+        (true, Some(_)) => {
+            Err(format!("{at}.prefix: Invalid value: non-nil prefix is not allowed without claim"))
+        }
+        (true, None) => Ok(None),
+        (false, None) if with_prefix => Err(format!(
+            "{at}.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to \
+             disable prefixing"
+        )),
+        (false, prefix) => Ok(Some(Mapping { claim: entry.claim, prefix: prefix.unwrap_or_default() })),
+    }
+}
+
+fn refuse_expression(field: &str, expression: &str) -> Result<(), String> {
+    if expression.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{field}: Invalid value: {expression:?}: expressions are not supported by this server: name a claim"
+    ))
+}
