@@ -24,6 +24,7 @@ mod options;
 mod paths;
 mod protobuf;
 mod query;
+mod quota;
 mod registry;
 mod respond;
 mod rewrite;

@@ -9,6 +9,7 @@ use crate::event_leases::EventLeases;
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::quota::Turns;
 use crate::registry::Registry;
 use crate::service::UserService;
 use crate::service_range::ServiceRange;
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) service_range: ServiceRange,
     pub(crate) event_leases: EventLeases,
+    pub(crate) turns: Turns,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
@@ -50,6 +52,7 @@ impl ApiServer {
             registry: Registry::new(config.store.clone()),
             service_range,
             event_leases: EventLeases::default(),
+            turns: Turns::default(),
             limits: Limits::default(),
             metrics: Metrics::default(),
             health: Health::default(),

@@ -128,6 +128,11 @@ pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Reso
     RESOURCES.iter().find(|r| r.kind == kind && r.group == group && r.version == version)
 }
 
+/// The quality-of-service class that follows from the requests and limits of a pod with defaults.
+pub(crate) fn quality(pod: &serde_json::Value) -> &'static str {
+    pod::quality_class(pod)
+}
+
 /// Rules of kinds that are answered and never stored: their shape says it all.
 struct Unstored;
 
