@@ -207,6 +207,8 @@ const SYSTEM_ROLES: &[(&str, &[Row])] = &[
         &[
             // The garbage collector and the namespace controller reach every kind, whatever it is called.
             On(&["delete", "deletecollection", "get", "list", "patch", "update", "watch"], ALL, ALL),
+            // An aggregated role grants what no controller has itself.
+            On(&["escalate"], RBAC, &["clusterroles"]),
             On(CREATE, CORE, &["configmaps", "endpoints", "pods", "serviceaccounts"]),
             On(CREATE, CORE, &["endpoints/restricted", "pods/eviction"]),
             On(CREATE, DISCOVERY, &["endpointslices", "endpointslices/restricted"]),
@@ -311,9 +313,22 @@ const ADMIN: &[Row] = &[
     On(READ_WRITE, RBAC, &["rolebindings", "roles"]),
 ];
 
-/// The roles for people: each holds all rows of those before it.
-const USER_ROLES: [(&str, &[&[Row]]); 3] =
-    [("view", &[VIEW]), ("edit", &[VIEW, EDIT]), ("admin", &[VIEW, EDIT, ADMIN])];
+/// The roles for people: each is the sum of the roles that carry its label, kept by the aggregation controller, so that
+/// new kinds bring their own rows. With the role that it is a part of itself, and the rows it begins with, which are
+/// what the sum of [`AGGREGATED`] comes to.
+const USER_ROLES: [(&str, &str, &[&[Row]]); 3] =
+    [("view", "edit", &[VIEW]), ("edit", "admin", &[VIEW, EDIT]), ("admin", "", &[VIEW, EDIT, ADMIN])];
+/// The rows that the roles for people begin with, each in a role of its own: the role, and whose part it is.
+const AGGREGATED: [(&str, &str, &[Row]); 3] = [
+    ("system:aggregate-to-view", "view", VIEW),
+    ("system:aggregate-to-edit", "edit", EDIT),
+    ("system:aggregate-to-admin", "admin", ADMIN),
+];
+
+/// The label of roles that are a part of that one.
+fn part_of(role: &str) -> String {
+    format!("{GROUP}/aggregate-to-{role}")
+}
 
 /// ClusterRoleBindings: the role (and the binding's name), then its subjects as (kind, name).
 const BINDINGS: &[(&str, &[(&str, &str)])] = &[
@@ -338,14 +353,22 @@ pub(super) fn node_rules() -> Vec<super::rule::Rule> {
 
 /// Every object of the bootstrap policy: roles first, so that no binding refers to nothing.
 pub fn objects() -> Vec<(PolicyKind, Value)> {
-    let system = SYSTEM_ROLES.iter().map(|(name, rows)| (*name, rows.iter().map(rule).collect()));
-    let user =
-        USER_ROLES.iter().map(|(name, parts)| (*name, parts.iter().copied().flatten().map(rule).collect()));
-    let roles = system.chain(user).map(|(name, rules): (&str, Vec<Value>)| {
+    let role = |name: &str, rows: &mut dyn Iterator<Item = &Row>, part_of_role: &str| {
         let mut role = object(PolicyKind::ClusterRole, name);
-        role["rules"] = json!(rules);
-        (PolicyKind::ClusterRole, role)
+        role["rules"] = rows.map(rule).collect();
+        if !part_of_role.is_empty() {
+            role["metadata"]["labels"][part_of(part_of_role)] = json!("true");
+        }
+        role
+    };
+    let system = SYSTEM_ROLES.iter().map(|(name, rows)| role(name, &mut rows.iter(), ""));
+    let parts = AGGREGATED.iter().map(|(name, whole, rows)| role(name, &mut rows.iter(), whole));
+    let user = USER_ROLES.iter().map(|(name, whole, rows)| {
+        let mut role = role(name, &mut rows.iter().copied().flatten(), whole);
+        role["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {part_of(name): "true"}}]});
+        role
     });
+    let roles = system.chain(parts).chain(user).map(|role| (PolicyKind::ClusterRole, role));
     let bindings = BINDINGS.iter().map(|(name, subjects)| {
         let mut binding = object(PolicyKind::ClusterRoleBinding, name);
         binding["roleRef"] = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": name});
@@ -381,13 +404,27 @@ pub fn reconcile(stored: &Value, wanted: &Value) -> Step {
     }
     let mut updated = stored.clone();
     let mut changed = false;
-    for list in ["rules", "subjects"] {
-        let Some(wanted) = wanted.get(list).and_then(Value::as_array) else { continue };
-        let mut held = stored.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let aggregated = wanted.get("aggregationRule");
+    if aggregated.is_some() && aggregated != stored.get("aggregationRule") {
+        updated["aggregationRule"] = json!(aggregated);
+        changed = true;
+    }
+    let labels = wanted.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in labels {
+        if stored.pointer("/metadata/labels").and_then(|labels| labels.get(name)) != Some(value) {
+            updated["metadata"]["labels"][name] = value.clone();
+            changed = true;
+        }
+    }
+    // The rules of an aggregated role are the aggregation controller's to keep.
+    let lists: &[&str] = if aggregated.is_some() { &[] } else { &["rules", "subjects"] };
+    for list in lists {
+        let Some(wanted) = wanted.get(*list).and_then(Value::as_array) else { continue };
+        let mut held = stored.get(*list).and_then(Value::as_array).cloned().unwrap_or_default();
         let missing: Vec<Value> = wanted.iter().filter(|entry| !held.contains(entry)).cloned().collect();
         if !missing.is_empty() {
             held.extend(missing);
-            updated[list] = json!(held);
+            updated[*list] = json!(held);
             changed = true;
         }
     }

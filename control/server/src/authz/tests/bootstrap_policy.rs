@@ -67,3 +67,37 @@ fn bootstrap_adds_what_is_missing_and_leaves_the_rest() {
     removed.as_object_mut().unwrap().remove("subjects");
     assert!(matches!(bootstrap::reconcile(&removed, &binding), Step::Update(object) if object == binding));
 }
+
+#[test]
+fn the_roles_for_people_are_sums_and_begin_as_what_they_come_to() {
+    let objects = bootstrap::objects();
+    let roles: Vec<&serde_json::Value> =
+        objects.iter().filter(|(kind, _)| *kind == PolicyKind::ClusterRole).map(|(_, role)| role).collect();
+    for name in ["view", "edit", "admin"] {
+        let whole = roles.iter().find(|role| role["metadata"]["name"] == name).unwrap();
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{name}");
+        let selector = json!({"clusterRoleSelectors": [{"matchLabels": {&label: "true"}}]});
+        assert_eq!(whole["aggregationRule"], selector);
+        let parts = roles.iter().filter(|role| role["metadata"]["labels"][&label] == "true");
+        let summed: Vec<_> = parts.flat_map(|role| role["rules"].as_array().unwrap()).collect();
+        let begins = whole["rules"].as_array().unwrap();
+        assert_eq!(summed.len(), begins.len(), "{name}");
+        assert!(begins.iter().all(|rule| summed.contains(&rule)), "{name}");
+    }
+}
+
+#[test]
+fn what_aggregation_made_of_a_role_stays_and_older_clusters_get_aggregation() {
+    let objects = bootstrap::objects();
+    let wanted = &objects.iter().find(|(_, object)| object["metadata"]["name"] == "view").unwrap().1;
+    let mut grown = wanted.clone();
+    grown["rules"] = json!([{"apiGroups": ["x"], "resources": ["y"], "verbs": ["get"]}]);
+    assert_eq!(bootstrap::reconcile(&grown, wanted), Step::Keep);
+    let mut older = wanted.clone();
+    older.as_object_mut().unwrap().remove("aggregationRule");
+    older["metadata"]["labels"] = json!({"mine": "stays"});
+    let Step::Update(updated) = bootstrap::reconcile(&older, wanted) else { panic!("no update") };
+    assert_eq!(updated["aggregationRule"], wanted["aggregationRule"]);
+    assert_eq!(updated["metadata"]["labels"]["mine"], "stays");
+    assert_eq!(updated["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"], "true");
+}
