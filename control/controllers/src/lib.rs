@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod cache;
+pub mod cluster_roles;
 pub mod deployment;
 mod diff;
 pub mod discovery;
@@ -18,7 +19,9 @@ pub mod nodes;
 mod owner;
 pub mod plan;
 pub mod podgc;
+pub mod protection;
 pub mod queue;
+pub mod quota;
 pub mod replicaset;
 pub mod resource;
 pub mod rootca;

@@ -44,6 +44,15 @@ pub const ENDPOINTS: Resource = known("", "Endpoints", "endpoints", true);
 pub const CONFIG_MAP: Resource = known("", "ConfigMap", "configmaps", true);
 /// Service accounts.
 pub const SERVICE_ACCOUNT: Resource = known("", "ServiceAccount", "serviceaccounts", true);
+/// Resource quotas.
+pub const RESOURCE_QUOTA: Resource = known("", "ResourceQuota", "resourcequotas", true);
+/// Claims.
+pub const PERSISTENT_VOLUME_CLAIM: Resource =
+    known("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+/// Volumes.
+pub const PERSISTENT_VOLUME: Resource = known("", "PersistentVolume", "persistentvolumes", false);
+/// Cluster roles.
+pub const CLUSTER_ROLE: Resource = known("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", false);
 /// Deployments.
 pub const DEPLOYMENT: Resource = known("apps", "Deployment", "deployments", true);
 /// Replica sets.

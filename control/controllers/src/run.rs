@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::cache::{Caches, Feeds};
+use crate::cluster_roles::ClusterRoles;
 use crate::deployment::Deployments;
 use crate::driver::{Controller, Driver};
 use crate::endpoints::{LegacyEndpoints, Slices};
@@ -21,7 +22,9 @@ use crate::nodes::cidr::{PodCidrs, Range};
 use crate::nodes::eviction::Eviction;
 use crate::nodes::health::{Health, Limits};
 use crate::podgc::PodGc;
+use crate::protection::{ClaimProtection, VolumeProtection};
 use crate::queue::Queue;
+use crate::quota::Quotas;
 use crate::replicaset::ReplicaSets;
 use crate::resource::Resource;
 use crate::rootca::RootCa;
@@ -223,6 +226,17 @@ impl House {
         self.add(Deployments::new(Arc::clone(&caches)), deployments);
         ReplicaSets::hook(&caches, &mut self.feeds, &sets);
         self.add(ReplicaSets::new(Arc::clone(&caches)), sets);
+
+        let (quotas, roles) = (queue(), queue());
+        Quotas::hook(&caches, &mut self.feeds, &quotas);
+        self.add(Quotas::new(Arc::clone(&caches), self.client.clone()), quotas);
+        ClusterRoles::hook(&caches, &mut self.feeds, &roles);
+        self.add(ClusterRoles::new(Arc::clone(&caches)), roles);
+        let (claims, volumes) = (queue(), queue());
+        ClaimProtection::hook(&caches, &mut self.feeds, &claims);
+        self.add(ClaimProtection::new(Arc::clone(&caches), self.client.clone()), claims);
+        VolumeProtection::hook(&mut self.feeds, &volumes);
+        self.add(VolumeProtection::new(Arc::clone(&caches)), volumes);
 
         let (slices, endpoints) = (queue(), queue());
         crate::endpoints::hook(&caches, &mut self.feeds, &slices, &endpoints);

@@ -28,6 +28,7 @@ mod options;
 mod paths;
 mod protobuf;
 mod query;
+mod quota;
 mod registry;
 mod remote;
 mod respond;

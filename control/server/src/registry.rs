@@ -10,6 +10,7 @@ use carrack_store::{
 
 use crate::ApiError;
 use crate::object::Stored;
+use crate::quota::Turn;
 
 /// Where the objects of all resources are.
 #[derive(Clone)]
@@ -18,7 +19,7 @@ pub(crate) struct Registry {
 }
 
 /// What else a write of an object checks and does in the same transaction.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Beside {
     /// What must hold.
     pub(crate) compare: Vec<Compare>,
@@ -26,6 +27,19 @@ pub(crate) struct Beside {
     pub(crate) then: Vec<Op>,
     /// The lease that the object goes away with; 0 for none.
     pub(crate) lease: LeaseId,
+    /// The turn among those who charge quotas, held until the write is done.
+    pub(crate) turn: Option<Turn>,
+}
+
+impl Beside {
+    /// This and what another part checks and does.
+    #[must_use]
+    pub(crate) fn with(mut self, other: Beside) -> Self {
+        self.compare.extend(other.compare);
+        self.then.extend(other.then);
+        self.turn = self.turn.or(other.turn);
+        self
+    }
 }
 
 /// What became of a compare-and-swap.
@@ -85,6 +99,7 @@ impl Registry {
 
     async fn swap(&self, key: &str, known: Revision, op: Op, beside: Beside) -> Result<Swap, ApiError> {
         let mut txn = Txn::of(vec![op]).when(Compare::mod_revision(key.to_owned(), known));
+        let _until_written = beside.turn;
         txn.compare.extend(beside.compare);
         txn.then.extend(beside.then);
         let response = self.store.txn(txn.or_else(Op::get(key.to_owned()))).await?;

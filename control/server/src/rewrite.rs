@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::call::{Answer, Call};
 use crate::object::{Stored, encode, to_served};
 use crate::registry::{Swap, written};
-use crate::{ApiError, Operation, side, tracking};
+use crate::{ApiError, Operation, quota, side, tracking};
 
 /// How often a lost race is run again. Each loss means that another writer won, so that this many writers of
 /// one object at once get through.
@@ -122,6 +122,7 @@ async fn round(
             return Ok(Round::Done(Rewritten::Object(new)));
         }
         let release = side::prepare(call, Some(old), None, false).await?;
+        let release = release.with(quota::charge(call, Some(old), None, true).await?);
         return Ok(match call.registry().remove(key, kv.mod_revision, release).await? {
             Swap::Done(revision) => {
                 meta::set(&mut new, "resourceVersion", revision.to_string());
@@ -135,6 +136,8 @@ async fn round(
     if value == kv.value && (dry_run || !call.registry().store().is_outdated(key.to_owned()).await?) {
         return Ok(Round::Done(Rewritten::Stored(Stored::from(kv))));
     }
+    let fact = matches!(part, Part::Status | Part::Exact);
+    let beside = beside.with(quota::charge(call, Some(old), Some(&new), fact).await?);
     if dry_run {
         meta::set(&mut new, "resourceVersion", kv.mod_revision.to_string());
         return Ok(Round::Done(Rewritten::Object(new)));

@@ -11,6 +11,7 @@ use crate::flow::FlowControl;
 use crate::health::Health;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
+use crate::quota::Turns;
 use crate::registry::Registry;
 use crate::service::UserService;
 use crate::service_range::ServiceRange;
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) flow: FlowControl,
     /// Tells of requests, once it is set.
     pub(crate) audit: OnceLock<Arc<Audit>>,
+    pub(crate) turns: Turns,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     /// Ends watches and makes `/readyz` fail.
@@ -58,6 +60,7 @@ impl ApiServer {
             event_leases: EventLeases::default(),
             flow: FlowControl::default(),
             audit: OnceLock::new(),
+            turns: Turns::default(),
             metrics: Metrics::default(),
             health: Health::default(),
             _end: shutdown.clone().drop_guard(),

@@ -31,10 +31,6 @@ impl Rules for LimitRangeRules {
         }
     }
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
-    }
-
     fn validate(range: &Self::Object, errors: &mut Errors) {
         let Some(spec) = &range.spec else { return };
         let all = spec_path().child("limits");

@@ -176,6 +176,11 @@ pub(crate) fn custom_subresources(
     all.into_iter().filter(|(wanted, _)| *wanted).map(|(_, part)| part).collect()
 }
 
+/// The quality-of-service class that follows from the requests and limits of a pod with defaults.
+pub(crate) fn quality(pod: &serde_json::Value) -> &'static str {
+    pod::quality_class(pod)
+}
+
 /// Rules of kinds that are answered and never stored: their shape says it all.
 struct Unstored;
 

@@ -44,6 +44,11 @@ pub(super) const RESOURCE: Resource = Resource {
     ..BASE
 };
 
+/// The quality-of-service class of a pod with defaults.
+pub(super) fn quality_class(pod: &Value) -> &'static str {
+    quality::class(pod)
+}
+
 /// The row of bindings, which are posted and never stored.
 pub(super) const BINDING: Resource = Resource {
     kind: "Binding",

@@ -91,10 +91,6 @@ impl Rules for ResourceQuotaRules {
     const CREATE_ON_UPDATE: bool = true;
     const HAS_STATUS: bool = true;
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
-    }
-
     fn validate(quota: &Self::Object, errors: &mut Errors) {
         let (Some(spec), path) = (&quota.spec, spec_path()) else { return };
         amounts(spec.hard.as_ref(), &path.child("hard"), errors);

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use carrack_client::{Cached, Change, Informer};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, PersistentVolume, PersistentVolumeClaim, ResourceQuota, Service,
+    ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use tokio::task::JoinSet;
@@ -42,13 +46,21 @@ pub struct Feeds {
     pub deployments: Vec<Hook<Deployment>>,
     /// For replica sets.
     pub replica_sets: Vec<Hook<ReplicaSet>>,
+    /// For resource quotas.
+    pub quotas: Vec<Hook<ResourceQuota>>,
+    /// For claims.
+    pub claims: Vec<Hook<PersistentVolumeClaim>>,
+    /// For volumes.
+    pub volumes: Vec<Hook<PersistentVolume>>,
+    /// For cluster roles.
+    pub cluster_roles: Vec<Hook<ClusterRole>>,
 }
 
 /// Metadata that plans read although the API calls it annotations; everything else of a pod's is dropped.
 const POD_ANNOTATIONS: [&str; 1] = [crate::replicaset::DELETION_COST];
 
 /// The kinds whose informers hold every object, so that the garbage collector need not watch them again.
-pub(crate) const WHOLE: [resource::Resource; 8] = [
+pub(crate) const WHOLE: [resource::Resource; 12] = [
     resource::POD,
     resource::NODE,
     resource::NAMESPACE,
@@ -57,6 +69,10 @@ pub(crate) const WHOLE: [resource::Resource; 8] = [
     resource::ENDPOINT_SLICE,
     resource::DEPLOYMENT,
     resource::REPLICA_SET,
+    resource::RESOURCE_QUOTA,
+    resource::PERSISTENT_VOLUME_CLAIM,
+    resource::PERSISTENT_VOLUME,
+    resource::CLUSTER_ROLE,
 ];
 
 impl Feeds {
@@ -87,6 +103,14 @@ impl Feeds {
         whole.start(deployments, resource::DEPLOYMENT, self.deployments);
         let sets = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.replica_sets));
         whole.start(sets, resource::REPLICA_SET, self.replica_sets);
+        let quotas = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.quotas));
+        whole.start(quotas, resource::RESOURCE_QUOTA, self.quotas);
+        let claims = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.claims));
+        whole.start(claims, resource::PERSISTENT_VOLUME_CLAIM, self.claims);
+        let volumes = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.volumes));
+        whole.start(volumes, resource::PERSISTENT_VOLUME, self.volumes);
+        let roles = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.cluster_roles));
+        whole.start(roles, resource::CLUSTER_ROLE, self.cluster_roles);
 
         let mut part = Starter { tasks: whole.tasks, sink: None };
         let leases = Api::namespaced(client.clone(), "kube-node-lease");

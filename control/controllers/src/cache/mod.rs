@@ -9,15 +9,19 @@ use std::time::Duration;
 
 use carrack_client::{Key, Store, WaitError};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, PersistentVolume, PersistentVolumeClaim, ResourceQuota, Service,
+    ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Resource as _;
 
 pub(crate) use feed::WHOLE;
 pub use feed::{Feeds, Hook};
 pub use views::{
-    Container, ContainerStatus, Node, NodeCondition, NodeLease, NodeLeaseSpec, NodeSpec, NodeStatus, Pod,
-    PodCondition, PodSpec, PodStatus,
+    ClaimSource, Container, ContainerStatus, Made, Node, NodeCondition, NodeLease, NodeLeaseSpec, NodeSpec,
+    NodeStatus, Pod, PodCondition, PodSpec, PodStatus, Volume,
 };
 
 use crate::plan::Written;
@@ -27,6 +31,8 @@ use crate::resource::{self, Resource};
 pub const BY_CONTROLLER: usize = 0;
 /// Index of pods: the name of the node.
 pub const BY_NODE: usize = 1;
+/// Index of pods: the claims that they use, as `namespace/name`.
+pub const BY_CLAIM: usize = 2;
 /// Index of endpoint slices: the name of the service, within the namespace.
 pub const BY_SERVICE: usize = 0;
 
@@ -54,12 +60,20 @@ pub struct Caches {
     pub deployments: Arc<Store<Deployment>>,
     /// Replica sets.
     pub replica_sets: Arc<Store<ReplicaSet>>,
+    /// Resource quotas.
+    pub quotas: Arc<Store<ResourceQuota>>,
+    /// Claims.
+    pub claims: Arc<Store<PersistentVolumeClaim>>,
+    /// Volumes.
+    pub volumes: Arc<Store<PersistentVolume>>,
+    /// Cluster roles.
+    pub cluster_roles: Arc<Store<ClusterRole>>,
 }
 
 impl Default for Caches {
     fn default() -> Self {
         Self {
-            pods: Arc::new(Store::new(vec![pod_controller, pod_node])),
+            pods: Arc::new(Store::new(vec![pod_controller, pod_node, pod_claims])),
             nodes: Arc::new(Store::new(vec![])),
             leases: Arc::new(Store::new(vec![])),
             namespaces: Arc::new(Store::new(vec![])),
@@ -70,6 +84,10 @@ impl Default for Caches {
             root_cas: Arc::new(Store::new(vec![])),
             deployments: Arc::new(Store::new(vec![])),
             replica_sets: Arc::new(Store::new(vec![set_controller])),
+            quotas: Arc::new(Store::new(vec![])),
+            claims: Arc::new(Store::new(vec![])),
+            volumes: Arc::new(Store::new(vec![])),
+            cluster_roles: Arc::new(Store::new(vec![])),
         }
     }
 }
@@ -89,6 +107,13 @@ pub(crate) fn orphans_of(namespace: &str) -> String {
 fn pod_node(pod: &Pod, file: &mut dyn FnMut(&str)) {
     if let Some(node) = pod.spec.node() {
         file(node);
+    }
+}
+
+fn pod_claims(pod: &Pod, file: &mut dyn FnMut(&str)) {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    for claim in crate::protection::claims_of(pod) {
+        file(&format!("{namespace}/{claim}"));
     }
 }
 
@@ -147,11 +172,15 @@ impl Caches {
             self.root_cas.synced(),
             self.deployments.synced(),
             self.replica_sets.synced(),
+            self.quotas.synced(),
+            self.claims.synced(),
+            self.volumes.synced(),
+            self.cluster_roles.synced(),
         );
     }
 
     fn watched(&self, resource: &Resource) -> Option<&dyn Watched> {
-        let caches: [(&Resource, &dyn Watched); 8] = [
+        let caches: [(&Resource, &dyn Watched); 12] = [
             (&resource::POD, &*self.pods),
             (&resource::REPLICA_SET, &*self.replica_sets),
             (&resource::DEPLOYMENT, &*self.deployments),
@@ -160,6 +189,10 @@ impl Caches {
             (&resource::SERVICE, &*self.services),
             (&resource::NAMESPACE, &*self.namespaces),
             (&resource::NODE, &*self.nodes),
+            (&resource::RESOURCE_QUOTA, &*self.quotas),
+            (&resource::PERSISTENT_VOLUME_CLAIM, &*self.claims),
+            (&resource::PERSISTENT_VOLUME, &*self.volumes),
+            (&resource::CLUSTER_ROLE, &*self.cluster_roles),
         ];
         caches.into_iter().find(|(known, _)| *known == resource).map(|(_, cache)| cache)
     }

@@ -40,7 +40,34 @@ pub struct PodSpec {
     /// Init containers, for the ports of those that stay (restartPolicy Always).
     #[serde(deserialize_with = "nullable")]
     pub init_containers: Vec<Container>,
+    /// Volumes, for the claims behind them.
+    #[serde(deserialize_with = "nullable")]
+    pub volumes: Vec<Volume>,
 }
+
+/// A volume of a pod, for the claim behind it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The claim that it is.
+    pub persistent_volume_claim: Option<ClaimSource>,
+    /// There when a claim is made for the pod alone.
+    pub ephemeral: Option<Made>,
+}
+
+/// A claim, by name.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimSource {
+    /// The claim's name.
+    pub claim_name: String,
+}
+
+/// Says that something is there, and nothing of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Made {}
 
 /// A container, for its ports.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

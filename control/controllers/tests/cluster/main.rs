@@ -5,4 +5,5 @@
 mod collection;
 mod harness;
 mod nodes;
+mod quota;
 mod workloads;

@@ -1,11 +1,17 @@
 //! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
 
 mod certificate_request;
+mod default_class;
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
+mod runtime_class;
 mod service_account;
+mod storage;
+mod taint_nodes;
 #[cfg(test)]
 mod tests;
 
@@ -14,31 +20,56 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 pub use certificate_request::CertificateRequest;
+pub use default_class::DefaultIngressClass;
 pub use default_tolerations::DefaultTolerationSeconds;
+pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
+pub use pod_security::{Level, PodSecurity, PodSecurityConfig, Policy, Standard, Version};
 pub use priority::Priority;
+pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
+pub use storage::{DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection};
+pub use taint_nodes::TaintNodesByCondition;
 
 use crate::authn::Objects;
 use crate::authz::{Escalation, Rbac};
 use crate::{Admission, AdmissionRequest, Authorizer, Operation};
 
 /// The plugins in the order they run, which is upstream's: a pod for a namespace that is going is refused before
-/// anything is looked up for it, and what a node may do is judged before its object is completed.
+/// anything is looked up for it, and what a node may do is judged before its object is completed. Quotas come last of
+/// all: they are charged with the write itself, see [`crate::ApiServer`].
 pub fn plugins(
     objects: &Arc<dyn Objects>,
     rbac: &Arc<Rbac>,
     authorizers: &[Arc<dyn Authorizer>],
 ) -> Vec<Arc<dyn Admission>> {
+    plugins_with(objects, rbac, authorizers, PodSecurityConfig::default())
+}
+
+/// The same, with defaults and exemptions of pod security.
+pub fn plugins_with(
+    objects: &Arc<dyn Objects>,
+    rbac: &Arc<Rbac>,
+    authorizers: &[Arc<dyn Authorizer>],
+    pod_security: PodSecurityConfig,
+) -> Vec<Arc<dyn Admission>> {
     let objects = || Arc::clone(objects);
     vec![
         Arc::new(NamespaceLifecycle::new(objects())),
+        Arc::new(LimitRanger::new(objects())),
         Arc::new(ServiceAccount::new(objects())),
         Arc::new(NodeRestriction::new(objects())),
+        Arc::new(TaintNodesByCondition),
+        Arc::new(PodSecurity::new(objects(), pod_security)),
         Arc::new(Priority::new(objects())),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(DefaultStorageClass::new(objects())),
+        Arc::new(StorageObjectInUseProtection),
+        Arc::new(PersistentVolumeClaimResize::new(objects())),
+        Arc::new(RuntimeClass::new(objects())),
         Arc::new(CertificateRequest::new(authorizers.to_vec())),
+        Arc::new(DefaultIngressClass::new(objects())),
         Arc::new(Escalation::new(Arc::clone(rbac), authorizers.to_vec())),
     ]
 }

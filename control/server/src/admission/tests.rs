@@ -1,5 +1,9 @@
 //! Golden cases: a request and an object in, the changed object or the refusal's words out.
 
+mod limit_ranger;
+mod pod_security;
+mod storage;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

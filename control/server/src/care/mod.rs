@@ -1,11 +1,10 @@
-//! The server's own care for what is stored: roles that are made of others, Secrets with tokens, bootstrap tokens.
+//! The server's own care for what is stored: Secrets with tokens, bootstrap tokens.
 //!
 //! Each job looks at everything it cares for whenever something of it changes, and makes it what it should be: what
 //! was missed, or done by another server at the same time, is found the next time.
 
 mod account_tokens;
 mod bootstrap_tokens;
-mod roles;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -55,8 +54,7 @@ trait Job: Send + Sync + 'static {
 
 /// Starts all jobs; they end with the server.
 pub(crate) fn start(api: &ApiServer) {
-    let jobs: [Arc<dyn Job>; 3] = [
-        Arc::new(roles::Aggregation),
+    let jobs: [Arc<dyn Job>; 2] = [
         Arc::new(account_tokens::AccountTokens),
         Arc::new(bootstrap_tokens::BootstrapTokens),
     ];

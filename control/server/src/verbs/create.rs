@@ -9,7 +9,7 @@ use crate::call::{Answer, Body, Call};
 use crate::object::{encode, to_served, to_storage};
 use crate::options::WriteOptions;
 use crate::registry::{Beside, Swap, written};
-use crate::{ApiError, Operation, namespaces, side, tracking};
+use crate::{ApiError, Operation, namespaces, quota, side, tracking};
 
 /// How often a generated name is tried; upstream's figure.
 const NAME_ATTEMPTS: usize = 8;
@@ -79,6 +79,8 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
     if call.mutate(&admission, &mut new).await? {
         call.strategy().default(&mut new);
+        // What follows from the rest of the object, such as a pod's quality of service.
+        call.strategy().prepare_create(&mut new);
     }
     let name = meta::name(&new).to_owned();
     // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
@@ -103,6 +105,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
         }
         call.warnings.add(call.strategy().warnings(&object));
         call.judge(&admission, Some(&object)).await?;
+        beside = beside.with(quota::charge(call, None, Some(&object), false).await?);
         beside.compare.extend(guard);
         if let Some(answer) = store(call, object, &name, beside, options.dry_run).await? {
             return Ok(answer);

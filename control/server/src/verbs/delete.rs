@@ -14,7 +14,7 @@ use crate::object::{Stored, encode, to_served};
 use crate::options::{DeleteOptions, Propagation};
 use crate::registry::{Swap, written};
 use crate::rewrite::{is_namespace, spec_finalizers};
-use crate::{ApiError, Operation, side};
+use crate::{ApiError, Operation, quota, side};
 
 /// How often a lost race is run again.
 const ATTEMPTS: usize = 128;
@@ -96,6 +96,7 @@ pub(super) async fn delete_named(
             }
             Plan::Remove => {
                 let beside = side::prepare(call, Some(&old), None, false).await?;
+                let beside = beside.with(quota::charge(call, Some(&old), None, true).await?);
                 match call.registry().remove(&key, kv.mod_revision, beside).await? {
                     Swap::Done(_) => return Ok(removed(call, name, old)),
                     Swap::Lost(found) => found,

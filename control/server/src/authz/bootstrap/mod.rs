@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::policy::{self, GROUP, PolicyKind};
 use super::rule::{Rule, uncovered};
 
+#[cfg(test)]
 pub(crate) use people::aggregate;
 
 const READ: &str = "get list watch";
