@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Node, Types};
 use crate::command::{Command, Outcome, Proposal};
-use crate::error::WriteError;
+use crate::error::{Shortage, WriteError};
 use crate::kv::LeaseId;
 use crate::peer::TransportError;
 use crate::peer::message::{self, Refused, Request, Response};
@@ -57,7 +57,13 @@ impl Node {
     /// Passes the gate and proposes, as the leader. [`WriteError::NotLeader`] says that it was not proposed.
     async fn propose(&self, proposal: Proposal) -> Result<Outcome, WriteError> {
         let shared = &*self.shared;
-        let _pass = shared.gate.enter(shared, proposal.encoded().len()).await?;
+        let _pass = match shared.gate.enter(shared, proposal.encoded().len()).await {
+            // Another member may have the space that this one lacks.
+            Err(WriteError::NoSpace(Shortage::Disk)) if self.step_aside().await => {
+                return Err(WriteError::NotLeader { leader: self.leader() });
+            }
+            pass => pass?,
+        };
         let proposing = self.raft.client_write(proposal);
         let done = if shared.alone.load(Ordering::Acquire) {
             self.unless_over(proposing).await
