@@ -1,8 +1,9 @@
 //! Clients of the store that keep a history of what they were told, and notice when it cannot be: a write that was
 //! acknowledged and is gone, a linearizable read that goes back.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,6 +35,8 @@ struct Shared {
     revision: AtomicI64,
     writes: AtomicU64,
     reads: AtomicU64,
+    /// Why reads had no answer, and how often.
+    unanswered: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Clients at work.
@@ -43,10 +46,12 @@ pub struct Load {
 }
 
 /// What they were told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Told {
     pub writes: u64,
     pub reads: u64,
+    /// Why reads had no answer, and how often.
+    pub unanswered: BTreeMap<String, u64>,
 }
 
 fn text(value: u64) -> String {
@@ -117,7 +122,8 @@ impl Load {
             })?;
         }
         let count = |counter: &AtomicU64| counter.load(SeqCst);
-        Ok(Told { writes: count(&self.shared.writes), reads: count(&self.shared.reads) })
+        let unanswered = self.shared.unanswered.lock().map(|all| all.clone()).unwrap_or_default();
+        Ok(Told { writes: count(&self.shared.writes), reads: count(&self.shared.reads), unanswered })
     }
 }
 
@@ -172,7 +178,7 @@ async fn read(shared: Arc<Shared>, first: usize, mut clients: Clients) -> Result
         if shared.stop.load(SeqCst) {
             break;
         }
-        let (number, member) = (turn % shared.keys.len(), turn % clients.urls.len());
+        let (number, member) = (turn % shared.keys.len(), (turn / 2) % clients.urls.len());
         let key = &shared.keys[number];
         let floor = key.acknowledged.load(SeqCst).max(key.seen.load(SeqCst));
         let oldest = shared.revision.load(SeqCst);
@@ -186,7 +192,10 @@ async fn read(shared: Arc<Shared>, first: usize, mut clients: Clients) -> Result
                 shared.reads.fetch_add(1, SeqCst);
             }
             Err(error) if error.to_string().contains("gone") => return Err(error),
-            Err(_) => {
+            Err(error) => {
+                if let Ok(mut all) = shared.unanswered.lock() {
+                    *all.entry(format!("{error:#}")).or_default() += 1;
+                }
                 clients.made[member] = None;
                 tokio::time::sleep(PAUSE).await;
             }

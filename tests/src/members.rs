@@ -166,23 +166,29 @@ impl Members {
         self.leader_of(these, these.len())
     }
 
-    /// Waits until all of `these` have the same history, by etcd's hash of it; gives its revision.
+    /// Waits until all of `these` have the same history up to now, by etcd's hash of it; gives the revision.
     pub fn all_equal(&self, these: &[usize], limit: Duration) -> Result<i64> {
+        let newest = |n: usize| {
+            self.ask(n, async |mut client: Client| {
+                let found = client.get("nothing", None).await?;
+                Ok(found.header().context("a header")?.revision())
+            })
+        };
+        let revision = crate::eventually_sync(limit, || newest(these[0]).map(Some))?;
         let mut last = Vec::new();
         let found = crate::eventually_sync(limit, || {
             let hash = |n: &usize| {
                 self.ask(*n, async |mut client: Client| {
                     // First of all a read that needs a majority: the member is up to date after it.
                     client.get("nothing", None).await?;
-                    let hash = client.hash_kv(0).await?;
-                    let revision = hash.header().context("a header")?.revision();
-                    Ok((revision, hash.hash(), hash.compact_version()))
+                    let hash = client.hash_kv(revision).await?;
+                    Ok((hash.hash(), hash.compact_version()))
                 })
             };
             last = these.iter().map(hash).collect::<Result<Vec<_>>>()?;
-            Ok(last.iter().all(|each| *each == last[0]).then(|| last[0].0))
+            Ok(last.iter().all(|each| *each == last[0]).then_some(revision))
         });
-        found.with_context(|| format!("the members differ: {last:?}"))
+        found.with_context(|| format!("the members differ at revision {revision}: {last:?}"))
     }
 
     /// `etcdctl` where clients are; its output.

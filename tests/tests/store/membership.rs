@@ -116,7 +116,9 @@ fn a_learner_is_promoted_once_it_has_everything() {
         members.ask(1, async |mut client: Client| Ok(client.member_promote(id).await.ok().map(drop)))
     })
     .unwrap();
-    assert_eq!(member(&members, 2, 3).unwrap(), (id, false));
+    // It tells the others its name once it is there.
+    let listed = eventually_sync(LIMIT, || Ok(member(&members, 2, 3).ok()));
+    assert_eq!(listed.unwrap(), (id, false));
     members.leader(&[0, 1, 2, 3]).unwrap();
     // Two of four are no majority, three are.
     members.end(0, "KILL").unwrap();

@@ -103,7 +103,12 @@ impl Node {
                 if done.is_ok() {
                     let mut here = self.shared.applied.subscribe();
                     let caught_up = here.wait_for(|next| *next >= applied);
-                    let _ = tokio::time::timeout_at(deadline, self.unless_over(caught_up)).await;
+                    // A member whose disk is full may not get it for long, and whoever wrote should know that it is done.
+                    let until = match self.shared.gate.shortage() {
+                        Some(_) => deadline.min(Instant::now() + self.shared.options.election / 2),
+                        None => deadline,
+                    };
+                    let _ = tokio::time::timeout_at(until, self.unless_over(caught_up)).await;
                 }
                 done
             }
