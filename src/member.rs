@@ -84,6 +84,9 @@ struct Tls {
     /// The authority whose certificates clients have to show
     #[arg(long, value_name = "FILE")]
     trusted_ca_file: Option<PathBuf>,
+    /// Clients have to show a certificate; with an authority they always have to
+    #[arg(long, value_name = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "trusted_ca_file")]
+    client_cert_auth: Option<bool>,
     /// The certificate for other members
     #[arg(long, value_name = "FILE", requires_all = ["peer_key_file", "peer_trusted_ca_file"])]
     peer_cert_file: Option<PathBuf>,
@@ -93,6 +96,9 @@ struct Tls {
     /// The authority of the members' certificates
     #[arg(long, value_name = "FILE")]
     peer_trusted_ca_file: Option<PathBuf>,
+    /// Members have to show a certificate; they always have to
+    #[arg(long, value_name = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", requires = "peer_trusted_ca_file")]
+    peer_client_cert_auth: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -209,6 +215,10 @@ impl Member {
 
 impl Tls {
     fn clients(&self) -> Result<Security> {
+        // As in etcd, an authority means that certificates are asked for, whatever this says.
+        if self.client_cert_auth == Some(false) || self.peer_client_cert_auth == Some(false) {
+            bail!("leave --client-cert-auth=false out: with an authority, certificates are always asked for");
+        }
         let (Some(chain), Some(key), Some(authority)) =
             (&self.cert_file, &self.key_file, &self.trusted_ca_file)
         else {

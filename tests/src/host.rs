@@ -102,7 +102,7 @@ impl Drop for Host {
     }
 }
 
-fn ip(line: &str) -> Result<()> {
+pub(crate) fn ip(line: &str) -> Result<()> {
     let output = Command::new("ip").args(line.split(' ')).output().context("ip: install iproute2")?;
     if !output.status.success() {
         bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());

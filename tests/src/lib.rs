@@ -6,12 +6,16 @@
 
 pub mod apply;
 pub mod cluster;
+pub mod history;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod lan;
+pub mod members;
 pub mod python;
 mod registry;
 pub mod scene;
+pub mod small_disk;
 
 pub use cluster::{Cluster, Options};
 pub use host::Host;

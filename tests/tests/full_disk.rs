@@ -1,47 +1,15 @@
 //! A full disk below the data directory: writes are refused with a clear error, reads and pods go on, and everything
 //! works again when there is space.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use carrack_tests::small_disk::SmallDisk;
 use carrack_tests::{Cluster, Host, Options, eventually};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ListParams, ObjectMeta, PostParams};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
-/// A small file system of its own, gone with this value.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(dir: &Path, megabytes: u32) -> Result<Self> {
-        let options = format!("size={megabytes}m");
-        mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))?;
-        Ok(Self(dir.to_owned()))
-    }
-
-    /// Fills it to the last byte; answers the file that does.
-    fn fill(&self) -> Result<PathBuf> {
-        let path = self.0.join("filler");
-        let mut file = std::fs::File::create(&path)?;
-        for size in [1 << 20, 1 << 12, 1] {
-            let block = vec![1; size];
-            while file.write_all(&block).is_ok() {}
-        }
-        Ok(path)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
-            eprintln!("{} is still mounted: {error}", self.0.display());
-        }
-    }
-}
 
 fn map(name: &str) -> ConfigMap {
     let data = [("fill".to_owned(), "x".repeat(100_000))].into();

@@ -12,6 +12,9 @@ use crate::{cargo, deny, ebpf, setup, simulate, vm};
 /// Seeds of the simulation; they take a few minutes. Always the same ones: what passed yesterday passes today.
 const SEEDS: &str = "1000";
 
+/// How often members of the store are killed and stopped; three seconds each. `CARRACK_ROUNDS` says otherwise.
+const ROUNDS: &str = "30";
+
 /// Which tests.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -59,6 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let mut system =
             cargo(&["test", "--no-fail-fast", "--package", "carrack-tests", "--", "--test-threads=1"]);
         system.env("RUST_BACKTRACE", "1");
+        if std::env::var_os("CARRACK_ROUNDS").is_none() {
+            system.env("CARRACK_ROUNDS", ROUNDS);
+        }
         count.tests("whole-system tests", system);
         count.machine();
     }

@@ -54,8 +54,7 @@ pub(crate) fn finish(log: &mut SegmentLog, marks: &Marks) -> io::Result<bool> {
     if same {
         return Ok(false);
     }
-    let never = &mut || false;
-    log.truncate(log.purged(), never)?.sync()?;
-    log.purge(applied, never)?;
+    log.truncate(log.purged())?.sync()?;
+    log.purge(applied)?;
     Ok(true)
 }

@@ -111,7 +111,7 @@ fn open_files(
         trigger: Trigger::new(),
         checkpointing: Mutex::default(),
         exporting: Mutex::default(),
-        incoming: tokio::sync::Mutex::default(),
+        incoming: Arc::default(),
         removed: watch::Sender::new(marks.removed.clone()),
         checkpointed: Mutex::new(marks),
         applied_next: AtomicU64::new(applied.map_or(0, |index| index + 1)),

@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     /// Snapshots that are sent: attempt, and last entry.
     pub(crate) exporting: Mutex<BTreeMap<u64, u64>>,
     /// The snapshot that is received.
-    pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
+    pub(crate) incoming: Arc<tokio::sync::Mutex<Option<Incoming>>>,
     /// What the last checkpoint made durable.
     pub(crate) checkpointed: Mutex<Marks>,
     /// Index of the last applied entry, plus one.

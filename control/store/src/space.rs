@@ -3,6 +3,9 @@
 //! A storage error inside Raft is fatal, so a full disk has to be noticed before. Entries go into disk space that
 //! was taken in advance; the gate lets in only what fits there. When space was short and someone writes, it is
 //! looked for again, so that the first write after there is space succeeds.
+//!
+//! A follower has the same gate in front of the entries of its leader ([`Room`]): those that do not fit are refused,
+//! and sent again by the leader. So a follower whose disk is full still votes and answers signs of life.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +41,7 @@ pub(crate) struct Gate {
     stuck: AtomicBool,
     under_way: Arc<Semaphore>,
     looked: Mutex<Option<Instant>>,
+    stepped_aside: parking_lot::Mutex<Option<Instant>>,
 }
 
 /// The right to propose something. Held until it is applied.
@@ -54,6 +58,40 @@ impl Drop for Pass<'_> {
     }
 }
 
+/// Log that is kept free for entries of the leader that are on their way into it.
+pub(crate) struct Room {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.gate.promised.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+impl Room {
+    /// Keeps `bytes` free; `None` if they are not there, and the disk does not have them either.
+    pub(crate) async fn take(shared: &Arc<Shared>, bytes: u64) -> Option<Room> {
+        let gate = &shared.gate;
+        let mut fits = gate.fits(bytes);
+        if !fits && !gate.stuck.load(Ordering::Acquire) {
+            // More is under way than what was taken in advance, which is no harm if the disk has it.
+            let options = &shared.options;
+            let free = options.disk.free_bytes(&options.dir).unwrap_or_default();
+            if free > bytes.saturating_add(2 * options.segment_bytes) {
+                gate.promised.fetch_add(bytes, Ordering::AcqRel);
+                fits = true;
+            }
+        }
+        if !fits {
+            gate.look_for_space(shared).await;
+            fits = gate.fits(bytes);
+        }
+        fits.then(|| Room { shared: Arc::clone(shared), bytes })
+    }
+}
+
 impl Gate {
     /// A gate in front of a log with segments of this size.
     pub(crate) fn new(segment_bytes: u64) -> Gate {
@@ -65,6 +103,7 @@ impl Gate {
             stuck: AtomicBool::new(false),
             under_way: Arc::new(Semaphore::new(units as usize)),
             looked: Mutex::new(None),
+            stepped_aside: parking_lot::Mutex::new(None),
         }
     }
 
@@ -97,9 +136,14 @@ impl Gate {
         short.then_some(Shortage::Disk)
     }
 
-    /// Promises `bytes` of log, if they are there.
+    /// Promises `bytes` of log to a client, if they are there.
     fn promise(&self, bytes: u64) -> bool {
-        if self.no_checkpoint.load(Ordering::Acquire) || self.stuck.load(Ordering::Acquire) {
+        !self.no_checkpoint.load(Ordering::Acquire) && self.fits(bytes)
+    }
+
+    /// Promises `bytes` of log, if they are there.
+    fn fits(&self, bytes: u64) -> bool {
+        if self.stuck.load(Ordering::Acquire) {
             return false;
         }
         let promised = self.promised.fetch_add(bytes, Ordering::AcqRel) + bytes;
@@ -123,6 +167,16 @@ impl Gate {
             }
         }
         Ok(Pass { gate: self, bytes, _under_way: turn })
+    }
+
+    /// Whether it is time to try to hand leadership to a member that has space: not again and again.
+    pub(crate) fn may_step_aside(&self, pause: Duration) -> bool {
+        let (now, mut last) = (Instant::now(), self.stepped_aside.lock());
+        let may = last.is_none_or(|last| now.duration_since(last) >= pause);
+        if may {
+            *last = Some(now);
+        }
+        may
     }
 
     /// Nobody waits at the gate any more.

@@ -219,59 +219,50 @@ impl SegmentLog {
         Ok(())
     }
 
-    /// Writes entries, which must follow the last one. `when_full` is called when the disk has no space although
-    /// it was taken in advance, which copy-on-write file systems do; it waits and says whether to try again.
+    /// Writes entries, which must follow the last one. If the disk is full in the middle, the first ones are in the
+    /// log, up to [`SegmentLog::last`], and the others are not.
     pub(crate) fn append<'a>(
         &mut self,
         entries: impl IntoIterator<Item = (Position, RecordKind, &'a [u8])>,
-        when_full: &mut dyn FnMut() -> bool,
     ) -> io::Result<SyncTicket> {
         let mut builder = Builder::new();
         let mut span: Option<(Position, Position)> = None;
         for (at, kind, body) in entries {
             if builder.payload_len() > 0 && builder.payload_len() + body.len() > frame::TARGET {
-                self.write(std::mem::replace(&mut builder, Builder::new()), span.take(), when_full)?;
+                self.write(std::mem::replace(&mut builder, Builder::new()), span.take())?;
             }
             builder.entry(at, kind, body);
             span = Some((span.map_or(at, |(first, _)| first), at));
         }
         if builder.payload_len() > 0 {
-            self.write(builder, span, when_full)?;
+            self.write(builder, span)?;
         }
         self.ticket()
     }
 
     /// Writes a vote.
-    pub(crate) fn save_vote(
-        &mut self,
-        vote: SavedVote,
-        when_full: &mut dyn FnMut() -> bool,
-    ) -> io::Result<SyncTicket> {
+    pub(crate) fn save_vote(&mut self, vote: SavedVote) -> io::Result<SyncTicket> {
         let mut builder = Builder::new();
         builder.vote(vote);
-        self.write(builder, None, when_full)?;
+        self.write(builder, None)?;
         self.vote = Some(vote);
         self.ticket()
     }
 
     /// Forgets entries behind `after`; `None`: all.
-    pub(crate) fn truncate(
-        &mut self,
-        after: Option<Position>,
-        when_full: &mut dyn FnMut() -> bool,
-    ) -> io::Result<SyncTicket> {
+    pub(crate) fn truncate(&mut self, after: Option<Position>) -> io::Result<SyncTicket> {
         let mut builder = Builder::new();
         builder.truncate(after);
-        self.write(builder, None, when_full)?;
+        self.write(builder, None)?;
         self.forget_behind(after);
         self.ticket()
     }
 
     /// Forgets entries up to `upto`, and removes the files that hold no others.
-    pub(crate) fn purge(&mut self, upto: Position, when_full: &mut dyn FnMut() -> bool) -> io::Result<()> {
+    pub(crate) fn purge(&mut self, upto: Position) -> io::Result<()> {
         let mut builder = Builder::new();
         builder.purge(upto);
-        self.write(builder, None, when_full)?;
+        self.write(builder, None)?;
         self.forget_up_to(upto);
         let oldest_needed = self.frames.front().map(|frame| frame.segment);
         let current = self.segments.back().map_or(0, |segment| segment.seq);
@@ -325,23 +316,19 @@ impl SegmentLog {
         frame::items(frame.payload).map_err(|error| damaged(error.to_string()))
     }
 
-    /// Writes a frame, in a new segment if it does not fit into the current one.
-    fn write(
-        &mut self,
-        builder: Builder,
-        span: Option<(Position, Position)>,
-        when_full: &mut dyn FnMut() -> bool,
-    ) -> io::Result<()> {
+    /// Writes a frame, in a new segment if it does not fit into the current one. After an error nothing has changed:
+    /// the next frame goes to the same place.
+    fn write(&mut self, builder: Builder, span: Option<(Position, Position)>) -> io::Result<()> {
         let size = frame::padded(frame::HEADER + builder.payload_len());
         let fits = self.segments.back().is_some_and(|segment| segment.end + size as u64 <= segment.len);
         if !fits {
-            retry_when_full(when_full, || self.rotate())?;
+            self.rotate()?;
         }
         let Some(segment) = self.segments.back_mut() else {
             return Err(io::Error::other("the log has no segment"));
         };
         let bytes = builder.seal(segment.salt, self.next_frame, self.durable_frame);
-        retry_when_full(when_full, || segment.file.write_at(&bytes, segment.end))?;
+        segment.file.write_at(&bytes, segment.end)?;
         if let Some((first, last)) = span {
             let at = (segment.seq, segment.end);
             self.frames.push_back(FrameRef {
@@ -418,18 +405,7 @@ impl SegmentLog {
     }
 }
 
-/// Does `attempt` again as long as the disk is full and `when_full` wants to.
-fn retry_when_full(
-    when_full: &mut dyn FnMut() -> bool,
-    mut attempt: impl FnMut() -> io::Result<()>,
-) -> io::Result<()> {
-    loop {
-        match attempt() {
-            Err(error) if is_full(&error) && when_full() => {}
-            other => return other,
-        }
-    }
-}
-
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::error::OpenError;
 
 const SEGMENT: u64 = 1 << 20;
 
-fn open(dir: &tempfile::TempDir) -> Result<(SegmentLog, Vec<Record>), OpenError> {
+pub(super) fn open(dir: &tempfile::TempDir) -> Result<(SegmentLog, Vec<Record>), OpenError> {
     SegmentLog::open(
         Arc::new(HostDisk),
         &crate::random::Random::from_system(),
@@ -19,17 +19,13 @@ fn open(dir: &tempfile::TempDir) -> Result<(SegmentLog, Vec<Record>), OpenError>
     )
 }
 
-fn reopen(dir: &tempfile::TempDir) -> (SegmentLog, Vec<Record>) {
+pub(super) fn reopen(dir: &tempfile::TempDir) -> (SegmentLog, Vec<Record>) {
     open(dir).expect("opens")
 }
 
-fn never() -> impl FnMut() -> bool {
-    || false
-}
-
-fn put(log: &mut SegmentLog, term: u64, indexes: Range<u64>, body: &[u8]) {
+pub(super) fn put(log: &mut SegmentLog, term: u64, indexes: Range<u64>, body: &[u8]) {
     let entries = indexes.map(|index| (Position { term, index }, RecordKind::Normal, body));
-    let ticket = log.append(entries, &mut never()).expect("written");
+    let ticket = log.append(entries).expect("written");
     ticket.sync().expect("synced");
     log.synced(&ticket);
 }
@@ -51,7 +47,7 @@ fn everything_is_there_after_reopening() {
     let (mut log, found) = reopen(&dir);
     assert!(found.is_empty());
     put(&mut log, 1, 0..3, b"one");
-    let _ = log.save_vote(vote, &mut never()).expect("vote");
+    let _ = log.save_vote(vote).expect("vote");
     put(&mut log, 2, 3..5, b"two");
     drop(log);
 
@@ -75,7 +71,7 @@ fn segments_follow_each_other_and_are_removed_when_purged() {
     assert!(segments >= 5, "{segments} segments of 1 MiB for 5 MB");
     assert_eq!(indexes(&log.read(8..30).expect("read")), (8..30).collect::<Vec<_>>());
 
-    log.purge(Position { term: 1, index: 30 }, &mut never()).expect("purged");
+    log.purge(Position { term: 1, index: 30 }).expect("purged");
     assert!(log.segments.len() < segments);
     drop(log);
     let (mut log, found) = reopen(&dir);
@@ -84,7 +80,7 @@ fn segments_follow_each_other_and_are_removed_when_purged() {
     assert!(log.read(0..31).expect("read").is_empty());
 
     // All of it, and more than there is, as after the snapshot of a leader that is ahead.
-    log.purge(Position { term: 3, index: 99 }, &mut never()).expect("purged");
+    log.purge(Position { term: 3, index: 99 }).expect("purged");
     put(&mut log, 3, 100..101, b"next");
     drop(log);
     let (log, found) = reopen(&dir);
@@ -97,7 +93,7 @@ fn truncated_entries_do_not_come_back() {
     let dir = tempfile::tempdir().expect("dir");
     let (mut log, _) = reopen(&dir);
     put(&mut log, 1, 0..10, b"old");
-    let _ = log.truncate(Some(Position { term: 1, index: 3 }), &mut never()).expect("truncated");
+    let _ = log.truncate(Some(Position { term: 1, index: 3 })).expect("truncated");
     assert_eq!(log.last(), Some(Position { term: 1, index: 3 }));
     put(&mut log, 2, 4..6, b"new");
     let check = |records: Vec<Record>| {
@@ -121,7 +117,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
     for index in 2..5 {
         let body = [index as u8; 600];
         let entry = (Position { term: 1, index }, RecordKind::Normal, body.as_slice());
-        let _ = log.append([entry], &mut never()).expect("written");
+        let _ = log.append([entry]).expect("written");
     }
     let full_end = log.segments[0].end;
     drop(log);

@@ -1,14 +1,18 @@
 //! The receiving side: what comes from other members goes in here, whatever carried it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::message::{Append, Envelope, Refused, Request, Response};
+use super::message::{Append, Envelope, PeerEntry, Refused, Request, Response};
+use crate::log::{RecordKind, space_for};
 use crate::raft::Node;
 use crate::shared::Shared;
+use crate::space::Room;
 
 /// Requests of peers under way, apart from Raft's own messages, of which there are few at a time.
 const MAX_UNDER_WAY: usize = 4096;
@@ -42,6 +46,10 @@ impl PeerHandler {
             true => None,
             false => Some(self.under_way.try_acquire().map_err(|_| Refused::Busy)?),
         };
+        let _room = match &message.request {
+            Request::Append(append) => self.room(append).await?,
+            _ => None,
+        };
         self.node.serve(message.request).await
     }
 
@@ -51,24 +59,53 @@ impl PeerHandler {
         messages: BoxStream<'static, Envelope>,
     ) -> BoxStream<'static, Result<Response, Refused>> {
         let me = self.clone();
-        let (node, refused) = (self.node.clone(), Arc::new(parking_lot::Mutex::new(None)));
-        let told = Arc::clone(&refused);
-        let appends = messages.map(move |message| match me.check(&message) {
-            Err(refused) => Err(refused),
-            Ok(()) => match message.request {
-                Request::Append(append) => Ok(append),
-                _ => Err(Refused::Bad("only entries are expected here".to_owned())),
-            },
+        let (refused, rooms) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(VecDeque::new())));
+        let (told, taken) = (Arc::clone(&refused), Arc::clone(&rooms));
+        let appends = messages.then(move |message| {
+            let me = me.clone();
+            async move { me.admit(message).await }
         });
-        let appends = appends.filter_map(move |append: Result<Append, Refused>| {
-            let taken = append.map_err(|why| *told.lock() = Some(why)).ok();
-            futures::future::ready(taken)
+        // Ends with the first one that is refused: those behind it have nothing to follow.
+        let appends = appends.scan((), move |(), admitted| {
+            let append = match admitted {
+                Ok((append, room)) => {
+                    taken.lock().push_back(room);
+                    Some(append)
+                }
+                Err(why) => {
+                    *told.lock() = Some(why);
+                    None
+                }
+            };
+            futures::future::ready(append)
         });
-        let answers = node.serve_appends(Box::pin(appends));
+        let appends = appends.boxed();
+        let answers = self.node.serve_appends(appends).inspect(move |_| drop(rooms.lock().pop_front()));
         // What was refused on the way in is said at the end of the answers.
         let last = async move { refused.lock().take().map(Err) };
         let last = last.into_stream().filter_map(futures::future::ready);
         Box::pin(answers.chain(last))
+    }
+
+    async fn admit(&self, message: Envelope) -> Result<(Append, Option<Room>), Refused> {
+        self.check(&message)?;
+        match message.request {
+            Request::Append(append) => {
+                let room = self.room(&append).await?;
+                Ok((append, room))
+            }
+            _ => Err(Refused::Bad("only entries are expected here".to_owned())),
+        }
+    }
+
+    /// Room for a leader's entries. Raft's own, which are small, and signs of life go into what is kept for them.
+    async fn room(&self, append: &Append) -> Result<Option<Room>, Refused> {
+        let normal = |entry: &&PeerEntry| entry.kind == RecordKind::Normal.code();
+        let bytes = append.entries.iter().filter(normal).map(|entry| space_for(entry.body.len())).sum();
+        if bytes == 0 {
+            return Ok(None);
+        }
+        Room::take(&self.shared, bytes).await.map(Some).ok_or(Refused::NoSpace)
     }
 
     /// Takes only what is meant for this member, by members of its cluster.

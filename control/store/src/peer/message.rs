@@ -111,6 +111,9 @@ pub enum Refused {
     /// The message makes no sense to it.
     #[error("the peer does not understand the message: {0}")]
     Bad(String),
+    /// It has no space for the entries.
+    #[error("the disk of the peer is full")]
+    NoSpace,
 }
 
 /// Entries for a follower.
@@ -209,6 +212,8 @@ pub enum SnapshotAnswer {
     Taken(SavedVote),
     /// Start again: it has not got the parts before this one.
     Restart,
+    /// Ask again with the same part: it is still at work with it.
+    Working,
 }
 
 /// Bytes that do not mean a message.

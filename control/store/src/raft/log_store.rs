@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::convert;
 use super::{Entry, LogId, RaftVote, Types};
+use crate::disk::is_full;
 use crate::log::{Position, Record, SegmentLog, SyncTicket};
 use crate::shared::Shared;
 
@@ -95,30 +96,51 @@ impl LogStore {
         Ok(log)
     }
 
-    /// Runs `write` on the log.
-    fn write(
+    /// Takes a step on the log, again and again as long as the disk is full. That happens although space was taken in
+    /// advance: on copy-on-write file systems, and when others count on what the [gate](crate::space) promised to
+    /// them. Raft must not be told, since it would stop for good; so it waits, and with it all that goes through it:
+    /// others take over from a leader that waits. What runs beside Raft goes on, reads too.
+    async fn as_space_allows<T>(
         &self,
-        write: impl FnOnce(&mut SegmentLog, &mut dyn FnMut() -> bool) -> io::Result<SyncTicket>,
-    ) -> io::Result<SyncTicket> {
+        mut step: impl FnMut(&mut SegmentLog) -> io::Result<T>,
+    ) -> io::Result<T> {
         let shared = &*self.shared;
-        let mut wait = || wait_for_space(shared);
-        let ticket = write(&mut shared.log.lock(), &mut wait);
-        shared.gate.set_stuck(false);
-        ticket
+        loop {
+            let done = step(&mut shared.log.lock());
+            let full = done.as_ref().err().is_some_and(is_full) && !shared.stopping.load(Ordering::Acquire);
+            shared.gate.set_stuck(full);
+            if !full {
+                return done;
+            }
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
     }
 
-    /// Runs `write` on the log, then syncs what it wrote.
-    async fn durably(
-        &self,
-        write: impl FnOnce(&mut SegmentLog, &mut dyn FnMut() -> bool) -> io::Result<SyncTicket>,
-    ) -> io::Result<()> {
-        let ticket = self.write(write)?;
+    /// Takes a step on the log, then syncs what it wrote.
+    async fn durably(&self, step: impl FnMut(&mut SegmentLog) -> io::Result<SyncTicket>) -> io::Result<()> {
+        let ticket = self.as_space_allows(step).await?;
         if self.syncs_here() {
             return sync(&self.shared, &ticket);
         }
         let shared = Arc::clone(&self.shared);
         let done = self.shared.options.blocking.run(move || sync(&shared, &ticket)).await;
         done.map_err(io::Error::other)?
+    }
+
+    /// Writes entries. After the disk was full in the middle, goes on behind what was written.
+    async fn write(&self, entries: &[Entry]) -> io::Result<SyncTicket> {
+        let bodies = entries.iter().map(convert::body).collect::<io::Result<Vec<_>>>()?;
+        let records = entries.iter().zip(&bodies);
+        let records: Vec<_> = records
+            .map(|(entry, (kind, body))| (convert::position(&entry.log_id), *kind, body.as_ref()))
+            .collect();
+        let mut tried = false;
+        self.as_space_allows(|log| {
+            let written = log.last().filter(|_| std::mem::replace(&mut tried, true));
+            let next = written.map_or(0, |last| last.index + 1);
+            log.append(records.iter().copied().filter(|(at, ..)| at.index >= next))
+        })
+        .await
     }
 
     /// Whether Raft's thread itself syncs: for a single voter there is nothing else to do meanwhile, and the two
@@ -211,15 +233,6 @@ async fn sync_groups(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Unsynced>)
     }
 }
 
-/// Space was taken in advance, and the disk is full nevertheless, as happens with copy-on-write file systems. Raft
-/// must not be told, since it would stop for good; so its thread waits. Reads do not need it, and new writes are
-/// refused meanwhile.
-fn wait_for_space(shared: &Shared) -> bool {
-    shared.gate.set_stuck(true);
-    std::thread::sleep(FULL_PAUSE);
-    !shared.stopping.load(Ordering::Acquire)
-}
-
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
@@ -281,7 +294,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        self.durably(|log, wait| log.save_vote(convert::saved_vote(vote), wait)).await
+        self.durably(|log| log.save_vote(convert::saved_vote(vote))).await
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -291,12 +304,7 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         entries.iter().for_each(|entry| self.notice_membership(entry));
-        let bodies = entries.iter().map(convert::body).collect::<io::Result<Vec<_>>>()?;
-        let records = entries.iter().zip(&bodies);
-        let records =
-            records.map(|(entry, (kind, body))| (convert::position(&entry.log_id), *kind, body.as_ref()));
-        let written = self.write(|log, wait| log.append(records, wait));
-        drop(bodies);
+        let written = self.write(&entries).await;
         // Before the sync: peers get them meanwhile.
         self.remember(entries);
         match written {
@@ -317,18 +325,13 @@ impl RaftLogStorage<Types> for LogStore {
         // At once, so that nothing reads them between the write and its sync.
         let keep_below = after.map_or(0, |position| position.index + 1);
         self.recent.lock().retain(|index| index < keep_below);
-        self.durably(|log, wait| log.truncate(after, wait)).await?;
+        self.durably(|log| log.truncate(after)).await?;
         Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
-        let shared = &*self.shared;
-        let mut log = shared.log.lock();
-        let purged = log.purge(convert::position(&log_id), &mut || wait_for_space(shared));
-        shared.gate.set_stuck(false);
-        purged?;
-        publish(shared, &log);
-        drop(log);
+        self.as_space_allows(|log| log.purge(convert::position(&log_id))).await?;
+        publish(&self.shared, &self.shared.log.lock());
         self.recent.lock().retain(|index| index > log_id.index());
         Ok(())
     }

@@ -200,23 +200,44 @@ impl Node {
     /// Hands leadership to the voter that has most of the log, before this member stops. Takes at most twice the
     /// election time; if nobody takes over, the others notice by themselves that the leader is gone.
     pub(crate) async fn hand_over(&self) {
-        let next = {
-            let metrics = self.raft.metrics();
-            let now = metrics.borrow_watched();
-            let me = self.shared.identity.member_id;
-            if now.current_leader != Some(me) {
-                return;
-            }
-            let voters: BTreeSet<u64> = now.membership_config.voter_ids().filter(|id| *id != me).collect();
-            let progress = now.replication.iter().flatten();
-            let candidates = progress.filter(|(id, _)| voters.contains(id));
-            candidates.max_by_key(|(_, matched)| matched.map(|at| at.index())).map(|(id, _)| *id)
-        };
-        if let Some(next) = next
+        if let Some(next) = self.successor()
             && let Err(error) = self.move_leader_here(next).await
         {
             tracing::info!(%error, "stopping without a hand-over");
         }
+    }
+
+    /// Lets another voter lead, since the disk of this one is full. True if one does. Whether it has space is found out
+    /// by asking it to write: it steps aside in turn if not, so each waits a while before it does so again.
+    pub(super) async fn step_aside(&self) -> bool {
+        let me = self.shared.identity.member_id;
+        if self.shared.gate.may_step_aside(self.shared.options.election * 4)
+            && let Some(next) = self.successor()
+        {
+            tracing::warn!(member = %format_args!("{next:x}"), "the disk is full: another member is asked to lead");
+            if let Err(error) = self.move_leader_here(next).await {
+                tracing::warn!(%error, "the disk is full, and no other member takes over");
+            }
+        }
+        self.leader().is_some_and(|leader| leader != me)
+    }
+
+    /// Who could lead instead of this member, if it leads: the voter that has most of the log; one of them at random.
+    fn successor(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        let me = self.shared.identity.member_id;
+        if now.current_leader != Some(me) {
+            return None;
+        }
+        let voters: BTreeSet<u64> = now.membership_config.voter_ids().filter(|id| *id != me).collect();
+        let progress = now.replication.iter().flatten();
+        let matched = progress.filter(|(id, _)| voters.contains(id));
+        let matched: Vec<_> = matched.map(|(id, at)| (*id, at.map(|at| at.index()))).collect();
+        let most = matched.iter().map(|(_, index)| *index).max()?;
+        let best: Vec<u64> = matched.iter().filter(|(_, index)| *index == most).map(|(id, _)| *id).collect();
+        let choice = self.shared.options.random.number() as usize % best.len();
+        best.get(choice).copied()
     }
 }
 

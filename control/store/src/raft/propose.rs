@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Node, Types};
 use crate::command::{Command, Outcome, Proposal};
-use crate::error::WriteError;
+use crate::error::{Shortage, WriteError};
 use crate::kv::LeaseId;
 use crate::peer::TransportError;
 use crate::peer::message::{self, Refused, Request, Response};
@@ -57,7 +57,13 @@ impl Node {
     /// Passes the gate and proposes, as the leader. [`WriteError::NotLeader`] says that it was not proposed.
     async fn propose(&self, proposal: Proposal) -> Result<Outcome, WriteError> {
         let shared = &*self.shared;
-        let _pass = shared.gate.enter(shared, proposal.encoded().len()).await?;
+        let _pass = match shared.gate.enter(shared, proposal.encoded().len()).await {
+            // Another member may have the space that this one lacks.
+            Err(WriteError::NoSpace(Shortage::Disk)) if Box::pin(self.step_aside()).await => {
+                return Err(WriteError::NotLeader { leader: self.leader() });
+            }
+            pass => pass?,
+        };
         // Boxed: it would be copied into each of the futures around it.
         let proposing = Box::pin(self.raft.client_write(proposal));
         let done = if shared.alone.load(Ordering::Acquire) {
@@ -98,7 +104,12 @@ impl Node {
                 if done.is_ok() {
                     let mut here = self.shared.applied.subscribe();
                     let caught_up = here.wait_for(|next| *next >= applied);
-                    let _ = tokio::time::timeout_at(deadline, self.unless_over(caught_up)).await;
+                    // A member whose disk is full may not get it for long, and whoever wrote should know that it is done.
+                    let until = match self.shared.gate.shortage() {
+                        Some(_) => deadline.min(Instant::now() + self.shared.options.election / 2),
+                        None => deadline,
+                    };
+                    let _ = tokio::time::timeout_at(until, self.unless_over(caught_up)).await;
                 }
                 done
             }

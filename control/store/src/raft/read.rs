@@ -115,8 +115,14 @@ impl Node {
             return Ok(self.shared.applied_next.load(Ordering::Acquire).saturating_sub(1));
         }
         let option: LinearizerOption = ReadPolicy::ReadIndex.into();
-        let option = option.with_wait_timeout(self.shared.options.election);
-        match self.unless_over(self.raft.get_read_linearizer(option)).await {
+        let election = self.shared.options.election;
+        let option = option.with_wait_timeout(election);
+        let asking = self.unless_over(self.raft.get_read_linearizer(option));
+        // Raft answers in time unless it waits for its disk; then it does not lead for long.
+        let Ok(answer) = tokio::time::timeout(election * 2, asking).await else {
+            return Err(ReadError::NotLeader { leader: None });
+        };
+        match answer {
             Some(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
             Some(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
                 Err(ReadError::NotLeader { leader: forward.leader_id })

@@ -1,4 +1,7 @@
 //! Snapshots on their way from a leader to a member whose next entries the leader's log does not have any more.
+//!
+//! A part that gets no answer is sent again, and a part that comes again is answered without being taken twice: so a
+//! lost message costs one timeout, and not the whole snapshot.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,24 +12,34 @@ use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreacha
 use openraft::raft::SnapshotResponse;
 use openraft::type_config::alias::SnapshotMetaOf;
 use openraft::{AnyError, Snapshot};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::machine::Image;
 use super::{Node, RaftVote, Types, convert};
 use crate::image::{Cursor, Export, Import, Item, RECEIVED};
-use crate::log::Position;
+use crate::log::{Position, SavedVote};
+use crate::peer::TransportError;
 use crate::peer::message::{self, Refused, Request, Response, SnapshotAnswer, SnapshotChunk};
 use crate::shared::Shared;
 
-/// How long a member may take for the last part: it reads the whole snapshot into memory.
-const INSTALL: Duration = Duration::from_secs(120);
+/// How long a member may be at work with a part. After the last one it reads the whole snapshot into memory.
+const WORK: Duration = Duration::from_secs(120);
+
+/// How often a part is sent that gets no answer at all.
+const TRIES: u32 = 3;
 
 /// A snapshot that comes in.
 pub(crate) struct Incoming {
     last: Position,
     attempt: u64,
     next_part: u64,
-    import: Arc<Import>,
+    /// Where it is written to; `None` once it has arrived to its end.
+    import: Option<Arc<Import>>,
 }
+
+/// The right to work on what comes in. Nobody else begins a new snapshot meanwhile.
+type Turn = OwnedMutexGuard<Option<Incoming>>;
 
 type SendError = StreamingError<Types>;
 
@@ -79,55 +92,110 @@ async fn parts(
         let (checksum, done) = (crc32fast::hash(&bytes), next == Cursor::End);
         let chunk =
             SnapshotChunk { vote: convert::saved_vote(&vote), last, attempt, part, bytes, checksum, done };
-        let patience = if done { INSTALL } else { shared.options.request_timeout };
-        match shared.call(target, Request::Snapshot(chunk), patience).await {
-            Ok(Response::Snapshot(SnapshotAnswer::Taken(theirs))) => {
-                let theirs = convert::vote(theirs);
-                if done || theirs > vote {
-                    return Ok(SnapshotResponse::new(theirs));
-                }
-            }
-            Ok(_) => return Err(lost("the member lost the parts before this one")),
-            Err(error) => return Err(lost(error)),
+        let theirs = convert::vote(part_of(shared, target, chunk).await?);
+        if done || theirs > vote {
+            return Ok(SnapshotResponse::new(theirs));
         }
         cursor = next;
     }
     Err(lost("too many parts"))
 }
 
+/// Sends one part until it is taken; gives the receiver's vote.
+async fn part_of(shared: &Arc<Shared>, target: u64, chunk: SnapshotChunk) -> Result<SavedVote, SendError> {
+    let until = Instant::now() + WORK;
+    let mut unanswered = 0;
+    loop {
+        let request = Request::Snapshot(chunk.clone());
+        match shared.call(target, request, shared.options.request_timeout).await {
+            Ok(Response::Snapshot(SnapshotAnswer::Taken(theirs))) => return Ok(theirs),
+            Ok(Response::Snapshot(SnapshotAnswer::Working)) if Instant::now() < until => unanswered = 0,
+            Ok(Response::Snapshot(SnapshotAnswer::Working)) => {
+                return Err(lost(format!("the member is not done with part {} after {WORK:?}", chunk.part)));
+            }
+            Ok(_) => return Err(lost("the member lost the parts before this one")),
+            Err(error @ TransportError::NoAnswer(_)) => {
+                unanswered += 1;
+                tracing::info!(member = %format_args!("{target:x}"), part = chunk.part, %error, "a part of a snapshot got no answer");
+                if unanswered == TRIES {
+                    return Err(lost(error));
+                }
+            }
+            Err(error) => return Err(lost(error)),
+        }
+    }
+}
+
 impl Node {
-    /// Takes a part in; installs the snapshot after the last one.
+    /// Takes a part in; installs the snapshot after the last one. What takes long goes on by itself, and whoever asked
+    /// is told to ask again.
     pub(super) async fn take_snapshot(&self, chunk: SnapshotChunk) -> Result<Response, Refused> {
         if crc32fast::hash(&chunk.bytes) != chunk.checksum {
             return Err(Refused::Bad("the checksum of a part of a snapshot is wrong".to_owned()));
         }
-        let mut incoming = self.shared.incoming.lock().await;
+        let work = async {
+            let turn = Arc::clone(&self.shared.incoming).lock_owned().await;
+            let node = self.clone();
+            // A task of its own: whoever asked may go away in the middle, and a snapshot that is half taken over must
+            // not be begun anew beside that.
+            let task = async move { node.unless_over(node.take_part(turn, chunk)).await };
+            tokio::spawn(task).await.ok().flatten().unwrap_or(Err(Refused::Stopped))
+        };
+        let patience = self.shared.options.request_timeout / 2;
+        let done = tokio::time::timeout(patience, work).await;
+        done.unwrap_or(Ok(Response::Snapshot(SnapshotAnswer::Working)))
+    }
+
+    async fn take_part(&self, mut turn: Turn, chunk: SnapshotChunk) -> Result<Response, Refused> {
         let own = self.shared.log.lock().vote().unwrap_or_default();
+        let taken = Ok(Response::Snapshot(SnapshotAnswer::Taken(own)));
         if convert::vote(own) > convert::vote(chunk.vote) {
-            return Ok(Response::Snapshot(SnapshotAnswer::Taken(own)));
+            return taken;
+        }
+        let begun = turn.as_mut().filter(|now| (now.last, now.attempt) == (chunk.last, chunk.attempt));
+        if begun.as_ref().is_some_and(|now| now.next_part == chunk.part + 1) {
+            // It comes again, since the answer was lost.
+            return taken;
         }
         if chunk.part == 0 {
             // Closed before the new one is made in its place.
-            *incoming = None;
-            *incoming = Some(self.start_import(&chunk).await?);
+            *turn = None;
+            *turn = Some(self.start_import(&chunk).await?);
         }
         let fits = |now: &&mut Incoming| {
             (now.last, now.attempt, now.next_part) == (chunk.last, chunk.attempt, chunk.part)
         };
-        let Some(now) = incoming.as_mut().filter(fits) else {
+        let Some((now, import)) =
+            turn.as_mut().filter(fits).and_then(|now| now.import.clone().map(|import| (now, import)))
+        else {
             return Ok(Response::Snapshot(SnapshotAnswer::Restart));
         };
-        let complete = self.import(Arc::clone(&now.import), chunk.bytes).await?;
         now.next_part += 1;
-        if !chunk.done {
-            return Ok(Response::Snapshot(SnapshotAnswer::Taken(own)));
+        let done = self.finish_part(now, import, chunk).await;
+        if done.is_err() {
+            *turn = None;
         }
-        let Some(done) = incoming.take().filter(|_| complete.is_some()) else {
+        done.map(|vote| Response::Snapshot(SnapshotAnswer::Taken(vote.unwrap_or(own))))
+    }
+
+    /// Writes a part; after the last one, installs the snapshot and gives the vote after that.
+    async fn finish_part(
+        &self,
+        now: &mut Incoming,
+        import: Arc<Import>,
+        chunk: SnapshotChunk,
+    ) -> Result<Option<SavedVote>, Refused> {
+        let complete = self.import(Arc::clone(&import), chunk.bytes).await?;
+        if !chunk.done {
+            return Ok(None);
+        }
+        let Some(membership) = complete else {
             return Err(Refused::Bad("the snapshot has no end".to_owned()));
         };
-        let import = Arc::into_inner(done.import);
+        now.import = None;
+        let import = Arc::into_inner(import);
         import.map(Import::finish).ok_or_else(|| Refused::Bad("the snapshot is still written".to_owned()))?;
-        self.install(chunk.vote, chunk.last, complete.flatten()).await
+        self.install(chunk.vote, chunk.last, membership).await.map(Some)
     }
 
     async fn start_import(&self, chunk: &SnapshotChunk) -> Result<Incoming, Refused> {
@@ -136,7 +204,7 @@ impl Node {
             (Arc::clone(&options.disk), options.dir.join(RECEIVED), options.cache_bytes);
         let import = options.blocking.run(move || Import::start(&disk, path, cache)).await;
         let import = Arc::new(import.and_then(|import| import).map_err(Refused::Bad)?);
-        Ok(Incoming { last: chunk.last, attempt: chunk.attempt, next_part: 0, import })
+        Ok(Incoming { last: chunk.last, attempt: chunk.attempt, next_part: 0, import: Some(import) })
     }
 
     /// Writes a part; if it is the last one, gives the membership in it.
@@ -160,10 +228,10 @@ impl Node {
 
     async fn install(
         &self,
-        vote: crate::log::SavedVote,
+        vote: SavedVote,
         last: Position,
         membership: Option<(Position, Vec<u8>)>,
-    ) -> Result<Response, Refused> {
+    ) -> Result<SavedVote, Refused> {
         let bad = |error: std::io::Error| Refused::Bad(error.to_string());
         let meta = SnapshotMetaOf::<Types> {
             last_log_id: Some(convert::log_id(last)),
@@ -172,6 +240,6 @@ impl Node {
         let snapshot = Snapshot { meta, snapshot: Image::Received };
         let done = self.raft.install_full_snapshot(convert::vote(vote), snapshot).await;
         let theirs = done.map_err(|_| Refused::Stopped)?.vote;
-        Ok(Response::Snapshot(SnapshotAnswer::Taken(convert::saved_vote(&theirs))))
+        Ok(convert::saved_vote(&theirs))
     }
 }

@@ -163,3 +163,44 @@ async fn leases_live_through_a_change_of_leader_and_any_member_keeps_them_alive(
         store.shutdown().await;
     }
 }
+
+/// A snapshot of one part: what happens to its last part happens to all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_whose_parts_or_answers_are_lost_arrives_all_the_same() {
+    let cluster = Cluster::new();
+    let stores = cluster.start(3).await;
+    let first = leader(&stores.iter().collect::<Vec<_>>()).await;
+    let (lagging, writer) = (&stores[(first + 1) % 3], &stores[first]);
+    let url = format!("http://m{}:2380", (first + 1) % 3 + 1);
+    for losses in [&[Loss::Message][..], &[Loss::Answer], &[Loss::Caller], &[Loss::Message, Loss::Answer]] {
+        // Raft keeps entries that are just on their way to somebody: then no snapshot is needed, and it is tried again.
+        for attempt in 0.. {
+            cluster.wires.unplug(&url);
+            for n in 0..300 {
+                put(writer, &format!("k{n}"), &format!("{losses:?}")).await;
+            }
+            for n in 0..10 {
+                put(writer, "k", &n.to_string()).await;
+                writer.checkpoint().await.expect("checkpoint");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            *cluster.wires.losses.lock() = losses.iter().copied().collect();
+            cluster.wires.plug(&url, lagging);
+            let began = Instant::now();
+            eventually("the snapshot", || (lagging.revision() == writer.revision()).then_some(())).await;
+            if cluster.wires.losses.lock().is_empty() {
+                // Each loss costs one timeout, which is two seconds here.
+                let took = began.elapsed();
+                assert!(took < Duration::from_secs(2 * losses.len() as u64 + 3), "{losses:?}: {took:?}");
+                break;
+            }
+            assert!(attempt < 10, "{losses:?}: no snapshot was sent");
+        }
+        assert_eq!(get(lagging, "k7").await, get(writer, "k7").await);
+        let hashes = (lagging.hash_kv(0).await.expect("hash"), writer.hash_kv(0).await.expect("hash"));
+        assert_eq!(hashes.0, hashes.1);
+    }
+    for store in &stores {
+        store.shutdown().await;
+    }
+}

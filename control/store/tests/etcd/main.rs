@@ -8,4 +8,5 @@ mod etcdctl;
 mod mask;
 mod servers;
 mod snapshots;
+mod tls;
 mod wire;

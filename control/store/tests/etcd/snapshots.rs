@@ -84,6 +84,54 @@ async fn a_damaged_snapshot_is_refused() {
     assert!(matches!(snapshot::status(&file), Err(RestoreError::Checksum { .. })), "cut");
 }
 
+/// Any damage is noticed by the checksum. A file with a right one, made by somebody who wants to do harm, may be taken for
+/// what it says, but reading it ends, and ends well.
+#[test]
+fn a_snapshot_with_any_damage_is_refused() {
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let ours = runtime.block_on(servers::ours());
+    let file = ours.dir.path().join("snapshot");
+    runtime.block_on(async {
+        for n in 0..300 {
+            let put = Txn::put(format!("key/{:03}", n % 100), "x".repeat(n));
+            ours.store.txn(put).await.expect("put");
+        }
+        save(&ours.store, &file).await;
+    });
+    let whole = std::fs::read(&file).expect("read");
+    let body = whole.len() - 32;
+    let damages = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..6);
+    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let run = proptest::test_runner::TestRunner::new(config).run(&damages, |damages| {
+        let mut bytes = whole[..body].to_vec();
+        for (at, value, kind) in damages {
+            // Half of them where the structure is: in the first pages, in the heads of pages.
+            let at = at.index(bytes.len().max(1));
+            let at = if value % 2 == 0 { at } else { (at % 64 + at / 64 * 4096) % bytes.len().max(1) };
+            match kind {
+                0 if at < bytes.len() => bytes[at] ^= value.max(1),
+                1 => bytes.truncate(at.max(1)),
+                2 => bytes.extend_from_within(at..bytes.len().min(at + 5000)),
+                _ => bytes.insert(at, value),
+            }
+        }
+        let sum = Sha256::digest(&bytes);
+        prop_assume!(bytes != whole[..body]);
+        std::fs::write(&file, [bytes.as_slice(), &whole[body..]].concat()).expect("write");
+        prop_assert!(snapshot::status(&file).is_err());
+        std::fs::write(&file, [bytes.as_slice(), sum.as_slice()].concat()).expect("write");
+        let began = std::time::Instant::now();
+        if let Err(error) = snapshot::status(&file) {
+            prop_assert!(error.to_string().len() > 10, "{}", error);
+        }
+        prop_assert!(began.elapsed() < std::time::Duration::from_secs(10));
+        Ok(())
+    });
+    run.expect("no damage does harm");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_restores_our_snapshots() {
     let ours = servers::ours().await;

@@ -12,20 +12,49 @@ use tokio::net::TcpStream;
 
 use crate::servers;
 
-const METHODS: [&str; 12] = [
-    "etcdserverpb.KV/Range",
-    "etcdserverpb.KV/Put",
-    "etcdserverpb.KV/DeleteRange",
-    "etcdserverpb.KV/Txn",
-    "etcdserverpb.KV/Compact",
-    "etcdserverpb.Lease/LeaseGrant",
-    "etcdserverpb.Lease/LeaseRevoke",
-    "etcdserverpb.Watch/Watch",
-    "etcdserverpb.Maintenance/Alarm",
-    "etcdserverpb.Maintenance/HashKV",
-    "etcdserverpb.Cluster/MemberAdd",
-    "v3electionpb.Election/Resign",
+/// Every call there is, and whether it goes on until the client ends it: waiting for a lock, watching.
+const METHODS: [(&str, bool); 31] = [
+    ("etcdserverpb.KV/Range", false),
+    ("etcdserverpb.KV/Put", false),
+    ("etcdserverpb.KV/DeleteRange", false),
+    ("etcdserverpb.KV/Txn", false),
+    ("etcdserverpb.KV/Compact", false),
+    ("etcdserverpb.Watch/Watch", true),
+    ("etcdserverpb.Lease/LeaseGrant", false),
+    ("etcdserverpb.Lease/LeaseRevoke", false),
+    ("etcdserverpb.Lease/LeaseKeepAlive", true),
+    ("etcdserverpb.Lease/LeaseTimeToLive", false),
+    ("etcdserverpb.Lease/LeaseLeases", false),
+    ("etcdserverpb.Cluster/MemberAdd", false),
+    ("etcdserverpb.Cluster/MemberRemove", false),
+    ("etcdserverpb.Cluster/MemberUpdate", false),
+    ("etcdserverpb.Cluster/MemberList", false),
+    ("etcdserverpb.Cluster/MemberPromote", false),
+    ("etcdserverpb.Maintenance/Alarm", false),
+    ("etcdserverpb.Maintenance/Status", false),
+    ("etcdserverpb.Maintenance/Hash", false),
+    ("etcdserverpb.Maintenance/HashKV", false),
+    ("etcdserverpb.Maintenance/Snapshot", false),
+    ("etcdserverpb.Maintenance/MoveLeader", false),
+    ("etcdserverpb.Auth/AuthStatus", false),
+    ("v3lockpb.Lock/Lock", true),
+    ("v3lockpb.Lock/Unlock", false),
+    ("v3electionpb.Election/Campaign", true),
+    ("v3electionpb.Election/Proclaim", false),
+    ("v3electionpb.Election/Leader", false),
+    ("v3electionpb.Election/Observe", true),
+    ("v3electionpb.Election/Resign", false),
+    ("grpc.health.v1.Health/Check", false),
 ];
+
+/// How long a call may take that does not wait for anything.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// How long one is listened to that goes on.
+const LISTEN: Duration = Duration::from_millis(20);
+
+/// Memory that may be taken while random requests come in: what they put is kept, each of them is small.
+const GROWTH: usize = 48 << 20;
 
 type Sender = http2::SendRequest<Full<Bytes>>;
 
@@ -51,7 +80,13 @@ async fn call(sender: &mut Sender, method: &str, body: Vec<u8>) -> String {
         let at_the_end = collected.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
         at_once.or(at_the_end).expect("a status").to_str().expect("text").to_owned()
     };
-    tokio::time::timeout(Duration::from_secs(20), answer).await.expect("in time")
+    tokio::time::timeout(ANSWER, answer).await.expect("in time")
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
 }
 
 /// A message in gRPC's framing.
@@ -90,22 +125,57 @@ fn bytes_field(field: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What is wrong with a request in other places than its fields: bytes are changed, left out, doubled.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let damage = (any::<prop::sample::Index>(), any::<u8>(), 0..4u8);
+    (message(), prop::collection::vec(damage, 0..4)).prop_map(|(mut bytes, damages)| {
+        for (at, value, kind) in damages.into_iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
+            let at = at.index(bytes.len().max(1));
+            match kind {
+                0 if at < bytes.len() => bytes[at] ^= value,
+                1 => bytes.truncate(at),
+                2 => bytes.extend_from_within(at..),
+                _ => bytes.insert(at, value),
+            }
+        }
+        bytes
+    })
+}
+
 #[test]
 fn random_requests_get_an_answer() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let ours = runtime.block_on(servers::ours());
     let sender = runtime.block_on(connect(&ours.endpoint));
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     let codes = std::cell::RefCell::new(std::collections::BTreeSet::new());
-    let run = TestRunner::new(config).run(&(0..METHODS.len(), message()), |(method, message)| {
-        let mut sender = sender.clone();
-        let code = runtime.block_on(call(&mut sender, METHODS[method], framed(&message)));
-        codes.borrow_mut().insert(code);
-        prop_assert_eq!(&ours.store.status().failed, &None);
-        Ok(())
-    });
-    run.expect("every request has an answer");
+    let rounds = |cases| {
+        let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+        let run = TestRunner::new(config).run(&(0..METHODS.len(), damaged()), |(method, message)| {
+            let mut sender = sender.clone();
+            let (method, goes_on) = METHODS[method];
+            let answer = call(&mut sender, method, framed(&message));
+            let code = match goes_on {
+                true => runtime.block_on(async { tokio::time::timeout(LISTEN, answer).await.ok() }),
+                false => Some(runtime.block_on(answer)),
+            };
+            codes.borrow_mut().extend(code);
+            prop_assert_eq!(&ours.store.status().failed, &None);
+            Ok(())
+        });
+        run.expect("every request has an answer");
+    };
+    rounds(300);
+    let before = resident();
+    rounds(900);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < GROWTH, "{grown} bytes more after 900 small requests");
     assert!(codes.borrow().contains("0") && codes.borrow().contains("3"), "some make sense: {codes:?}");
+    // Nobody is left waiting: what goes on ended with its client.
+    runtime.block_on(async {
+        let mut sender = connect(&ours.endpoint).await;
+        assert_eq!(call(&mut sender, "etcdserverpb.Maintenance/Status", framed(b"")).await, "0");
+    });
+    assert_eq!(ours.store.status().watchers, 0, "watches of clients that are gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
