@@ -233,7 +233,7 @@ pub fn until_written(members: &Members, these: &[usize], limit: Duration) -> Res
 pub async fn refuse(urls: Vec<String>, limit: Duration) -> Result<()> {
     let asked = urls.into_iter().flat_map(|url| [(url.clone(), true), (url, false)]);
     let all = asked.map(|(url, write)| async move {
-        let Ok(mut client) = Members::connect(&[url.clone()], limit).await else { return Ok(()) };
+        let Ok(mut client) = Members::connect(std::slice::from_ref(&url), limit).await else { return Ok(()) };
         let done = match write {
             true => client.put("minority", "", None).await.map(drop),
             false => client.get("minority", None).await.map(drop),

@@ -19,8 +19,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::ApiError;
 use crate::call::Call;
-use crate::object::parse;
 use crate::object::encode;
+use crate::object::parse;
 use crate::registry::Beside;
 
 /// Groups whose events are not counted, as upstream has it: they come and go by themselves.

@@ -54,10 +54,8 @@ trait Job: Send + Sync + 'static {
 
 /// Starts all jobs; they end with the server.
 pub(crate) fn start(api: &ApiServer) {
-    let jobs: [Arc<dyn Job>; 2] = [
-        Arc::new(account_tokens::AccountTokens),
-        Arc::new(bootstrap_tokens::BootstrapTokens),
-    ];
+    let jobs: [Arc<dyn Job>; 2] =
+        [Arc::new(account_tokens::AccountTokens), Arc::new(bootstrap_tokens::BootstrapTokens)];
     for job in jobs {
         let (server, store, end) =
             (Arc::downgrade(&api.inner), api.store().clone(), api.inner.shutdown.clone());
