@@ -34,6 +34,7 @@ mod service;
 mod service_range;
 mod services;
 mod side;
+mod stall;
 mod start;
 mod store_objects;
 mod tracking;
