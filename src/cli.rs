@@ -114,6 +114,9 @@ pub(crate) struct Up {
     pub(crate) access: Access,
     #[command(flatten)]
     pub(crate) backups: Backups,
+    /// How long the API server goes on before it ends, its /readyz failing, so that nobody sends new clients to it
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub(crate) shutdown_delay_duration: jiff::SignedDuration,
     /// On Ctrl-C, do what `carrack down` does
     #[arg(long)]
     pub(crate) purge: bool,

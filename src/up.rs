@@ -92,6 +92,8 @@ async fn everything(settings: Settings) -> Result<()> {
         ended = &mut front => bail!("the API server's front has ended: {ended:?}; start carrack again"),
     }
     tracing::info!("ending");
+    api.begin_ending();
+    tokio::time::sleep(settings.up.shutdown_delay_duration.unsigned_abs()).await;
     shutdown.cancel();
     let all = futures::future::join_all(parts);
     if tokio::time::timeout(PATIENCE, all).await.is_err() {

@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
+use crate::stall::Stalls;
 use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, respond};
 
 /// Connections at once. Each costs a task and its TLS buffers; further ones wait in the kernel's queue.
@@ -47,48 +49,58 @@ const PING_TIMEOUT: Duration = Duration::from_secs(15);
 const UNTAKEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections that were made before the shutdown are looked for, and have to send their first request.
+const LINGER: Duration = Duration::from_millis(100);
+/// Streams that a client opened and reset before they were looked at: more end the connection (the rapid reset attack).
+const MAX_RESETS: usize = 20;
+/// Bytes that an HTTP/2 answer is ahead of its client at most.
+const SEND_BUFFER: usize = 128 * 1024;
 /// Wait after a failed `accept`, which means too few file descriptors or too little memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A connection that was accepted: its stream, who is there, and its place among all.
+type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+
 impl ApiServer {
-    /// Serves HTTPS on `listener` until `shutdown`: then watches end, requests in flight are answered (for at most
-    /// ten seconds), and connections are closed. `tls` has to ask for client certificates without demanding them.
+    /// Serves HTTPS on `listener` until `shutdown`: then `/readyz` fails, what waits in the kernel's queue is still
+    /// accepted, watches end, requests in flight are answered (for at most ten seconds), and connections are closed.
+    /// `tls` has to ask for client certificates without demanding them.
     pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
         let acceptor = TlsAcceptor::from(tls);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         let http = builder();
         let mut connections = JoinSet::new();
-        loop {
-            let (stream, peer, place) = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = accept(&listener, &places) => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-            };
+        let admit = |connections: &mut JoinSet<()>, (stream, peer, place): Accepted| {
             let (server, acceptor, http) = (self.inner.clone(), acceptor.clone(), http.clone());
             let watcher = graceful.watcher();
             connections.spawn(async move {
                 let _place = place;
-                let Some(stream) = shake_hands(acceptor, stream).await else { return };
-                let credentials = certificates(&stream);
-                let service = service_fn(move |request| {
-                    answer(server.clone(), credentials.clone(), Peer(peer.ip()), request)
-                });
-                let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(error, "a connection ended badly");
-                }
+                converse(server, acceptor, http, stream, Peer(peer.ip()), watcher).await;
             });
+        };
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = accept(&listener, &places) => match accepted {
+                    Ok(accepted) => admit(&mut connections, accepted),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        self.begin_ending();
+        // Who connected before would otherwise be reset with his request.
+        let until = Instant::now() + LINGER;
+        while let Ok(Ok(accepted)) = tokio::time::timeout_at(until, accept(&listener, &places)).await {
+            admit(&mut connections, accepted);
         }
         drop(listener);
+        tokio::time::sleep(LINGER).await;
         self.begin_shutdown();
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
             tracing::warn!("some connections did not end in {} s; they are dropped", DRAIN.as_secs());
@@ -97,11 +109,50 @@ impl ApiServer {
     }
 }
 
+/// Everything about one connection.
+async fn converse(
+    server: Arc<Inner>,
+    acceptor: TlsAcceptor,
+    http: Builder<TokioExecutor>,
+    stream: TcpStream,
+    peer: Peer,
+    watcher: Watcher,
+) {
+    let Some(stream) = shake_hands(acceptor, stream).await else {
+        server.metrics.failed_handshake();
+        return;
+    };
+    let credentials = certificates(&stream);
+    // What was agreed on is not guessed from the first bytes: so a shutdown does not cut off who has sent none yet.
+    let http = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => http.http2_only(),
+        Some(b"http/1.1") => http.http1_only(),
+        _ => http,
+    };
+    let stalls = Stalls::new(UNTAKEN_TIMEOUT);
+    let service = service_fn({
+        let stalls = stalls.clone();
+        move |request| {
+            let (answer, stalls) =
+                (answer(server.clone(), credentials.clone(), peer, request), stalls.clone());
+            async move { answer.await.map(|response| stalls.look_after(response)) }
+        }
+    });
+    let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::select! {
+        ended = watcher.watch(connection) => {
+            if let Err(error) = ended {
+                tracing::debug!(error, "a connection ended badly");
+            }
+        }
+        () = stalls.stalled() => {
+            tracing::info!(peer = %peer.0, "a client did not read its answers for {} s and is cut off", UNTAKEN_TIMEOUT.as_secs());
+        }
+    }
+}
+
 /// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, place))
@@ -119,6 +170,8 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);

@@ -40,6 +40,7 @@ mod service_range;
 mod services;
 mod settings;
 mod side;
+mod stall;
 mod start;
 mod store_objects;
 mod tracking;

@@ -1,9 +1,9 @@
 //! `/metrics`: what the server counts, under upstream's names, in the Prometheus text format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use carrack_api::Resource;
@@ -15,15 +15,45 @@ use crate::server::Inner;
 /// Upper bounds of the duration buckets, in seconds: those of upstream's alerts, thinned.
 const BOUNDS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 5.0, 30.0, 60.0];
 
-/// What a request is counted under. Resources and verbs come from the table and the router, so that clients cannot
-/// make series at will.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct RequestKey {
+/// What a request is counted under. All comes from the table and the router, so that clients cannot make series at will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
     verb: &'static str,
     group: &'static str,
+    version: &'static str,
     resource: &'static str,
     subresource: &'static str,
-    code: u16,
+    scope: &'static str,
+    dry_run: bool,
+}
+
+impl Key {
+    fn of(subject: &Subject) -> Self {
+        let (group, version, resource) = subject.resource.unwrap_or_default();
+        let Subject { verb, subresource, scope, dry_run, .. } = *subject;
+        Key { verb, group, version, resource, subresource, scope, dry_run }
+    }
+
+    /// The labels, as upstream has them; `code` where it is one.
+    fn labels(&self, code: Option<u16>) -> String {
+        let Key { group, version, resource, subresource, scope, .. } = self;
+        let code = code.map(|code| format!("code=\"{code}\",")).unwrap_or_default();
+        let dry_run = if self.dry_run { "All" } else { "" };
+        format!(
+            "{code}component=\"apiserver\",dry_run=\"{dry_run}\",group=\"{group}\",resource=\"{resource}\",\
+             scope=\"{scope}\",subresource=\"{subresource}\",verb=\"{}\",version=\"{version}\"",
+            self.verb_label()
+        )
+    }
+
+    /// Upstream counts by method where it can.
+    fn verb_label(&self) -> String {
+        match self.verb {
+            "create" => "POST".to_owned(),
+            "update" => "PUT".to_owned(),
+            other => other.to_ascii_uppercase(),
+        }
+    }
 }
 
 /// Durations of one verb on one resource.
@@ -37,8 +67,10 @@ struct Durations {
 /// The counters.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    requests: Mutex<BTreeMap<RequestKey, u64>>,
-    durations: Mutex<BTreeMap<(&'static str, &'static str, &'static str), Durations>>,
+    requests: Mutex<BTreeMap<(Key, u16), u64>>,
+    durations: Mutex<BTreeMap<Key, Durations>>,
+    watch_events: Mutex<BTreeMap<(&'static str, &'static str, &'static str), Arc<AtomicU64>>>,
+    failed_handshakes: AtomicU64,
     watches_started: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     watches_open: Arc<AtomicI64>,
 }
@@ -56,22 +88,23 @@ impl Drop for OpenWatch {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Subject {
     pub(crate) verb: &'static str,
-    /// Group and plural name; names are the table's or a definition's, and few.
-    pub(crate) resource: Option<(&'static str, &'static str)>,
+    /// Group, version and plural name; names are the table's or a definition's, and few.
+    pub(crate) resource: Option<(&'static str, &'static str, &'static str)>,
     pub(crate) subresource: &'static str,
+    pub(crate) scope: &'static str,
+    pub(crate) dry_run: bool,
 }
 
 impl Metrics {
     /// Counts an answered request.
     pub(crate) fn request(&self, subject: Subject, code: u16, took: Duration) {
-        let (group, resource) = subject.resource.unwrap_or_default();
-        let key = RequestKey { verb: subject.verb, group, resource, subresource: subject.subresource, code };
-        *self.requests.lock().entry(key).or_default() += 1;
+        let key = Key::of(&subject);
+        *self.requests.lock().entry((key, code)).or_default() += 1;
         if subject.verb == "watch" {
             return;
         }
         let mut durations = self.durations.lock();
-        let entry = durations.entry((subject.verb, group, resource)).or_default();
+        let entry = durations.entry(key).or_default();
         let seconds = took.as_secs_f64();
         for (bucket, bound) in entry.buckets.iter_mut().zip(BOUNDS) {
             *bucket += u64::from(seconds <= bound);
@@ -83,6 +116,17 @@ impl Metrics {
     /// Counts a watch that begins.
     pub(crate) fn watch_started(&self, resource: &Resource) {
         *self.watches_started.lock().entry((resource.group, resource.plural)).or_default() += 1;
+    }
+
+    /// What counts the events that watches of a resource are sent.
+    pub(crate) fn watch_events(&self, resource: &Resource) -> Arc<AtomicU64> {
+        let key = (resource.group, resource.version, resource.plural);
+        self.watch_events.lock().entry(key).or_default().clone()
+    }
+
+    /// Counts a connection that did not come to be.
+    pub(crate) fn failed_handshake(&self) {
+        self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a watch as open until the result is dropped.
@@ -98,6 +142,7 @@ pub(crate) fn page(server: &Inner) -> String {
     requests(&mut out, &server.metrics);
     durations(&mut out, &server.metrics);
     watches(&mut out, &server.metrics);
+    objects(&mut out, server);
     in_flight(&mut out, server);
     flow::page(&mut out, &server.flow);
     audit(&mut out, server);
@@ -112,23 +157,16 @@ pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
 
 fn requests(out: &mut String, metrics: &Metrics) {
     head(out, "apiserver_request_total", "counter", "Requests by verb, resource and HTTP status.");
-    for (key, count) in &*metrics.requests.lock() {
-        let RequestKey { verb, group, resource, subresource, code } = key;
-        let _ = writeln!(
-            out,
-            "apiserver_request_total{{verb=\"{}\",group=\"{group}\",resource=\"{resource}\",\
-             subresource=\"{subresource}\",code=\"{code}\"}} {count}",
-            verb.to_ascii_uppercase()
-        );
+    for ((key, code), count) in &*metrics.requests.lock() {
+        let _ = writeln!(out, "apiserver_request_total{{{}}} {count}", key.labels(Some(*code)));
     }
 }
 
 fn durations(out: &mut String, metrics: &Metrics) {
     let name = "apiserver_request_duration_seconds";
     head(out, name, "histogram", "Time until the answer began, in seconds; without watches.");
-    for ((verb, group, resource), entry) in &*metrics.durations.lock() {
-        let labels =
-            format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_ascii_uppercase());
+    for (key, entry) in &*metrics.durations.lock() {
+        let labels = key.labels(None);
         for (count, bound) in entry.buckets.iter().zip(BOUNDS) {
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
         }
@@ -149,6 +187,32 @@ fn watches(out: &mut String, metrics: &Metrics) {
     head(out, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
     let open = metrics.watches_open.load(Ordering::Relaxed);
     let _ = writeln!(out, "apiserver_longrunning_requests{{verb=\"WATCH\"}} {open}");
+}
+
+/// What is stored, what watches were sent, and connections that did not come to be.
+fn objects(out: &mut String, server: &Inner) {
+    head(out, "apiserver_storage_objects", "gauge", "Objects stored, by resource, counted once a minute.");
+    let stored = server.flow.stored();
+    let mut seen = BTreeSet::new();
+    for row in carrack_api::resources().iter().filter(|row| row.is_storage_version()) {
+        let Some(count) = stored.get(row.storage_prefix) else { continue };
+        if seen.insert(row.storage_prefix) {
+            let dot = if row.group.is_empty() { "" } else { "." };
+            let (group, plural) = (row.group, row.plural);
+            let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{plural}{dot}{group}\"}} {count}");
+        }
+    }
+    head(out, "apiserver_watch_events_total", "counter", "Events sent to watches.");
+    for ((group, version, resource), count) in &*server.metrics.watch_events.lock() {
+        let count = count.load(Ordering::Relaxed);
+        let _ = writeln!(
+            out,
+            "apiserver_watch_events_total{{group=\"{group}\",resource=\"{resource}\",version=\"{version}\"}} {count}"
+        );
+    }
+    let name = "apiserver_tls_handshake_errors_total";
+    head(out, name, "counter", "Connections whose TLS handshake failed.");
+    let _ = writeln!(out, "{name} {}", server.metrics.failed_handshakes.load(Ordering::Relaxed));
 }
 
 fn in_flight(out: &mut String, server: &Inner) {

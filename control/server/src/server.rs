@@ -1,5 +1,6 @@
 //! The API server as a value: what all requests share, and the services that lead into it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use carrack_store::Store;
@@ -36,8 +37,10 @@ pub(crate) struct Inner {
     pub(crate) turns: Turns,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
-    /// Ends watches and makes `/readyz` fail.
+    /// Ends watches and the server's own tasks, and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
+    /// Makes `/readyz` fail.
+    pub(crate) not_ready: AtomicBool,
     /// Ends the server's own tasks with its last handle.
     _end: DropGuard,
 }
@@ -65,6 +68,7 @@ impl ApiServer {
             health: Health::default(),
             _end: shutdown.clone().drop_guard(),
             shutdown,
+            not_ready: AtomicBool::new(false),
             config,
         };
         Ok(ApiServer { inner: Arc::new(inner) })
@@ -92,6 +96,11 @@ impl ApiServer {
     /// the check appears there under `name`.
     pub fn report(&self, name: &str, state: Result<(), String>) {
         self.inner.health.report(name, state);
+    }
+
+    /// Makes `/readyz` fail, so that nobody sends new clients here; everything else goes on.
+    pub fn begin_ending(&self) {
+        self.inner.not_ready.store(true, Ordering::Release);
     }
 
     /// Ends all watches and makes `/readyz` fail; requests are still answered. [`ApiServer::serve`] does this by

@@ -153,10 +153,22 @@ async fn process(
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query)?;
     notes.subject.verb = info.verb;
+    notes.subject.scope = scope(&info);
+    notes.subject.dry_run = query.non_empty("dryRun").is_some();
     notes.open = server.audit.get().and_then(|audit| audit.begin(&user, &info, &request, &id));
     let trail = notes.open.as_ref().map(|open| open.trail.clone());
     let work = carry_out(server, user, request, origin, query, info, trail.clone(), notes);
     audit::scope(trail, work).await
+}
+
+/// What part of the cluster a request is about, for the metrics.
+fn scope(info: &RequestInfo) -> &'static str {
+    match (info.is_resource(), info.namespace.as_str()) {
+        (false, _) => "",
+        _ if !info.name.is_empty() || info.verb == "create" => "resource",
+        (true, "") => "cluster",
+        (true, _) => "namespace",
+    }
 }
 
 /// Everything once it is known what is asked for.
@@ -190,7 +202,7 @@ async fn carry_out(
     let kinds = server.kinds.now();
     let resource =
         kinds.find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
-    notes.subject.resource = Some((resource.group, resource.plural));
+    notes.subject.resource = Some((resource.group, resource.version, resource.plural));
     let subresource = match info.subresource.as_str() {
         "" => None,
         name => Some(resource.subresource(name).ok_or_else(ApiError::no_such_path)?),
@@ -220,6 +232,9 @@ async fn carry_out(
     }
     verbs::check_path(&call)?;
     verbs::check_verb(&call)?;
+    if call.is_apply() {
+        notes.subject.verb = "apply";
+    }
     let is_list = call.info.verb == "list";
     let response = run(call, request, trail).await?;
     Ok(if is_list { flow::hold(response, admitted) } else { response })
@@ -265,9 +280,10 @@ async fn run(
     };
     match tokio::time::timeout(timeout, work).await {
         Ok(result) => result,
+        // Upstream's words.
         Err(_) => {
-            let message = format!("request did not complete within {} seconds", timeout.as_secs_f64());
-            Err(ApiError::timeout(&message))
+            let why = "request did not complete within requested timeout - context deadline exceeded";
+            Err(ApiError::timeout(why))
         }
     }
 }

@@ -238,7 +238,8 @@ async fn discovery_openapi_version_health_and_metrics() {
 
     client.get(&format!("{MAPS}/none")).await.expect(404);
     let metrics = client.get("/metrics").await.text();
-    let line = "apiserver_request_total{verb=\"GET\",group=\"\",resource=\"configmaps\",subresource=\"\",code=\"404\"} 1";
+    let line = "apiserver_request_total{code=\"404\",component=\"apiserver\",dry_run=\"\",group=\"\",\
+                resource=\"configmaps\",scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"v1\"} 1";
     assert!(metrics.contains(line), "{metrics}");
     let head = client.send(Method::HEAD, "/version", "").await;
     assert_eq!((head.code, head.bytes.len()), (200, 0));

@@ -66,6 +66,22 @@ impl Front {
         Client::builder(TokioExecutor::new()).http2_only(http2).build(connector)
     }
 
+    /// A client that makes a connection for each request.
+    fn client_without_pool(&self) -> Https {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_only()
+            .enable_http1()
+            .build();
+        Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+    }
+
     fn request(&self, path: &str, token: Option<&str>) -> Request<Full<bytes::Bytes>> {
         let uri = format!("https://localhost:{}{path}", self.address.port());
         let mut request = Request::builder().uri(uri);
@@ -114,6 +130,109 @@ async fn a_shutdown_ends_watches_and_returns() {
     drop(client);
     tokio::time::timeout(Duration::from_secs(5), front.serving).await.expect("still serving").unwrap();
     assert!(tokio::net::TcpStream::connect(front.address).await.is_err());
+}
+
+/// Requests until nobody listens any more: how many were answered, and what else happened to one.
+async fn knock(client: Https, front: Arc<Front>) -> (u32, Vec<String>) {
+    let (mut answered, mut wrong) = (0, Vec::new());
+    loop {
+        match client.request(front.request("/api/v1/namespaces/default", Some("letmein"))).await {
+            Ok(answer) => match answer.into_body().collect().await {
+                Ok(body) => match serde_json::from_slice::<serde_json::Value>(&body.to_bytes()) {
+                    Ok(_) => answered += 1,
+                    Err(error) => wrong.push(error.to_string()),
+                },
+                Err(error) => wrong.push(format!("{error:?}")),
+            },
+            Err(error) if error.is_connect() => return (answered, wrong),
+            Err(error) => wrong.push(format!("{error:?}")),
+        }
+        if wrong.len() > 10 {
+            return (answered, wrong);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_drops_no_request() {
+    let cluster = Cluster::start().await;
+    let front = Arc::new(front(&cluster).await);
+    let mut clients: Vec<_> = (0..4).map(|_| front.client(true)).collect();
+    clients.extend((0..4).map(|_| front.client_without_pool()));
+    let knocking: Vec<_> = clients.into_iter().map(|c| tokio::spawn(knock(c, front.clone()))).collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(cluster.client().get("/readyz").await.code, 200);
+    front.shutdown.cancel();
+    for _ in 0..100 {
+        if cluster.client().get("/readyz").await.code != 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(cluster.client().get("/readyz/shutdown").await.code, 500);
+    for task in knocking {
+        let (answered, wrong) = tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
+        assert!(wrong.is_empty(), "{answered} were answered, then: {wrong:?}");
+        assert!(answered > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_pods_leaves_others_their_turn() {
+    let cluster = Cluster::start().await;
+    let front = Arc::new(front(&cluster).await);
+    let burst: Vec<_> = (0..1000)
+        .map(|n| {
+            let front = front.clone();
+            (n, front)
+        })
+        .collect();
+    let clients: Vec<Https> = (0..4).map(|_| front.client(true)).collect();
+    let began = std::time::Instant::now();
+    let creating: Vec<_> = burst
+        .into_iter()
+        .map(|(n, front)| {
+            let client = clients[n % clients.len()].clone();
+            tokio::spawn(async move {
+                let mut request = front.request(common::PODS, Some("letmein"));
+                *request.method_mut() = http::Method::POST;
+                request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                *request.body_mut() = Full::from(common::pod(&format!("p{n}")).to_string());
+                client.request(request).await.unwrap().status().as_u16()
+            })
+        })
+        .collect();
+    let quiet = front.client(true);
+    let mut longest = Duration::ZERO;
+    for _ in 0..30 {
+        let asked = std::time::Instant::now();
+        let answer = quiet.request(front.request(MAPS, Some("metoo"))).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        longest = longest.max(asked.elapsed());
+    }
+    let mut counts = std::collections::BTreeMap::new();
+    for task in creating {
+        *counts.entry(task.await.unwrap()).or_insert(0) += 1;
+    }
+    let burst = began.elapsed();
+    assert!(counts.keys().all(|code| matches!(code, 201 | 429)), "{counts:?}");
+    assert!(counts[&201] >= 340, "{counts:?}");
+    // Behind a thousand pods the other one would wait for all of them.
+    assert!(
+        longest < burst / 2 || longest < Duration::from_millis(200),
+        "{longest:?} of {burst:?}: {counts:?}"
+    );
+}
+
+#[tokio::test]
+async fn slow_bodies_and_large_ones_are_refused() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let late = client.stall(http::Method::POST, &format!("{MAPS}?timeout=100ms")).await;
+    assert_eq!(late, 504);
+    let large = client.send(http::Method::POST, MAPS, vec![b' '; 3 * 1024 * 1024 + 1]).await;
+    assert_eq!(large.code, 413);
+    assert_eq!(large.json()["message"], "Request entity too large: limit is 3145728");
 }
 
 #[tokio::test]

@@ -111,9 +111,8 @@ async fn follow(server: Weak<Inner>, store: Store) {
                 tracing::warn!(%error, "priority and fairness");
             }
             let next = select_all(watchers.iter_mut().map(|watcher| Box::pin(watcher.next())));
-            match tokio::time::timeout(CARE_EVERY, next).await {
-                Ok((change, ..)) => alive = matches!(change, Some(Ok(_))),
-                Err(_) => {}
+            if let Ok((change, ..)) = tokio::time::timeout(CARE_EVERY, next).await {
+                alive = matches!(change, Some(Ok(_)));
             }
             at = Instant::now() + GATHER;
         }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,6 +103,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
         shutdown: call.server.shutdown.clone(),
         ended: false,
         failed: None,
+        sent: call.server.metrics.watch_events(&call.resource),
     })
 }
 
@@ -121,6 +123,8 @@ struct Session {
     ended: bool,
     /// Why the watch cannot go on, once all before that is sent.
     failed: Option<ApiError>,
+    /// Counts what is sent.
+    sent: Arc<AtomicU64>,
 }
 
 impl Session {
@@ -144,6 +148,7 @@ impl Session {
         }
         let mut out = Vec::new();
         while let Some(kv) = self.initial.pop_front() {
+            self.sent.fetch_add(1, Ordering::Relaxed);
             self.encoder.event(&mut out, Type::Added, &kv.value, kv.mod_revision)?;
             if out.len() >= PIECE {
                 return Ok(Some(out.into()));
@@ -200,6 +205,7 @@ impl Session {
     fn encode(&mut self, out: &mut Vec<u8>, batch: carrack_store::WatchBatch) -> Result<(), ApiError> {
         for event in batch.events {
             let Some(kind) = self.encoder.judge(&event, &self.selection) else { continue };
+            self.sent.fetch_add(1, Ordering::Relaxed);
             let revision: Revision = event.kv.mod_revision;
             match (kind, &event.prev) {
                 (Type::Deleted, Some(prev)) => self.encoder.event(out, kind, &prev.value, revision)?,

@@ -26,7 +26,7 @@ impl Authorizer for AllButNobody {
     }
 }
 
-/// Knows nobody but the bearer of the token `letmein`; nodes answer nothing.
+/// Knows nobody but the bearers of the tokens `letmein` and `metoo`; nodes answer nothing.
 pub struct Strict;
 
 #[async_trait::async_trait]
@@ -34,6 +34,7 @@ impl Authenticator for Strict {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Option<UserInfo>, ApiError> {
         match credentials.bearer.as_deref() {
             Some("letmein") => Ok(Some(UserInfo::new("tester", []))),
+            Some("metoo") => Ok(Some(UserInfo::new("another", []))),
             Some(_) => Err(ApiError::unauthorized()),
             None => Ok(None),
         }
