@@ -24,7 +24,8 @@ mod x509;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use serde_json::Value;
 
 pub use impersonate::{Impersonation, impersonation};
@@ -91,8 +92,22 @@ pub struct AuthnOptions {
 pub enum AuthnError {
     #[error("the authority of the authenticating proxy: {0}")]
     Proxy(PkiError),
+    #[error(
+        "the authority of the authenticating proxy is also the cluster's: name the proxies (--requestheader-allowed-names), \
+         so that not every client with a certificate can speak for everybody"
+    )]
+    Overlap,
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+}
+
+/// Whether two PEM texts have a certificate in common.
+fn overlap(some: &str, others: &str) -> bool {
+    let certificates = |text: &str| -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
+    };
+    let others = certificates(others);
+    certificates(some).iter().any(|certificate| others.contains(certificate))
 }
 
 /// Judges credentials and issues ServiceAccount tokens.
@@ -147,6 +162,9 @@ impl Authn {
             self.judges.push(Box::new(ReviewWebhook::new(webhook, own_audiences)));
         }
         if let Some(proxy) = options.proxy {
+            if proxy.allowed_names.is_empty() && overlap(&proxy.authority, &self.authority) {
+                return Err(AuthnError::Overlap);
+            }
             let verifier = crate::pki::verifier_of(&proxy.authority).map_err(AuthnError::Proxy)?;
             self.proxy = Some(FrontProxy::new(verifier, proxy));
         }

@@ -512,3 +512,25 @@ fn impersonating_accounts_and_the_anonymous_user() {
         assert_eq!(impersonation(&headers(pairs), &real).unwrap_err().code, 400, "{pairs:?}");
     }
 }
+
+#[tokio::test]
+async fn an_authority_that_everybody_has_makes_no_proxies() {
+    let options = |fixture: &Fixture, names: &[&str]| AuthnOptions {
+        proxy: Some(ProxyOptions {
+            authority: fixture.pki.ca_pem().into(),
+            allowed_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            username_headers: vec![HeaderName::from_static("x-remote-user")],
+            uid_headers: Vec::new(),
+            group_headers: Vec::new(),
+            extra_prefixes: Vec::new(),
+        }),
+        ..AuthnOptions::default()
+    };
+    let authn = |names: &[&str]| {
+        let fixture = fixture();
+        let options = options(&fixture, names);
+        fixture.authn.with(options).map(|_| ())
+    };
+    assert!(matches!(authn(&[]), Err(AuthnError::Overlap)));
+    assert!(authn(&["front"]).is_ok());
+}
