@@ -15,6 +15,9 @@ use crate::members::Members;
 /// How long a client waits for an answer before it asks another member.
 const CALL: Duration = Duration::from_millis(1500);
 
+/// The same for a read, which members that are cut off are asked for too.
+const READ: Duration = Duration::from_millis(400);
+
 /// A pause after something failed, so that clients do not take the processor from the members.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -62,18 +65,19 @@ fn text(value: u64) -> String {
 struct Clients {
     urls: Vec<String>,
     made: Vec<Option<Client>>,
+    limit: Duration,
 }
 
 impl Clients {
-    fn new(urls: Vec<String>) -> Self {
+    fn new(urls: Vec<String>, limit: Duration) -> Self {
         let made = urls.iter().map(|_| None).collect();
-        Self { urls, made }
+        Self { urls, made, limit }
     }
 
     async fn at(&mut self, n: usize) -> Result<&mut Client> {
         let slot = &mut self.made[n];
         if slot.is_none() {
-            *slot = Some(Members::connect(&self.urls[n..=n], CALL).await?);
+            *slot = Some(Members::connect(&self.urls[n..=n], self.limit).await?);
         }
         slot.as_mut().context("a client")
     }
@@ -93,9 +97,9 @@ impl Load {
         })?;
         let mut tasks = Vec::new();
         for key in 0..writers {
-            let clients = || Clients::new(urls.clone());
-            tasks.push(members.runtime.spawn(write(Arc::clone(&shared), key, clients())));
-            tasks.push(members.runtime.spawn(read(Arc::clone(&shared), key, clients())));
+            let clients = |limit| Clients::new(urls.clone(), limit);
+            tasks.push(members.runtime.spawn(write(Arc::clone(&shared), key, clients(CALL))));
+            tasks.push(members.runtime.spawn(read(Arc::clone(&shared), key, clients(READ))));
         }
         Ok(Self { shared, tasks })
     }
@@ -209,7 +213,7 @@ pub fn until_written(members: &Members, these: &[usize], limit: Duration) -> Res
     let (began, limit) = (Instant::now(), crate::patience(limit));
     let urls = these.iter().map(|n| members.client_url(*n)).collect();
     members.runtime.block_on(async {
-        let mut clients = Clients::new(urls);
+        let mut clients = Clients::new(urls, CALL);
         let mut last = None;
         for n in (0..these.len()).cycle() {
             let put: Result<PutResponse> =

@@ -75,6 +75,10 @@ impl Room {
     pub(crate) async fn take(shared: &Arc<Shared>, bytes: u64) -> Option<Room> {
         let gate = &shared.gate;
         let mut fits = gate.fits(bytes);
+        if !fits {
+            gate.look_for_space(shared).await;
+            fits = gate.fits(bytes);
+        }
         if !fits && !gate.stuck.load(Ordering::Acquire) {
             // More is under way than what was taken in advance, which is no harm if the disk has it.
             let options = &shared.options;
@@ -83,10 +87,6 @@ impl Room {
                 gate.promised.fetch_add(bytes, Ordering::AcqRel);
                 fits = true;
             }
-        }
-        if !fits {
-            gate.look_for_space(shared).await;
-            fits = gate.fits(bytes);
         }
         fits.then(|| Room { shared: Arc::clone(shared), bytes })
     }
@@ -200,7 +200,7 @@ impl Gate {
     }
 
     /// Tries again what failed for lack of space.
-    async fn look_for_space(&self, shared: &Shared) {
+    pub(crate) async fn look_for_space(&self, shared: &Shared) {
         // Those who wait here find what the first one found.
         let mut looked = self.looked.lock().await;
         if looked.is_some_and(|last| last.elapsed() < LOOK_AGAIN) {
@@ -214,7 +214,8 @@ impl Gate {
             let mut log = shared.log.lock();
             match log.reserve() {
                 Ok(()) => self.set_room(log.room()),
-                Err(error) => tracing::warn!(%error, "cannot take disk space for the log"),
+                // Asked for again and again; the alarm says it too.
+                Err(error) => tracing::debug!(%error, "cannot take disk space for the log"),
             }
         }
         *looked = Some(Instant::now());

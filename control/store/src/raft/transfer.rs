@@ -153,7 +153,7 @@ impl Node {
             return taken;
         }
         let begun = turn.as_mut().filter(|now| (now.last, now.attempt) == (chunk.last, chunk.attempt));
-        if begun.as_ref().is_some_and(|now| now.next_part == chunk.part + 1) {
+        if begun.as_ref().is_some_and(|now| now.next_part > chunk.part) {
             // It comes again, since the answer was lost.
             return taken;
         }

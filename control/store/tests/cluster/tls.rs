@@ -268,3 +268,27 @@ async fn strangers_are_refused() {
     assert!(matches!(&refused, OpenError::NotReady(why) if why.contains("member add")), "{refused}");
     stores[0].shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_with_a_certificate_of_another_authority_has_no_part_in_its_cluster() {
+    let cluster = Cluster::new(3, 3);
+    let stores = futures::future::join_all((0..2).map(|n| cluster.open(n))).await;
+    let both: Vec<&Store> = stores.iter().collect();
+    let first = leader(&both).await;
+    let mut options = cluster.options(2);
+    options.peer_tls = Some(peer_tls());
+    let stranger = Store::open(options).await.expect("opens");
+    put(both[0], "k", "1").await;
+    // Time enough for elections, if anybody listened to it.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!((stranger.leader(), stranger.revision()), (None, 1));
+    assert_eq!(leader(&both).await, first, "nobody is disturbed");
+    stranger.shutdown().await;
+    drop(stranger);
+    let friend = cluster.open(2).await;
+    assert_eq!(get(&friend, "k").await.as_deref(), Some("1"));
+    friend.shutdown().await;
+    for store in &stores {
+        store.shutdown().await;
+    }
+}
