@@ -2,6 +2,7 @@
 
 mod certificate_request;
 mod default_tolerations;
+pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
