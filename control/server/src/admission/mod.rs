@@ -9,6 +9,7 @@ mod priority;
 mod service_account;
 #[cfg(test)]
 mod tests;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 
