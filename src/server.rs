@@ -25,7 +25,7 @@ pub(crate) async fn assemble(settings: &Settings, pki: &Pki, store: Store) -> Re
     let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;
     let authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac.clone()];
     let authn = Arc::new(Authn::new(pki, &issuer(&settings.up.cluster_domain), objects.clone())?);
-    let api = ApiServer::new(Config {
+    let config = Config {
         store,
         advertise_address: IpAddr::V4(settings.node_ip),
         secure_port: settings.up.port,
@@ -36,7 +36,8 @@ pub(crate) async fn assemble(settings: &Settings, pki: &Pki, store: Store) -> Re
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
-    })?;
+    };
+    let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
     api.start().await?;
     Ok(api)
 }

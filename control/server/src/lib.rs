@@ -5,6 +5,7 @@
 //! What the server asks of others (who is this, may they, what to change or refuse on the way in, how to reach a
 //! node) are the traits of `hooks`.
 
+mod aggregation;
 mod body;
 mod call;
 mod config;
@@ -21,8 +22,6 @@ mod namespaces;
 mod negotiate;
 mod object;
 mod options;
-// The way to aggregated API servers goes through it, too.
-#[allow(dead_code)]
 mod outbound;
 mod paths;
 mod protobuf;

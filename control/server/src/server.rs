@@ -6,11 +6,13 @@ use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::Aggregation;
 use crate::event_leases::EventLeases;
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
+use crate::pki::FrontProxy;
 use crate::registry::Registry;
 use crate::service::UserService;
 use crate::service_range::ServiceRange;
@@ -32,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) webhooks: Webhooks,
+    pub(crate) aggregation: Aggregation,
     /// Ends watches and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
     /// Ends the server's own tasks with its last handle.
@@ -42,6 +45,11 @@ impl ApiServer {
     /// Makes a server of these parts. It answers [`ApiServer::as_user`] at once; call [`ApiServer::start`] so that
     /// the objects that every cluster has are there.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_front_proxy(config, None)
+    }
+
+    /// The same; `front_proxy` is what aggregated API servers know this one by.
+    pub fn with_front_proxy(config: Config, front_proxy: Option<FrontProxy>) -> Result<Self, ConfigError> {
         let service_range = ServiceRange::parse(&config.service_cidr)
             .ok_or_else(|| ConfigError::ServiceCidr(config.service_cidr.clone()))?;
         let dns_fits = matches!(config.dns_address, std::net::IpAddr::V4(ip) if service_range.contains(ip));
@@ -57,7 +65,8 @@ impl ApiServer {
             limits: Limits::default(),
             metrics: Metrics::default(),
             health: Health::default(),
-            webhooks: Webhooks::new(config.store.clone(), outbound),
+            webhooks: Webhooks::new(config.store.clone(), outbound.clone()),
+            aggregation: Aggregation::new(config.store.clone(), outbound, front_proxy),
             _end: shutdown.clone().drop_guard(),
             shutdown,
             config,

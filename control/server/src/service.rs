@@ -129,8 +129,12 @@ async fn process(
     if origin != Origin::Server {
         decide(&server.config.authorizers, &attributes).await?;
     }
+    let request = match server.aggregation.hand_on(&info, &attributes.user, request).await? {
+        Ok(answer) => return Ok(answer),
+        Err(own) => own,
+    };
     if !info.is_resource() {
-        return paths::answer(&server, request.method(), &info.path, &query, request.headers());
+        return paths::answer(&server, &attributes.user, request, &info.path, &query).await;
     }
     let resource = find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
     subject.resource = Some(resource);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authz::bootstrap::{self, Step};
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
-use crate::{ApiError, UserInfo, full};
+use crate::{ApiError, UserInfo, aggregation, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -65,10 +65,15 @@ impl ApiServer {
             let class = json!({"metadata": {"name": name}, "value": value, "description": description});
             self.ensure("/apis/scheduling.k8s.io/v1/priorityclasses", class, |_| None).await?;
         }
+        for service in aggregation::register() {
+            self.ensure("/apis/apiregistration.k8s.io/v1/apiservices", service, |_| None).await?;
+        }
+        self.ensure_authentication().await?;
         self.ensure_kubernetes().await?;
         self.ensure_service_range().await?;
         self.ensure_dns().await?;
         let end = self.inner.shutdown.clone();
+        tokio::spawn(aggregation::keep_checked(Arc::downgrade(&self.inner), end.clone()));
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
         tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())
@@ -98,6 +103,23 @@ impl ApiServer {
                 self.ensure(&collection, wanted, |_| None).await
             }
         }
+    }
+
+    /// What aggregated API servers read to know whom to believe.
+    async fn ensure_authentication(&self) -> Result<(), StartError> {
+        let Some(proxy) = self.inner.aggregation.front_proxy() else { return Ok(()) };
+        let data = json!({
+            "client-ca-file": proxy.client_ca_pem,
+            "requestheader-client-ca-file": proxy.authority_pem,
+            "requestheader-allowed-names": json!([proxy.name]).to_string(),
+            "requestheader-username-headers": r#"["X-Remote-User"]"#,
+            "requestheader-uid-headers": r#"["X-Remote-Uid"]"#,
+            "requestheader-group-headers": r#"["X-Remote-Group"]"#,
+            "requestheader-extra-headers-prefix": r#"["X-Remote-Extra-"]"#,
+        });
+        let map = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": data});
+        self.ensure("/api/v1/namespaces/kube-system/configmaps", map, |found| replaced(found, "/data", &data))
+            .await
     }
 
     /// The service under which pods find this server, and its endpoints.
@@ -192,7 +214,7 @@ impl ApiServer {
     }
 
     /// A request of the server to itself.
-    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         let text = body.map(Value::to_string).unwrap_or_default();
         let mut request = Request::new(full(text));
         *request.method_mut() = method;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{Attributes, Operation};
 
 /// The group of webhook configurations and policies.
-const GROUP: &str = "admissionregistration.k8s.io";
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 
 /// Whether requests about this resource are exempt from all webhooks and policies: nobody may lock the door behind
 /// which the key is.

@@ -20,14 +20,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 
 pub(crate) use failure::CallError;
-pub(crate) use target::{Place, Target};
+pub(crate) use resolve::{Endpoints, endpoints, is_of};
+pub(crate) use target::{Place, Target, bundle, service_place};
+pub(crate) use trust::{Identity, Trust};
 
 use crate::authn::Objects;
 use crate::{RequestBody, full};
@@ -60,11 +62,6 @@ impl Outbound {
     /// Looks Services up in `objects`.
     pub(crate) fn new(objects: Arc<dyn Objects>) -> Self {
         Outbound { resolver: Arc::new(Resolver::new(objects)), clients: Arc::default() }
-    }
-
-    /// Where Services lead.
-    pub(crate) fn resolver(&self) -> &Resolver {
-        &self.resolver
     }
 
     /// Posts a JSON text and reads the answer, in at most `limit`, which the other side is told in the query.
@@ -125,10 +122,4 @@ impl Outbound {
             },
         }
     }
-}
-
-/// The `Host` of a request to the target.
-pub(crate) fn host(target: &Target) -> Option<(http::HeaderName, HeaderValue)> {
-    let uri: Uri = target.url().parse().ok()?;
-    Some((HOST, HeaderValue::from_str(uri.authority()?.as_str()).ok()?))
 }

@@ -83,6 +83,11 @@ impl Cluster {
 
     /// A server with nothing in its store.
     pub async fn bare() -> Self {
+        Self::with_front_proxy(None).await
+    }
+
+    /// The same; `front_proxy` is what it shows to aggregated API servers.
+    pub async fn with_front_proxy(front_proxy: Option<carrack_server::pki::FrontProxy>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path().join("store"))).await.unwrap();
         let strict = Arc::new(Strict);
@@ -98,7 +103,7 @@ impl Cluster {
             tokens: strict.clone(),
             nodes: strict,
         };
-        Cluster { api: ApiServer::new(config).unwrap(), store, _dir: dir }
+        Cluster { api: ApiServer::with_front_proxy(config, front_proxy).unwrap(), store, _dir: dir }
     }
 
     pub fn client(&self) -> Client {

@@ -205,11 +205,6 @@ fn webhook(hook: &Webhook<'_>, path: &FieldPath, errors: &mut Errors) {
     }
     client(hook.client, &path.child("clientConfig"), errors);
     matching::conditions(hook.conditions, &path.child("matchConditions"), errors);
-    if !hook.conditions.is_empty() {
-        // To ask a webhook about requests that it does not want would be as wrong as not to ask it.
-        let why = "this server does not evaluate matchConditions of webhooks yet; use selectors";
-        errors.push(FieldError::forbidden(&path.child("matchConditions"), why));
-    }
     versions(hook.versions, &path.child("admissionReviewVersions"), errors);
 }
 

@@ -8,6 +8,7 @@
 
 mod ask;
 mod asked;
+mod conditions;
 mod hook;
 mod index;
 mod mutating;
@@ -79,6 +80,7 @@ pub(crate) async fn validate(
     request: &AdmissionRequest<'_>,
     object: Option<&serde_json::Value>,
 ) -> Result<(), ApiError> {
+    conditions::check(request, object)?;
     if !is_asked(call, request) {
         return Ok(());
     }
