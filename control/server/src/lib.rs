@@ -21,6 +21,9 @@ mod namespaces;
 mod negotiate;
 mod object;
 mod options;
+// The way to aggregated API servers goes through it, too.
+#[allow(dead_code)]
+mod outbound;
 mod paths;
 mod protobuf;
 mod query;

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admission::webhook::Webhooks;
 use crate::event_leases::EventLeases;
 use crate::health::Health;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
 use crate::registry::Registry;
 use crate::service::UserService;
 use crate::service_range::ServiceRange;
-use crate::{Config, ConfigError, UserInfo};
+use crate::{Config, ConfigError, StoreObjects, UserInfo};
 
 /// The API server. Clones are handles to the same one.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
+    pub(crate) webhooks: Webhooks,
     /// Ends watches and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
     /// Ends the server's own tasks with its last handle.
@@ -46,6 +49,7 @@ impl ApiServer {
             return Err(ConfigError::DnsAddress(config.dns_address, config.service_cidr));
         }
         let shutdown = CancellationToken::new();
+        let outbound = Outbound::new(Arc::new(StoreObjects::new(config.store.clone())));
         let inner = Inner {
             registry: Registry::new(config.store.clone()),
             service_range,
@@ -53,6 +57,7 @@ impl ApiServer {
             limits: Limits::default(),
             metrics: Metrics::default(),
             health: Health::default(),
+            webhooks: Webhooks::new(config.store.clone(), outbound),
             _end: shutdown.clone().drop_guard(),
             shutdown,
             config,

@@ -4,7 +4,7 @@
 //! verb. Whatever goes wrong becomes a `Status`; a panic becomes one too, and is logged.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -151,6 +151,8 @@ async fn process(
         attributes,
         query,
         warnings: Arc::new(Warnings::default()),
+        deletion: OnceLock::new(),
+        origin,
     };
     verbs::check_path(&call)?;
     verbs::check_verb(&call)?;

@@ -2,12 +2,14 @@
 
 mod certificate_request;
 mod default_tolerations;
+pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod service_account;
 #[cfg(test)]
 mod tests;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 

@@ -3,11 +3,11 @@
 pub mod bootstrap;
 mod decide;
 mod escalation;
-mod feed;
+pub(crate) mod feed;
 #[cfg(test)]
 mod feed_tests;
 mod graph;
-mod index;
+pub(crate) mod index;
 mod node;
 mod policy;
 mod rbac;

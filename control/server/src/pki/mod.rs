@@ -39,6 +39,7 @@ use time::{Duration, OffsetDateTime};
 
 pub use accounts::{ServiceAccountKeys, VerifyingKey};
 pub use issue::{KeyMaterial, LEAF_LIFETIME, Usage};
+pub(crate) use tls::provider;
 
 use issue::{Authority, LeafRequest};
 use leaves::{Leaf, Leaves};

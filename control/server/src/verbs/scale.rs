@@ -90,7 +90,7 @@ fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
 }
 
 /// The scale of an object.
-pub(super) fn scale_of(object: &Value) -> Result<Value, ApiError> {
+pub(crate) fn scale_of(object: &Value) -> Result<Value, ApiError> {
     let selector = LabelSelector::from_value(object.pointer("/spec/selector")).map_err(ApiError::internal)?;
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
