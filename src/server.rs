@@ -70,7 +70,7 @@ pub(crate) async fn assemble(
     let own = issuer(&settings.up.cluster_domain);
     let authn = Authn::new(pki, &own, objects.clone())?.with(access.authentication(&own)?)?;
     let authn = Arc::new(authn);
-    let api = ApiServer::new(Config {
+    let config = Config {
         store,
         advertise_address: IpAddr::V4(settings.node_ip),
         secure_port: settings.up.port,
@@ -81,7 +81,8 @@ pub(crate) async fn assemble(
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
-    })?;
+    };
+    let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
     if let Some(audit) = settings.up.audit.open()? {
         api.set_audit(audit);
     }

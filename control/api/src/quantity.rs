@@ -110,6 +110,11 @@ impl Quantity {
         narrow(divide_up(self.nano, NANO / 1000))
     }
 
+    /// The number of units, as near as a floating-point number comes.
+    pub fn approximate(&self) -> f64 {
+        self.nano as f64 / NANO as f64
+    }
+
     /// The family of suffixes.
     pub fn format(&self) -> Format {
         self.format

@@ -1,6 +1,6 @@
 //! One request about a served resource, after authorization: what its verb needs to answer it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use carrack_api::codec::{self, Decoded};
@@ -15,7 +15,8 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::router::RequestInfo;
 use crate::server::Inner;
-use crate::{AdmissionRequest, ApiError, Attributes, Operation, protobuf};
+use crate::service::Origin;
+use crate::{AdmissionRequest, ApiError, Attributes, Operation, admission::webhook, protobuf};
 
 /// Media types of bodies that are objects.
 pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
@@ -34,6 +35,10 @@ pub(crate) struct Call {
     /// Who is said to manage what this call writes.
     pub(crate) manager: String,
     pub(crate) warnings: Arc<Warnings>,
+    /// The options in the body of a deletion, once they are read.
+    pub(crate) deletion: OnceLock<Value>,
+    /// Where the request comes from.
+    pub(crate) origin: Origin,
 }
 
 /// Texts for `Warning` headers, each once, in order.
@@ -87,6 +92,8 @@ impl Call {
             content_type: self.content_type.clone(),
             manager: self.manager.clone(),
             warnings: self.warnings.clone(),
+            deletion: self.deletion.clone(),
+            origin: self.origin,
         }
     }
 
@@ -185,14 +192,27 @@ impl Call {
         request: &AdmissionRequest<'_>,
         object: &mut Value,
     ) -> Result<bool, ApiError> {
-        if self.server.config.admission.is_empty() {
+        let hooks = webhook::mutation(self, request).await?;
+        if self.server.config.admission.is_empty() && hooks.is_none() {
             return Ok(false);
         }
         let before = object.clone();
+        self.complete(request, object).await?;
+        if let Some(mut hooks) = hooks
+            && hooks.run(object).await?
+        {
+            self.complete(request, object).await?;
+            hooks.run_again(object).await?;
+        }
+        Ok(*object != before)
+    }
+
+    /// Runs the plugins that change objects.
+    async fn complete(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
         for admission in &self.server.config.admission {
             admission.mutate(request, object).await?;
         }
-        Ok(*object != before)
+        Ok(())
     }
 
     /// Runs validating admission; its warnings go to the client.
@@ -204,7 +224,13 @@ impl Call {
         for admission in &self.server.config.admission {
             self.warnings.add(admission.validate(request, object).await?);
         }
-        Ok(())
+        // Deletions change nothing; mutating webhooks that want to know of them are asked all the same.
+        if request.operation == Operation::Delete
+            && let Some(mut hooks) = webhook::mutation(self, request).await?
+        {
+            hooks.run_without_object().await?;
+        }
+        webhook::validate(self, request, object).await
     }
 }
 

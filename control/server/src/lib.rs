@@ -5,6 +5,7 @@
 //! What the server asks of others (who is this, may they, what to change or refuse on the way in, how to reach a
 //! node) are the traits of `hooks`.
 
+mod aggregation;
 mod body;
 mod call;
 mod care;
@@ -25,6 +26,7 @@ mod namespaces;
 mod negotiate;
 mod object;
 mod options;
+mod outbound;
 mod paths;
 mod protobuf;
 mod query;

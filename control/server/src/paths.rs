@@ -3,14 +3,14 @@
 use carrack_api::openapi::{self, Document};
 use carrack_api::{Catalogue, discovery};
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
 
 use crate::negotiate::{self, Representation, aggregated_discovery};
 use crate::query::Query;
 use crate::respond::{self, Pieces};
 use crate::server::Inner;
-use crate::{ApiError, ResponseBody, health, metrics};
+use crate::{ApiError, RequestBody, ResponseBody, UserInfo, health, metrics};
 
 /// What the version endpoint says beside the platform.
 const GIT_VERSION: &str = "v1.35.0+carrack";
@@ -20,13 +20,20 @@ const GIT_VERSION: &str = "v1.35.0+carrack";
 const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers a path; 404 when there is nothing, 405 when it is not asked for by GET or HEAD.
-pub(crate) fn answer(
+pub(crate) async fn answer(
     server: &Inner,
-    method: &Method,
+    user: &UserInfo,
+    request: Request<RequestBody>,
     path: &str,
     query: &Query,
-    headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ApiError> {
+    let request = match server.aggregation.document(path, user, request).await? {
+        Ok(answer) => return Ok(answer),
+        Err(own) => own,
+    };
+    // Bodies of requests cannot be shared between threads, heads can.
+    let (head, _) = request.into_parts();
+    let (method, headers) = (&head.method, &head.headers);
     if let Some(response) = health::answer(server, path, query) {
         return Ok(response);
     }
@@ -38,12 +45,16 @@ pub(crate) fn answer(
             openapi_document(openapi::v2_protobuf(kinds), OPENAPI_PROTOBUF, headers)?
         }
         ["openapi", "v2"] => openapi_document(openapi::v2(kinds), "application/json", headers)?,
-        ["openapi", "v3"] => json_value(&openapi::v3_index(kinds), query, headers)?,
+        ["openapi", "v3"] => {
+            let mut index = openapi::v3_index(kinds);
+            server.aggregation.add_openapi(&mut index).await?;
+            json_value(&index, query, headers)?
+        }
         ["openapi", "v3", rest @ ..] => {
             let document = openapi::v3(kinds, &rest.join("/")).ok_or_else(ApiError::no_such_path)?;
             openapi_document(document, "application/json", headers)?
         }
-        _ => match value(server, kinds, &segments, headers)? {
+        _ => match value(server, kinds, &segments, headers).await? {
             Answer::Plain(value) => json_value(&value, query, headers)?,
             Answer::Aggregated(value, version) => {
                 let mut response = json_value(&value, query, &HeaderMap::new())?;
@@ -65,7 +76,7 @@ enum Answer {
 }
 
 /// The documents that are JSON values.
-fn value(
+async fn value(
     server: &Inner,
     kinds: &Catalogue,
     segments: &[&str],
@@ -83,14 +94,21 @@ fn value(
         },
         ["apis"] => match aggregated {
             Some(version) => {
-                return Ok(Answer::Aggregated(discovery::aggregated_groups(kinds, version), version));
+                let mut list = discovery::aggregated_groups(kinds, version);
+                server.aggregation.add_described(&mut list).await?;
+                return Ok(Answer::Aggregated(list, version));
             }
-            None => discovery::api_group_list(kinds),
+            None => {
+                let mut list = discovery::api_group_list(kinds);
+                server.aggregation.add_groups(&mut list).await?;
+                list
+            }
         },
-        ["api", version] => {
-            discovery::api_resource_list(kinds, "", version).ok_or_else(ApiError::no_such_path)?
+        ["api", version] => discovery::api_resource_list(kinds, "", version).ok_or_else(ApiError::no_such_path)?,
+        ["apis", group] => {
+            let own = discovery::api_group(kinds, group);
+            server.aggregation.group(own, group).await?.ok_or_else(ApiError::no_such_path)?
         }
-        ["apis", group] => discovery::api_group(kinds, group).ok_or_else(ApiError::no_such_path)?,
         ["apis", group, version] => {
             discovery::api_resource_list(kinds, group, version).ok_or_else(ApiError::no_such_path)?
         }

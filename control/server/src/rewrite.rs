@@ -109,6 +109,7 @@ async fn round(
     }
     let admission = call.admission(Operation::Update, call.resource.kind, Some(old), dry_run);
     if call.mutate(&admission, &mut new).await? {
+        check_identity(call, name, part, &mut new, old)?;
         prepare(call, part, &mut new, old)?;
     }
     let beside = match part {

@@ -6,17 +6,21 @@ use std::sync::{Arc, OnceLock};
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admission::webhook::Webhooks;
+use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::event_leases::EventLeases;
 use crate::flow::FlowControl;
 use crate::health::Health;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
+use crate::pki::FrontProxy;
 use crate::quota::Turns;
 use crate::registry::Registry;
 use crate::service::UserService;
 use crate::service_range::ServiceRange;
-use crate::{Config, ConfigError, UserInfo};
+use crate::{Config, ConfigError, StoreObjects, UserInfo};
 
 /// The API server. Clones are handles to the same one.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) turns: Turns,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
+    pub(crate) webhooks: Webhooks,
+    pub(crate) aggregation: Aggregation,
     /// Ends watches and the server's own tasks, and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
     /// Makes `/readyz` fail.
@@ -49,6 +55,11 @@ impl ApiServer {
     /// Makes a server of these parts. It answers [`ApiServer::as_user`] at once; call [`ApiServer::start`] so that
     /// the objects that every cluster has are there.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_front_proxy(config, None)
+    }
+
+    /// The same; `front_proxy` is what aggregated API servers know this one by.
+    pub fn with_front_proxy(config: Config, front_proxy: Option<FrontProxy>) -> Result<Self, ConfigError> {
         let service_range = ServiceRange::parse(&config.service_cidr)
             .ok_or_else(|| ConfigError::ServiceCidr(config.service_cidr.clone()))?;
         let dns_fits = matches!(config.dns_address, std::net::IpAddr::V4(ip) if service_range.contains(ip));
@@ -56,6 +67,7 @@ impl ApiServer {
             return Err(ConfigError::DnsAddress(config.dns_address, config.service_cidr));
         }
         let shutdown = CancellationToken::new();
+        let outbound = Outbound::new(Arc::new(StoreObjects::new(config.store.clone())));
         let inner = Inner {
             registry: Registry::new(config.store.clone()),
             kinds: Kinds::default(),
@@ -66,6 +78,8 @@ impl ApiServer {
             turns: Turns::default(),
             metrics: Metrics::default(),
             health: Health::default(),
+            webhooks: Webhooks::new(config.store.clone(), outbound.clone()),
+            aggregation: Aggregation::new(config.store.clone(), outbound, front_proxy),
             _end: shutdown.clone().drop_guard(),
             shutdown,
             not_ready: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 //! In order: request info from the path, impersonation, priority and fairness, authorization, the verb. Whatever goes wrong becomes a `Status`; a panic becomes one too, and is logged.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -196,8 +196,12 @@ async fn carry_out(
         }
         verdict?;
     }
+    let request = match server.aggregation.hand_on(&info, &attributes.user, request).await? {
+        Ok(answer) => return Ok(answer),
+        Err(own) => own,
+    };
     if !info.is_resource() {
-        return paths::answer(&server, request.method(), &info.path, &query, request.headers());
+        return paths::answer(&server, &attributes.user, request, &info.path, &query).await;
     }
     let kinds = server.kinds.now();
     let resource =
@@ -225,6 +229,8 @@ async fn carry_out(
         attributes,
         query,
         warnings: Arc::new(Warnings::default()),
+        deletion: OnceLock::new(),
+        origin,
     };
     let custom = call.resource.custom();
     if let Some(warning) = custom.and_then(|custom| custom.version().deprecated.clone()) {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authz::bootstrap::{self, Step};
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
-use crate::{ApiError, UserInfo, care, definitions, flow, full};
+use crate::{ApiError, UserInfo, aggregation, care, definitions, flow, full};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -71,6 +71,10 @@ impl ApiServer {
             let class = json!({"metadata": {"name": name}, "value": value, "description": description});
             self.ensure("/apis/scheduling.k8s.io/v1/priorityclasses", class, |_| None).await?;
         }
+        for service in aggregation::register() {
+            self.ensure("/apis/apiregistration.k8s.io/v1/apiservices", service, |_| None).await?;
+        }
+        self.ensure_authentication().await?;
         self.ensure_kubernetes().await?;
         self.ensure_service_range().await?;
         self.ensure_dns().await?;
@@ -78,6 +82,7 @@ impl ApiServer {
         let end = self.inner.shutdown.clone();
         tokio::spawn(flow::care(Arc::downgrade(&self.inner), self.store().clone(), end.clone()));
         care::start(self);
+        tokio::spawn(aggregation::keep_checked(Arc::downgrade(&self.inner), end.clone()));
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
         tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())
@@ -110,6 +115,23 @@ impl ApiServer {
                 self.ensure(&collection, wanted, |_| None).await
             }
         }
+    }
+
+    /// What aggregated API servers read to know whom to believe.
+    async fn ensure_authentication(&self) -> Result<(), StartError> {
+        let Some(proxy) = self.inner.aggregation.front_proxy() else { return Ok(()) };
+        let data = json!({
+            "client-ca-file": proxy.client_ca_pem,
+            "requestheader-client-ca-file": proxy.authority_pem,
+            "requestheader-allowed-names": json!([proxy.name]).to_string(),
+            "requestheader-username-headers": r#"["X-Remote-User"]"#,
+            "requestheader-uid-headers": r#"["X-Remote-Uid"]"#,
+            "requestheader-group-headers": r#"["X-Remote-Group"]"#,
+            "requestheader-extra-headers-prefix": r#"["X-Remote-Extra-"]"#,
+        });
+        let map = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": data});
+        self.ensure("/api/v1/namespaces/kube-system/configmaps", map, |found| replaced(found, "/data", &data))
+            .await
     }
 
     /// The service under which pods find this server, and its endpoints.

@@ -5,6 +5,7 @@
 //! key go into `schema/more_lists.rs`. The tests in `tests/kinds.rs` then hold for it too.
 
 mod admission;
+mod api_service;
 mod authorization;
 mod autoscaling;
 mod batch;
@@ -74,6 +75,7 @@ static RESOURCES: &[Resource] = &[
     admission::POLICY_BINDING,
     admission::VALIDATING,
     definition::RESOURCE,
+    api_service::RESOURCE,
     controller_revision::RESOURCE,
     daemon_set::RESOURCE,
     deployment::RESOURCE,

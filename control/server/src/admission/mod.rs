@@ -4,6 +4,7 @@ mod certificate_request;
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
+pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
@@ -14,6 +15,7 @@ mod storage;
 mod taint_nodes;
 #[cfg(test)]
 mod tests;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 

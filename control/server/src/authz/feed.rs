@@ -21,10 +21,10 @@ const HISTORY: Duration = Duration::from_millis(10);
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The store cannot be read.
-    #[error("the access policy cannot be read: {0}")]
+    #[error("what requests are judged by cannot be read: {0}")]
     Read(#[from] ReadError),
     /// The store cannot be watched (any more).
-    #[error("the access policy cannot be followed: {0}")]
+    #[error("what requests are judged by cannot be followed: {0}")]
     Watch(#[from] WatchError),
     /// The store was closed.
     #[error("the store was closed")]
@@ -33,7 +33,7 @@ pub enum FeedError {
 
 /// An index that follows `store`. On return it knows all that is stored. A task follows the store until the index is
 /// dropped or the store is closed.
-pub(super) async fn start<I: Index>(store: Store) -> Result<Arc<Indexed<I>>, FeedError> {
+pub(crate) async fn start<I: Index>(store: Store) -> Result<Arc<Indexed<I>>, FeedError> {
     let (index, asks) = Indexed::new();
     let feed = Feed::open(&index, &store).await?;
     tokio::spawn(run(Arc::downgrade(&index), asks, store, feed));
@@ -52,13 +52,13 @@ async fn run<I: Index>(
             Ok(()) | Err(FeedError::Closed | FeedError::Watch(WatchError::Stopped)) => return,
             Err(error) => error,
         };
-        tracing::warn!(%error, "loading the access policy anew");
+        tracing::warn!(%error, "loading {} anew", I::WHAT);
         feed = loop {
             let Some(index) = index.upgrade() else { return };
             match Feed::open(&index, &store).await {
                 Ok(feed) => break feed,
                 Err(FeedError::Read(ReadError::Stopped)) => return,
-                Err(error) => tracing::error!(%error, "access is judged by an outdated policy"),
+                Err(error) => tracing::error!(%error, "requests are judged by {} as it was", I::WHAT),
             }
             tokio::time::sleep(RETRY).await;
         };

@@ -18,7 +18,9 @@ const WAITING: usize = 256;
 pub type Ask = oneshot::Sender<()>;
 
 /// An index of stored objects.
-pub(super) trait Index: Default + Send + Sync + 'static {
+pub(crate) trait Index: Default + Send + Sync + 'static {
+    /// What it holds, for messages.
+    const WHAT: &'static str = "the access policy";
     /// Group and plural name of what it is made of.
     const RESOURCES: &'static [(&'static str, &'static str)];
 
@@ -30,30 +32,30 @@ pub(super) trait Index: Default + Send + Sync + 'static {
 }
 
 /// An index that somebody feeds.
-pub(super) struct Indexed<I> {
+pub(crate) struct Indexed<I> {
     index: RwLock<I>,
     asks: mpsc::Sender<Ask>,
 }
 
 impl<I: Index> Indexed<I> {
     /// An index that knows nothing yet, and the questions that its feeder has to answer.
-    pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Ask>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Ask>) {
         let (asks, questions) = mpsc::channel(WAITING);
         (Arc::new(Self { index: RwLock::default(), asks }), questions)
     }
 
     /// The index as it is.
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, I> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, I> {
         self.index.read()
     }
 
     /// Changes the index; no request is judged meanwhile.
-    pub(super) fn change(&self, change: impl FnOnce(&mut I)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut I)) {
         change(&mut self.index.write());
     }
 
     /// Waits until all that is stored now is in the index.
-    pub(super) async fn catch_up(&self) {
+    pub(crate) async fn catch_up(&self) {
         let (ask, answered) = oneshot::channel();
         let caught_up = async { self.asks.send(ask).await.is_ok() && answered.await.is_ok() };
         // Without a feeder the index stays what it is, and with a slow one it is as good as it gets.

@@ -6,11 +6,11 @@ pub mod bootstrap;
 pub mod config;
 mod decide;
 mod escalation;
-mod feed;
+pub(crate) mod feed;
 #[cfg(test)]
 mod feed_tests;
 mod graph;
-mod index;
+pub(crate) mod index;
 mod node;
 mod policy;
 mod rbac;

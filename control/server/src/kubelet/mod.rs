@@ -8,7 +8,7 @@ mod container;
 mod target;
 #[cfg(test)]
 mod tests;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::sync::Arc;
 
@@ -180,7 +180,7 @@ fn outgoing(
 }
 
 /// The headers that go on: not those of the connection, nor the client's credentials.
-fn kept(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn kept(headers: &HeaderMap) -> HeaderMap {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -228,7 +228,7 @@ fn strip_bearer_protocol(headers: &mut HeaderMap) {
 }
 
 /// The node's answer as the client gets it; its body flows on as it comes.
-fn pass_on(answer: Response<Incoming>) -> Response<ResponseBody> {
+pub(crate) fn pass_on(answer: Response<Incoming>) -> Response<ResponseBody> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::answer(&answer);
     }

@@ -18,7 +18,7 @@ const LINGER: Duration = Duration::from_secs(10);
 const BUFFER: usize = 16 << 10;
 
 /// Whether the request asks for an upgrade.
-pub(super) fn wanted(headers: &HeaderMap) -> bool {
+pub(crate) fn wanted(headers: &HeaderMap) -> bool {
     let connection = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let tokens = connection.flat_map(|value| value.split(','));
     headers.contains_key(UPGRADE)
@@ -36,7 +36,7 @@ pub(super) fn answer<B>(from: &http::Response<B>) -> http::Response<crate::Respo
 }
 
 /// Copies between the two once both are there, until both are done or one is lost.
-pub(super) async fn splice(client: OnUpgrade, node: Upgraded) {
+pub(crate) async fn splice(client: OnUpgrade, node: Upgraded) {
     let client = match tokio::time::timeout(HANDOVER, client).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => return tracing::debug!(%error, "the client left before its stream began"),

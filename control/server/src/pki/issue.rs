@@ -66,10 +66,14 @@ pub(super) fn new_key() -> Result<KeyPair, PkiError> {
 }
 
 /// A self-signed authority for `key`, in PEM.
-pub(super) fn self_signed_authority(key: &KeyPair, now: OffsetDateTime) -> Result<String, PkiError> {
+pub(super) fn self_signed_authority(
+    common_name: &str,
+    key: &KeyPair,
+    now: OffsetDateTime,
+) -> Result<String, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "kubernetes");
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -69,21 +69,30 @@ impl Leaves {
         authority: &Authority,
         now: OffsetDateTime,
     ) -> Result<KeyMaterial, PkiError> {
-        let wanted = &self.0[which as usize];
-        let cert_path = dir.join(format!("{}.crt", which.file()));
-        let key_path = dir.join(format!("{}.key", which.file()));
-        if let (Some(cert_pem), Some(key_pem)) = (files::read(&cert_path)?, files::read_key(&key_path)?) {
-            match inspect::why_renew(&cert_pem, &key_pem, &authority.cert_der, wanted, now) {
-                None => return Ok(KeyMaterial { cert_pem, key_pem }),
-                Some(why) => tracing::info!(certificate = which.file(), why, "certificate renewed"),
-            }
-        }
-        let material = authority.issue(wanted, now)?;
-        // The certificate goes last: one that is there has its key.
-        files::write(&key_path, &material.key_pem)?;
-        files::write(&cert_path, &material.cert_pem)?;
-        Ok(material)
+        open_or_issue(dir, which.file(), &self.0[which as usize], authority, now)
     }
+}
+
+/// The pair in these files when it is still good, else a new one, written before it is returned.
+pub(super) fn open_or_issue(
+    dir: &Path,
+    file: &str,
+    wanted: &LeafRequest,
+    authority: &Authority,
+    now: OffsetDateTime,
+) -> Result<KeyMaterial, PkiError> {
+    let (cert_path, key_path) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
+    if let (Some(cert_pem), Some(key_pem)) = (files::read(&cert_path)?, files::read_key(&key_path)?) {
+        match inspect::why_renew(&cert_pem, &key_pem, &authority.cert_der, wanted, now) {
+            None => return Ok(KeyMaterial { cert_pem, key_pem }),
+            Some(why) => tracing::info!(certificate = file, why, "certificate renewed"),
+        }
+    }
+    let material = authority.issue(wanted, now)?;
+    // The certificate goes last: one that is there has its key.
+    files::write(&key_path, &material.key_pem)?;
+    files::write(&cert_path, &material.cert_pem)?;
+    Ok(material)
 }
 
 /// What clients and pods call the API server.

@@ -8,6 +8,8 @@
 //! | `kubelet` | `system:node:<name>`, `system:nodes` | the node's HTTPS API |
 //! | `kubelet-client` | `system:node:<name>`, `system:nodes` | node → API server |
 //! | `admin` | `kubernetes-admin`, `system:masters` | the administrator's kubeconfig |
+//! | `front-proxy-ca` | `front-proxy-ca` | signs the next one |
+//! | `front-proxy-client` | `front-proxy-client` | API server → aggregated API servers |
 //! | `sa.key`, `sa.pub` | | signs and checks ServiceAccount tokens (ES256) |
 //!
 //! Keys are ECDSA P-256 in PKCS#8. Every file is mode 0600 in a directory of mode 0700, and is replaced by
@@ -18,6 +20,7 @@
 mod accounts;
 mod der;
 mod files;
+mod front_proxy;
 mod inspect;
 mod issue;
 mod kubeconfig;
@@ -38,7 +41,9 @@ use rustls::{ClientConfig, ServerConfig};
 use time::{Duration, OffsetDateTime};
 
 pub use accounts::{ServiceAccountKeys, VerifyingKey};
+pub use front_proxy::FrontProxy;
 pub use issue::{KeyMaterial, LEAF_LIFETIME, Usage};
+pub(crate) use tls::provider;
 
 use issue::{Authority, LeafRequest};
 use leaves::{Leaf, Leaves};
@@ -112,6 +117,7 @@ pub struct Pki {
     dir: PathBuf,
     authority: Authority,
     leaves: Leaves,
+    front_proxy: front_proxy::Keys,
     accounts: Arc<ServiceAccountKeys>,
     /// What is on disk, by [`Leaf`]; also held while renewing, so that two renewals do not cross.
     materials: Mutex<Vec<KeyMaterial>>,
@@ -126,7 +132,9 @@ impl Pki {
 
     fn open_at(dir: &Path, options: &PkiOptions, now: OffsetDateTime) -> Result<Self, PkiError> {
         files::secure_dir(dir)?;
-        let authority = open_authority(dir, now)?;
+        let authority = open_authority(dir, "ca", "kubernetes", now)?;
+        let front = open_authority(dir, front_proxy::AUTHORITY, front_proxy::AUTHORITY, now)?;
+        let front_proxy = front_proxy::Keys::open(dir, front, now)?;
         let accounts = Arc::new(ServiceAccountKeys::open_or_create(dir)?);
         let leaves = Leaves::new(options);
         let materials = Leaf::ALL
@@ -134,7 +142,15 @@ impl Pki {
             .map(|leaf| leaves.open_or_issue(dir, *leaf, &authority, now))
             .collect::<Result<Vec<_>, _>>()?;
         let live = materials.iter().map(LiveKey::new).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { dir: dir.into(), authority, leaves, accounts, materials: Mutex::new(materials), live })
+        Ok(Self {
+            dir: dir.into(),
+            authority,
+            leaves,
+            front_proxy,
+            accounts,
+            materials: Mutex::new(materials),
+            live,
+        })
     }
 
     /// Renews what ends soon, on disk and in the configurations handed out; connections that come later see the
@@ -150,6 +166,7 @@ impl Pki {
             self.live[leaf as usize].replace(&fresh)?;
             materials[leaf as usize] = fresh;
         }
+        self.front_proxy.renew(&self.dir, now)?;
         let next = materials.iter().filter_map(|material| inspect::not_after(&material.cert_pem)).min();
         Ok(next.unwrap_or(now) - inspect::RENEW_BEFORE)
     }
@@ -207,6 +224,11 @@ impl Pki {
     /// The authority's certificate: what `kube-root-ca.crt` and every kubeconfig carry.
     pub fn ca_pem(&self) -> &str {
         &self.authority.cert_pem
+    }
+
+    /// What the API server shows to aggregated API servers.
+    pub fn front_proxy(&self) -> FrontProxy {
+        self.front_proxy.shown(self.ca_pem())
     }
 
     /// The keys of ServiceAccount tokens.
@@ -276,15 +298,20 @@ impl std::fmt::Debug for Pki {
     }
 }
 
-/// The authority in `dir`, made when there is neither key nor certificate.
-fn open_authority(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError> {
-    let (cert_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+/// An authority in `dir`, made when there is neither key nor certificate.
+fn open_authority(
+    dir: &Path,
+    file: &str,
+    common_name: &str,
+    now: OffsetDateTime,
+) -> Result<Authority, PkiError> {
+    let (cert_path, key_path) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
     let refuse = |why| PkiError::Authority { path: cert_path.clone(), why };
     let (key_pem, cert_pem) = match (files::read_key(&key_path)?, files::read(&cert_path)?) {
         (Some(key), Some(cert)) => (key, cert),
-        (None, Some(_)) => return Err(refuse("ca.key is missing beside it")),
+        (None, Some(_)) => return Err(refuse("its key is missing beside it")),
         // The key is written first: without a certificate, the first start was cut off between the two.
-        (key, None) => make_authority(&key_path, &cert_path, key, now)?,
+        (key, None) => make_authority((&key_path, &cert_path), common_name, key, now)?,
     };
     let der = pem::first_certificate(&cert_pem).ok_or_else(|| refuse("it holds no certificate"))?;
     if let Some(why) = inspect::authority_problem(&der, &key_pem, now) {
@@ -296,8 +323,8 @@ fn open_authority(dir: &Path, now: OffsetDateTime) -> Result<Authority, PkiError
 }
 
 fn make_authority(
-    key_path: &Path,
-    cert_path: &Path,
+    (key_path, cert_path): (&Path, &Path),
+    common_name: &str,
     key_pem: Option<String>,
     now: OffsetDateTime,
 ) -> Result<(String, String), PkiError> {
@@ -310,7 +337,7 @@ fn make_authority(
     if key_pem.is_none() {
         files::write(key_path, &key.serialize_pem())?;
     }
-    let cert_pem = issue::self_signed_authority(&key, now)?;
+    let cert_pem = issue::self_signed_authority(common_name, &key, now)?;
     files::write(cert_path, &cert_pem)?;
     Ok((key_pem.unwrap_or_else(|| key.serialize_pem()), cert_pem))
 }

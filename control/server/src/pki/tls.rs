@@ -47,7 +47,7 @@ impl ResolvesClientCert for LiveKey {
 }
 
 /// The one crypto provider, named explicitly so that no process-wide default has to be installed.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
 }

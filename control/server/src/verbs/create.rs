@@ -71,19 +71,25 @@ pub(super) async fn from_object(
 async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<Answer, ApiError> {
     let mut new = object;
     let uid = uuid::Uuid::new_v4().to_string();
-    meta::stamp_new(&mut new, call.resource.scope, call.namespace(), &uid, Timestamp::now());
+    let now = Timestamp::now();
+    meta::stamp_new(&mut new, call.resource.scope, call.namespace(), &uid, now);
     to_storage(&call.resource, &mut new);
     call.strategy().default(&mut new);
     call.strategy().prepare_create(&mut new);
     tracking::track(call, None, &mut new);
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
     if call.mutate(&admission, &mut new).await? {
+        if !call.namespace().is_empty() {
+            meta::check_namespace(&new, call.namespace())?;
+        }
+        meta::stamp_new(&mut new, call.resource.scope, call.namespace(), &uid, now);
         call.strategy().default(&mut new);
         // What follows from the rest of the object, such as a pod's quality of service.
         call.strategy().prepare_create(&mut new);
     }
     let name = meta::name(&new).to_owned();
     // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
+    let mut judged = None;
     for _ in 0..ATTEMPTS {
         let guard = namespaces::guard(call.registry(), &call.resource, call.namespace(), &name).await?;
         let mut object = new.clone();
@@ -104,10 +110,15 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
             return Err(status::invalid_object(&call.resource, &name, &errors).into());
         }
         call.warnings.add(call.strategy().warnings(&object));
-        call.judge(&admission, Some(&object)).await?;
+        // Who was asked about this very object is not asked again.
+        let value: Bytes = encode(&call.resource, &object)?;
+        if judged.as_ref() != Some(&value) {
+            call.judge(&admission, Some(&object)).await?;
+            judged = Some(value.clone());
+        }
         beside = beside.with(quota::charge(call, None, Some(&object), false).await?);
         beside.compare.extend(guard);
-        if let Some(answer) = store(call, object, &name, beside, options.dry_run).await? {
+        if let Some(answer) = store(call, object, value, &name, beside, options.dry_run).await? {
             return Ok(answer);
         }
     }
@@ -119,13 +130,13 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
 async fn store(
     call: &Call,
     mut object: Value,
+    value: Bytes,
     name: &str,
     beside: Beside,
     dry_run: bool,
 ) -> Result<Option<Answer>, ApiError> {
     let exists = || ApiError::from(status::already_exists(&call.resource, name));
     let key = call.resource.key(call.namespace(), name);
-    let value: Bytes = encode(&call.resource, &object)?;
     if dry_run {
         if call.registry().get_key(key).await?.is_some() {
             return Err(exists());

@@ -62,7 +62,9 @@ pub(super) fn parse_options(call: &Call, body: &Body) -> Result<DeleteOptions, A
     if found != "DeleteOptions" {
         return Err(ApiError::bad_request(format!("the body of a deletion is DeleteOptions, not {found}")));
     }
-    DeleteOptions::parse(&call.query, Some(&decoded.value))
+    let options = DeleteOptions::parse(&call.query, Some(&decoded.value))?;
+    let _ = call.deletion.set(decoded.value);
+    Ok(options)
 }
 
 /// Deletes one object.

@@ -12,7 +12,7 @@ mod get;
 mod list;
 mod patch;
 mod review;
-mod scale;
+pub(crate) mod scale;
 mod token;
 mod update;
 mod watch;

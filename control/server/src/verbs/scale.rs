@@ -135,7 +135,7 @@ fn custom_numbers(custom: &Custom, object: &Value) -> Result<Numbers, ApiError> 
 }
 
 /// The scale of an object.
-pub(super) fn scale_of(resource: &Resource, object: &Value) -> Result<Value, ApiError> {
+pub(crate) fn scale_of(resource: &Resource, object: &Value) -> Result<Value, ApiError> {
     let Numbers { wanted, present, selector } = numbers(resource, object)?;
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -91,15 +91,28 @@ impl Cluster {
     pub async fn with(change: impl FnOnce(&mut Config), handle: impl FnOnce(&Store) -> Store) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path().join("store"))).await.unwrap();
-        Self::over(store, dir)
+        Self::over(store, dir, change, handle, None)
+    }
+
+    /// A server with nothing in its store; `front_proxy` is what it shows to aggregated API servers.
+    pub async fn with_front_proxy(front_proxy: Option<carrack_server::pki::FrontProxy>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(dir.path().join("store"))).await.unwrap();
+        Self::over(store, dir, |_| {}, Store::clone, front_proxy)
     }
 
     /// A further server over the same store.
     pub fn another(&self) -> Self {
-        Self::over(self.store.clone(), tempfile::tempdir().unwrap())
+        Self::over(self.store.clone(), tempfile::tempdir().unwrap(), |_| {}, Store::clone, None)
     }
 
-    fn over(store: Store, dir: tempfile::TempDir) -> Self {
+    fn over(
+        store: Store,
+        dir: tempfile::TempDir,
+        change: impl FnOnce(&mut Config),
+        handle: impl FnOnce(&Store) -> Store,
+        front_proxy: Option<carrack_server::pki::FrontProxy>,
+    ) -> Self {
         let strict = Arc::new(Strict);
         let mut config = Config {
             store: handle(&store),
@@ -114,7 +127,7 @@ impl Cluster {
             nodes: strict,
         };
         change(&mut config);
-        Cluster { api: ApiServer::new(config).unwrap(), store, dir }
+        Cluster { api: ApiServer::with_front_proxy(config, front_proxy).unwrap(), store, dir }
     }
 
     pub fn client(&self) -> Client {

@@ -71,10 +71,6 @@ impl Rules for ValidatingRules {
         objects(fields, "webhooks").for_each(default_webhook);
     }
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
-    }
-
     fn validate(configuration: &Self::Object, errors: &mut Errors) {
         let hooks = validate::list(&configuration.webhooks).iter().map(|hook| Webhook {
             name: &hook.name,
@@ -107,10 +103,6 @@ impl Rules for MutatingRules {
             default_webhook(hook);
             set(hook, "reinvocationPolicy", "Never");
         }
-    }
-
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
     }
 
     fn validate(configuration: &Self::Object, errors: &mut Errors) {

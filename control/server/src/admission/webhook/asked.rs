@@ -1,0 +1,178 @@
+//! What webhooks are asked about: the request, and its object in the form that each wants to see.
+
+use std::sync::Arc;
+
+use carrack_api::codec;
+use carrack_api::{GroupVersionKind, ResourceRef, meta};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use super::super::matching::{Form, NamespaceLabels, Target, forms};
+use super::hook::Hook;
+use crate::call::Call;
+use crate::object::{to_served, to_storage};
+use crate::verbs::scale;
+use crate::{AdmissionRequest, ApiError, Operation};
+
+/// A request.
+pub(crate) struct Asked<'a> {
+    pub(super) call: &'a Call,
+    pub(super) request: &'a AdmissionRequest<'a>,
+    pub(super) target: Target<'a>,
+    /// The form that was asked for.
+    own: Form,
+    /// The forms in which the resource is served.
+    forms: Vec<Form>,
+    /// The namespace of the request, looked up at most once.
+    namespace: OnceCell<Arc<Value>>,
+}
+
+/// What the object of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// The resource itself, which is stored in one form and shown in others.
+    Object,
+    /// The Scale of the resource, which is shown in place of it.
+    Scale,
+    /// Something of its own, such as a Binding.
+    Other,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(call: &'a Call, request: &'a AdmissionRequest<'a>) -> Self {
+        let target = Target::of(request.attributes, request.operation);
+        let (own, forms) = (target.form(), forms(&call.server.kinds.now(), &target));
+        Asked { call, request, target, own, forms, namespace: OnceCell::new() }
+    }
+
+    /// The form that was asked for.
+    pub(super) fn own_form(&self) -> &Form {
+        &self.own
+    }
+
+    /// The form in which the webhook wants to be asked; `None` when it does not want to. `object` is in the stored
+    /// form.
+    pub(super) async fn form(&self, hook: &Hook, object: Option<&Value>) -> Result<Option<Form>, ApiError> {
+        let Some(form) = hook.matching.form(&self.target, &self.forms) else { return Ok(None) };
+        if !hook.matching.selects(object, self.request.old) {
+            return Ok(None);
+        }
+        let meant = match hook.matching.namespace(&self.target) {
+            NamespaceLabels::None => true,
+            NamespaceLabels::Object => object.is_some_and(|object| hook.matching.in_namespace(object)),
+            NamespaceLabels::Stored(name) => hook.matching.in_namespace(self.namespace(name).await?),
+        };
+        Ok(meant.then_some(form))
+    }
+
+    async fn namespace(&self, name: &str) -> Result<&Value, ApiError> {
+        let look = || async {
+            let found = self.call.server.webhooks.objects.get("", "namespaces", "", name).await?;
+            found.ok_or_else(|| ApiError::not_found("", "namespaces", name))
+        };
+        self.namespace.get_or_try_init(look).await.map(|namespace| &**namespace)
+    }
+
+    fn body(&self) -> Body {
+        match self.call.subresource {
+            Some(part) if part.name == "scale" => Body::Scale,
+            _ if self.request.kind == self.call.resource.kind => Body::Object,
+            _ => Body::Other,
+        }
+    }
+
+    /// The kind of what is shown in that form.
+    pub(super) fn kind(&self, form: &Form) -> GroupVersionKind {
+        let row = self.row(form);
+        match (self.body(), self.call.subresource) {
+            (Body::Object, _) | (_, None) => row.gvk(),
+            (_, Some(part)) => row.subresource(part.name).map_or(part.kind, |part| part.kind),
+        }
+    }
+
+    /// The row of a form; the request's own where the table has no other.
+    fn row(&self, form: &Form) -> ResourceRef {
+        let found = self.call.server.kinds.now().find(&form.group, &form.version, &form.resource);
+        found.unwrap_or_else(|| self.call.resource.clone())
+    }
+
+    /// What a webhook is shown of an object in the stored form.
+    pub(super) fn show(&self, form: &Form, object: &Value) -> Result<Value, ApiError> {
+        match self.body() {
+            Body::Other => Ok(object.clone()),
+            Body::Scale => scale::scale_of(&self.row(form), object),
+            Body::Object => {
+                let mut shown = object.clone();
+                to_served(&self.row(form), &mut shown);
+                Ok(shown)
+            }
+        }
+    }
+
+    /// Takes over what a webhook made of what it was shown: fields that the kind does not have are dropped, defaults
+    /// are set, and the object is in the stored form again.
+    pub(super) fn take(&self, form: &Form, object: &mut Value, patched: Value) -> Result<(), ApiError> {
+        match self.body() {
+            Body::Other => *object = patched,
+            Body::Scale => {
+                object["spec"]["replicas"] = patched.pointer("/spec/replicas").cloned().unwrap_or(json!(0));
+            }
+            Body::Object => {
+                let row = self.row(form);
+                let mut new = codec::check(patched, &row).map_err(ApiError::internal)?.value;
+                to_storage(&row, &mut new);
+                self.call.strategy().default(&mut new);
+                *object = new;
+            }
+        }
+        Ok(())
+    }
+
+    /// Name and namespace as reviews tell them.
+    pub(super) fn place(&self, object: Option<&'a Value>) -> (&'a str, &'a str) {
+        let attributes = self.request.attributes;
+        let known = object.or(self.request.old).map_or("", meta::name);
+        let name = if attributes.name.is_empty() { known } else { &attributes.name };
+        let own = attributes.resource == "namespaces" && attributes.namespace.is_empty();
+        (name, if own { name } else { &attributes.namespace })
+    }
+
+    /// The options of the verb.
+    pub(super) fn options(&self) -> Value {
+        let kind = match (self.request.operation, self.request.attributes.verb.as_str()) {
+            (Operation::Connect, _) => return Value::Null,
+            (_, "patch") => "PatchOptions",
+            (Operation::Create, _) => "CreateOptions",
+            (Operation::Update, _) => "UpdateOptions",
+            (Operation::Delete, _) => "DeleteOptions",
+        };
+        let mut options = match (self.request.operation, self.call.deletion.get()) {
+            (Operation::Delete, Some(body)) => body.clone(),
+            _ => json!({}),
+        };
+        options["kind"] = kind.into();
+        options["apiVersion"] = "meta.k8s.io/v1".into();
+        let query = &self.call.query;
+        if self.request.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        let fields: &[&str] = match self.request.operation {
+            Operation::Delete => &["propagationPolicy"],
+            _ => &["fieldManager", "fieldValidation"],
+        };
+        for field in fields {
+            if let Some(value) = query.non_empty(field) {
+                options[*field] = value.into();
+            }
+        }
+        if let (Operation::Delete, Ok(Some(seconds))) =
+            (self.request.operation, query.integer("gracePeriodSeconds"))
+        {
+            options["gracePeriodSeconds"] = seconds.into();
+        }
+        if kind == "PatchOptions" && query.flag("force") {
+            options["force"] = true.into();
+        }
+        options
+    }
+}

@@ -1,0 +1,206 @@
+//! How the other side's certificate is judged, and what this side shows: the TLS configuration of a target.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::target::TargetError;
+use crate::pki::provider;
+
+/// A client certificate that is shown, and may be exchanged while connections last.
+pub(crate) type Identity = Arc<dyn ResolvesClientCert>;
+
+/// What is believed of the other side, and what it is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Trust {
+    roots: Roots,
+    identity: Option<Identity>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Roots {
+    /// The authorities of the host.
+    Host,
+    /// These certificates: authorities, or the very certificate that is shown.
+    Bundle(Vec<CertificateDer<'static>>),
+    /// Whatever is shown (`insecureSkipTLSVerify`).
+    Anything,
+}
+
+impl Trust {
+    /// Trusts the certificates of a PEM text, or the host's authorities when it is empty.
+    pub(crate) fn of_bundle(pem: &str) -> Result<Self, TargetError> {
+        if pem.trim().is_empty() {
+            return Ok(Trust { roots: Roots::Host, identity: None });
+        }
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        let all = all.ok().filter(|all| !all.is_empty()).ok_or(TargetError::Bundle)?;
+        Ok(Trust { roots: Roots::Bundle(all), identity: None })
+    }
+
+    /// Takes whatever certificate is shown.
+    pub(crate) fn anything() -> Self {
+        Trust { roots: Roots::Anything, identity: None }
+    }
+
+    /// Shows this certificate.
+    #[must_use]
+    pub(crate) fn showing(self, identity: Option<Identity>) -> Self {
+        Trust { identity, ..self }
+    }
+
+    /// Says the same of two that may share connections. Identities are compared by where they are.
+    pub(super) fn same(&self, other: &Trust) -> bool {
+        let identity = match (&self.identity, &other.identity) {
+            (None, None) => true,
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        };
+        identity && self.roots == other.roots
+    }
+
+    /// The configuration, without ALPN.
+    pub(super) fn config(&self) -> Result<ClientConfig, Error> {
+        let verifier: Arc<dyn ServerCertVerifier> = match &self.roots {
+            Roots::Host => webpki(host_roots())?,
+            Roots::Bundle(bundle) => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(bundle.iter().cloned());
+                Arc::new(Bundled { chain: webpki(Arc::new(roots))?, bundle: bundle.clone() })
+            }
+            Roots::Anything => Arc::new(Unchecked),
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        Ok(match &self.identity {
+            Some(identity) => builder.with_client_cert_resolver(Arc::clone(identity)),
+            None => builder.with_no_client_auth(),
+        })
+    }
+}
+
+fn webpki(roots: Arc<RootCertStore>) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    WebPkiServerVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(|error| Error::General(error.to_string()))
+}
+
+/// The host's authorities, read once.
+fn host_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let read = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    };
+    Arc::clone(ROOTS.get_or_init(read))
+}
+
+/// Believes chains that end in the bundle, and certificates that are in the bundle themselves: people make one
+/// certificate that is its own authority, which upstream takes and webpki does not.
+#[derive(Debug)]
+struct Bundled {
+    chain: Arc<WebPkiServerVerifier>,
+    bundle: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Bundled {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        stapled: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.bundle.iter().any(|known| known == leaf) {
+            return self.chain.verify_server_cert(leaf, intermediates, name, stapled, now);
+        }
+        check_time(leaf, now)?;
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, cert, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+fn check_time(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < parsed.validity().not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > parsed.validity().not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
+/// Believes everybody, as the one who wrote `insecureSkipTLSVerify` asked. That the other side has the key of the
+/// certificate it shows is checked all the same.
+#[derive(Debug)]
+struct Unchecked;
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
