@@ -15,6 +15,9 @@ use crate::server::Inner;
 /// Upper bounds of the duration buckets, in seconds: those of upstream's alerts, thinned.
 const BOUNDS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 5.0, 30.0, 60.0];
 
+/// Group, version and plural name of a resource.
+pub(crate) type Named = (&'static str, &'static str, &'static str);
+
 /// What a request is counted under. All comes from the table and the router, so that clients cannot make series at will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -69,7 +72,7 @@ struct Durations {
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(Key, u16), u64>>,
     durations: Mutex<BTreeMap<Key, Durations>>,
-    watch_events: Mutex<BTreeMap<(&'static str, &'static str, &'static str), Arc<AtomicU64>>>,
+    watch_events: Mutex<BTreeMap<Named, Arc<AtomicU64>>>,
     failed_handshakes: AtomicU64,
     watches_started: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     watches_open: Arc<AtomicI64>,
@@ -88,8 +91,8 @@ impl Drop for OpenWatch {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Subject {
     pub(crate) verb: &'static str,
-    /// Group, version and plural name; names are the table's or a definition's, and few.
-    pub(crate) resource: Option<(&'static str, &'static str, &'static str)>,
+    /// Names are the table's or a definition's, and few.
+    pub(crate) resource: Option<Named>,
     pub(crate) subresource: &'static str,
     pub(crate) scope: &'static str,
     pub(crate) dry_run: bool,

@@ -104,7 +104,9 @@ async fn value(
                 list
             }
         },
-        ["api", version] => discovery::api_resource_list(kinds, "", version).ok_or_else(ApiError::no_such_path)?,
+        ["api", version] => {
+            discovery::api_resource_list(kinds, "", version).ok_or_else(ApiError::no_such_path)?
+        }
         ["apis", group] => {
             let own = discovery::api_group(kinds, group);
             server.aggregation.group(own, group).await?.ok_or_else(ApiError::no_such_path)?

@@ -8,7 +8,9 @@ const GROUP: &str = "flowcontrol.apiserver.k8s.io/v1";
 const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
 /// Name, shares, lendable percent, and queues with hand size; none: who finds no seat is turned away.
-const LEVELS: &[(&str, i32, i32, Option<(i32, i32)>)] = &[
+type Level = (&'static str, i32, i32, Option<(i32, i32)>);
+
+const LEVELS: &[Level] = &[
     ("catch-all", 5, 0, None),
     ("system", 30, 33, Some((64, 6))),
     ("node-high", 40, 25, Some((64, 6))),

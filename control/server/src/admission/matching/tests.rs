@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::*;
 
-
 /// `CREATE group/version resource[/sub] namespace name`, `-` for what is empty.
 fn attributes(line: &str) -> (Attributes, Operation) {
     let parts: Vec<&str> = line.split(' ').collect();
