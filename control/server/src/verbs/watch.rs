@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Answer, Call};
 use crate::events::{Encoder, Type};
+use crate::kinds::End;
 use crate::negotiate::Media;
 use crate::object::view;
 use crate::options::{WatchOptions, WatchStart};
@@ -100,6 +101,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
         // Far times overflow the clock; a day is longer than any client needs.
         ends_at: now + lasts.min(Duration::from_secs(86_400)),
         shutdown: call.server.shutdown.clone(),
+        kind_ends: call.server.kinds.end_of(&call.resource),
         ended: false,
     })
 }
@@ -117,6 +119,7 @@ struct Session {
     bookmark_at: Option<Instant>,
     ends_at: Instant,
     shutdown: CancellationToken,
+    kind_ends: End,
     ended: bool,
 }
 
@@ -151,6 +154,7 @@ impl Session {
             let batch = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(None),
+                () = self.kind_ends.reached() => return Ok(None),
                 batch = self.watcher.next() => batch,
                 () = tokio::time::sleep_until(self.ends_at) => return self.last_piece(),
                 () = tokio::time::sleep_until(self.bookmark_at.unwrap_or(far)) => {
