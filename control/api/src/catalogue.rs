@@ -48,6 +48,7 @@ impl std::fmt::Debug for ResourceRef {
 #[derive(Default)]
 pub struct Catalogue {
     custom: Vec<Arc<Resource>>,
+    terminating: HashSet<&'static str>,
     documents: OnceLock<Documents>,
 }
 
@@ -58,9 +59,30 @@ impl Catalogue {
         BUILTIN.get_or_init(Catalogue::default)
     }
 
-    /// The table and these rows of custom resources, a group's preferred version first.
-    pub fn with(custom: Vec<Arc<Resource>>) -> Self {
-        Catalogue { custom, documents: OnceLock::new() }
+    /// The table and these rows of custom resources, a group's preferred version first; `terminating` are the storage
+    /// prefixes of those whose definition is being deleted.
+    pub fn with(custom: Vec<Arc<Resource>>, terminating: HashSet<&'static str>) -> Self {
+        Catalogue { custom, terminating, documents: OnceLock::new() }
+    }
+
+    /// Whether the definition of a resource is being deleted, so that nothing new may be made.
+    pub fn is_terminating(&self, resource: &Resource) -> bool {
+        self.terminating.contains(resource.storage_prefix)
+    }
+
+    /// Whether a row that was taken from a catalogue is in this one, too.
+    pub fn still_has(&self, row: &ResourceRef) -> bool {
+        match row {
+            ResourceRef::Builtin(_) => true,
+            ResourceRef::Custom(row) => self.custom.iter().any(|other| Arc::ptr_eq(other, row)),
+        }
+    }
+
+    /// Whether both serve the same rows in the same state.
+    pub fn is_same(&self, other: &Catalogue) -> bool {
+        self.terminating == other.terminating
+            && self.custom.len() == other.custom.len()
+            && self.custom.iter().zip(&other.custom).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
     /// The rows of custom resources.

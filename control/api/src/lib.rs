@@ -5,6 +5,8 @@
 //! Table output, strict decoding and strategic merge all read that table, so that a new kind is one file under
 //! `kinds/` and one row in `kinds/mod.rs`.
 //!
+//! The rows of custom resources, which come and go, stand beside the table in a [`Catalogue`]; [`custom`] makes them.
+//!
 //! Nothing here reads a clock, opens a socket or a file, or needs a runtime: whoever calls passes the time in.
 
 pub mod apply;

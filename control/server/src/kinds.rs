@@ -1,23 +1,62 @@
-//! The kinds that are served now. A request takes one state of them and keeps it to its end.
+//! The kinds that are served now. A request takes one state of them and keeps it to its end; a watch ends when its kind
+//! changes, so that nobody reads on by a schema that is gone.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use carrack_api::{Catalogue, Resource};
-use parking_lot::RwLock;
+use carrack_api::{Catalogue, Resource, ResourceRef};
+use tokio::sync::watch;
 
 /// Holds the present catalogue, which is replaced as a whole.
-#[derive(Default)]
-pub(crate) struct Kinds(RwLock<Arc<Catalogue>>);
+pub(crate) struct Kinds(watch::Sender<Arc<Catalogue>>);
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Kinds(watch::Sender::new(Arc::default()))
+    }
+}
 
 impl Kinds {
     /// The present catalogue.
     pub(crate) fn now(&self) -> Arc<Catalogue> {
-        self.0.read().clone()
+        self.0.borrow().clone()
     }
 
-    /// Serves these custom resources from now on, and no others.
-    pub(crate) fn set_custom(&self, rows: Vec<Arc<Resource>>) {
-        *self.0.write() = Arc::new(Catalogue::with(rows));
+    /// Serves these custom resources from now on, and no others; `terminating` are the storage prefixes of those that
+    /// take no new objects.
+    pub(crate) fn set_custom(&self, rows: Vec<Arc<Resource>>, terminating: HashSet<&'static str>) {
+        let next = Catalogue::with(rows, terminating);
+        self.0.send_if_modified(|now| {
+            let changes = !now.is_same(&next);
+            if changes {
+                *now = Arc::new(next);
+            }
+            changes
+        });
+    }
+
+    /// Tells of the end of a row: built-in ones have none.
+    pub(crate) fn end_of(&self, row: &ResourceRef) -> End {
+        End { row: row.clone(), changes: self.0.subscribe() }
+    }
+}
+
+/// The end of a row that was taken from a catalogue.
+pub(crate) struct End {
+    row: ResourceRef,
+    changes: watch::Receiver<Arc<Catalogue>>,
+}
+
+impl End {
+    /// Comes back when the row is no longer served as it was.
+    pub(crate) async fn reached(&mut self) {
+        if matches!(self.row, ResourceRef::Builtin(_)) {
+            return std::future::pending().await;
+        }
+        // An error means that the server has ended, which watches learn by other means.
+        if self.changes.wait_for(|now| !now.still_has(&self.row)).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -25,6 +64,7 @@ impl Kinds {
 mod tests {
     use super::*;
     use carrack_api::{custom, discovery};
+    use futures::FutureExt;
     use serde_json::json;
 
     fn crontabs() -> Vec<Arc<Resource>> {
@@ -46,16 +86,23 @@ mod tests {
     fn custom_resources_come_and_go() {
         let kinds = Kinds::default();
         let before = kinds.now();
-        kinds.set_custom(crontabs());
+        let rows = crontabs();
+        kinds.set_custom(rows.clone(), HashSet::new());
         let now = kinds.now();
         let row = now.find("stable.example.com", "v1", "crontabs").unwrap();
         assert_eq!(row.key("default", "a"), "/registry/stable.example.com/crontabs/default/a");
         let listed = discovery::api_resource_list(&now, "stable.example.com", "v1").unwrap();
         assert_eq!(listed["resources"][0]["shortNames"][0], "ct");
         assert!(now.find("", "v1", "pods").is_some());
+        let mut end = kinds.end_of(&row);
+        assert!(end.reached().now_or_never().is_none());
+        kinds.set_custom(rows.clone(), HashSet::from([row.storage_prefix]));
+        assert!(kinds.now().is_terminating(&row));
+        assert!(end.reached().now_or_never().is_none());
         // Who took the state before sees it to the end.
         assert!(before.find("stable.example.com", "v1", "crontabs").is_none());
-        kinds.set_custom(Vec::new());
+        kinds.set_custom(Vec::new(), HashSet::new());
+        assert!(end.reached().now_or_never().is_some());
         assert!(kinds.now().find("stable.example.com", "v1", "crontabs").is_none());
     }
 }

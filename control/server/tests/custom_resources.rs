@@ -379,6 +379,25 @@ async fn versions_differ_and_old_objects_get_new_defaults() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_when_the_schema_changes() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    established(&client, &definition()).await;
+    let mut events = client.watch(&format!("{CRONTABS}?watch=1")).await;
+    let path = format!("{DEFINITIONS}/{NAME}");
+    client.patch("merge", &path, &json!({"metadata": {"labels": {"a": "b"}}})).await.expect(200);
+    client.post(CRONTABS, &crontab("a")).await.expect(201);
+    assert_eq!(events.line().await, "ADDED a", "a label changes nothing of the kind");
+    let mut changed = client.get(&path).await.expect(200);
+    let schema = &mut changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    schema["properties"]["spec"]["properties"]["added"] = json!({"type": "string", "default": "x"});
+    client.put(&path, &changed).await.expect(200);
+    assert_eq!(events.line().await, "END");
+    let listed = client.get(CRONTABS).await.expect(200);
+    assert_eq!(listed["items"][0]["spec"]["added"], "x");
+}
+
+#[tokio::test]
 async fn names_conflict_and_are_freed() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

@@ -56,6 +56,12 @@ pub fn set_condition(
     }
 }
 
+/// Whether two states of a definition make the same rows.
+pub fn same_rows(a: &Value, b: &Value) -> bool {
+    let names = |definition: &Value| definition["status"]["acceptedNames"].clone();
+    is_served(a) == is_served(b) && a["spec"] == b["spec"] && names(a) == names(b)
+}
+
 /// The rows of a definition: one for each served version, the preferred first. Names are those that were accepted.
 ///
 /// # Errors
@@ -72,9 +78,7 @@ pub fn rows(definition: &Value) -> Result<Vec<Resource>, SchemaError> {
     let versions = specs.iter().map(|v| version(v, group, kind)).collect::<Result<Vec<_>, _>>()?;
     let texts =
         |pointer: &str| list(names, pointer).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let terminating = crate::meta::is_deleting(definition);
     let definition = Arc::new(Definition {
-        terminating,
         group,
         kind,
         scope: if text(spec, "/scope") == "Cluster" { Scope::Cluster } else { Scope::Namespaced },

@@ -11,6 +11,7 @@ mod formats;
 mod lists;
 mod numbers;
 pub mod path;
+mod pattern;
 mod prune;
 mod stored;
 mod strategy;
@@ -27,7 +28,7 @@ use serde_json::Value;
 use crate::resource::{Scope, Subresource};
 
 pub use default::default;
-pub use definition::{condition, is_served, rows, set_condition};
+pub use definition::{condition, is_served, rows, same_rows, set_condition};
 pub use prune::prune;
 pub use validate::validate;
 
@@ -39,6 +40,13 @@ use structural::Structural;
 
 /// The annotation of a definition in a protected group.
 pub const APPROVED: &str = "api-approved.kubernetes.io";
+/// Whether a group is one of the Kubernetes project, whose definitions need an approval.
+pub fn is_protected(group: &str) -> bool {
+    ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|ours| group == *ours || group.strip_suffix(ours).is_some_and(|rest| rest.ends_with('.')))
+}
+
 /// The finalizer of a definition: its objects go first.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
@@ -83,7 +91,6 @@ pub struct Definition {
     categories: Vec<String>,
     versions: Vec<Version>,
     storage: usize,
-    terminating: bool,
 }
 
 /// What a row of a custom resource has of its own, beside what every [`crate::Resource`] has.
@@ -108,11 +115,6 @@ impl Custom {
     /// A version by its `group/version`.
     pub(crate) fn find(&self, api_version: &str) -> Option<&Version> {
         self.definition.versions.iter().find(|v| v.api_version == api_version)
-    }
-
-    /// Whether the definition is being deleted, so that nothing new may be made.
-    pub fn is_terminating(&self) -> bool {
-        self.definition.terminating
     }
 
     pub(crate) fn scope(&self) -> Scope {

@@ -167,10 +167,9 @@ pub enum SchemaError {
 /// Largest compiled form of a pattern, in bytes.
 const PATTERN_BYTES: usize = 1024 * 1024;
 
-/// Compiles a pattern of Go's syntax, whose common part with this crate's covers what RE2 has.
+/// Compiles a pattern of Go's syntax.
 pub fn compile_pattern(text: &str) -> Result<Regex, SchemaError> {
-    // Go writes the end of the text as \z too; classes such as \pN and (?P<name>…) are the same.
-    let built = regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES).build();
+    let built = regex::RegexBuilder::new(&super::pattern::translate(text)).size_limit(PATTERN_BYTES).build();
     built.map_err(|why| SchemaError::Pattern(why.to_string()))
 }
 

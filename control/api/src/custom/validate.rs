@@ -79,9 +79,9 @@ fn node(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Found)
         let wanted =
             if schema.int_or_string { "integer,string" } else { schema.kind.map_or("", Type::as_str) };
         found.wrong_type(path, type_name(value), wanted);
-        return;
     }
-    choices(value, schema, path, found);
+    // What judges other types does not apply to what is there, but for the choices.
+    junctors(value, schema, path, found);
     match value {
         Value::String(text) => string(text, value, schema, path, found),
         Value::Number(_) => number(value, schema, path, found),
@@ -89,7 +89,7 @@ fn node(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Found)
         Value::Object(_) => object(value, schema, path, found),
         Value::Null | Value::Bool(_) => {}
     }
-    junctors(value, schema, path, found);
+    choices(value, schema, path, found);
 }
 
 /// The type of a value in upstream's words.

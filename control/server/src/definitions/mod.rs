@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use carrack_api::{Resource, custom, find, meta};
-use carrack_store::{KeyRange, Range, Revision, Store, Watch};
+use carrack_store::{Range, Revision, Store, Watch, Watcher};
 use futures::FutureExt;
 use http::Method;
 use jiff::Timestamp;
@@ -46,11 +46,15 @@ pub(crate) struct Definitions {
 /// Starts to follow the definitions; those that are there are served when this comes back.
 pub(crate) async fn start(inner: &Arc<Inner>, store: Store, end: CancellationToken) -> Result<(), ApiError> {
     let prefix = prefix()?;
-    let watcher = store.watch(Watch::of(KeyRange::prefix(prefix.clone()))).map_err(ApiError::from)?;
+    let watcher = watch(&store, &prefix)?;
     let mut definitions = Definitions { server: Arc::downgrade(inner), known: BTreeMap::new() };
-    definitions.sync(&prefix).await?;
-    tokio::spawn(follow(definitions, watcher, prefix, end));
+    let left = definitions.sync(&prefix).await?;
+    tokio::spawn(follow(definitions, store, watcher, prefix, left, end));
     Ok(())
+}
+
+fn watch(store: &Store, prefix: &str) -> Result<Watcher, ApiError> {
+    Ok(store.watch(Watch::prefix(prefix.to_owned()))?)
 }
 
 /// The keys of definitions.
@@ -63,18 +67,25 @@ fn prefix() -> Result<String, ApiError> {
 /// Decides anew after each change, and again after a while where something is left to do.
 async fn follow(
     mut definitions: Definitions,
-    mut watcher: carrack_store::Watcher,
+    store: Store,
+    mut watcher: Watcher,
     prefix: String,
+    mut again: bool,
     end: CancellationToken,
 ) {
-    let mut again = false;
     loop {
         tokio::select! {
             () = end.cancelled() => return,
             change = watcher.next() => match change {
                 Some(Ok(_)) => while watcher.next().now_or_never().flatten().is_some() {},
-                // What was missed is in the state that is read next.
-                Some(Err(error)) => tracing::warn!(%error, "missed changes of definitions"),
+                Some(Err(error)) => {
+                    // What was missed is in the state that is read next.
+                    tracing::warn!(%error, "missed changes of definitions");
+                    match watch(&store, &prefix) {
+                        Ok(new) => watcher = new,
+                        Err(_) => return,
+                    }
+                }
                 None => return,
             },
             () = tokio::time::sleep(AGAIN_AFTER), if again => {}
@@ -96,8 +107,7 @@ impl Definitions {
         self.read(&inner, prefix).await?;
         let now = Timestamp::now();
         let written: Vec<String> = self.decide(now);
-        let rows = self.known.values().flat_map(|known| known.rows.iter().cloned()).collect();
-        inner.kinds.set_custom(rows);
+        self.serve(&inner);
         let server = ApiServer { inner };
         let mut left = false;
         for name in written {
@@ -115,18 +125,31 @@ impl Definitions {
         Ok(left)
     }
 
+    /// Serves the rows of all definitions.
+    fn serve(&self, inner: &Inner) {
+        let rows = self.known.values().flat_map(|known| known.rows.iter().cloned()).collect();
+        let leaving = self.known.values().filter(|known| meta::is_deleting(&known.definition));
+        let leaving = leaving.filter_map(|known| known.rows.first()).map(|row| row.storage_prefix).collect();
+        inner.kinds.set_custom(rows, leaving);
+    }
+
     /// Takes the definitions from the store; those that did not change are kept as they are.
     async fn read(&mut self, inner: &Inner, prefix: &str) -> Result<(), ApiError> {
         let found = inner.registry.range(Range::prefix(prefix.to_owned())).await?;
         let mut known = BTreeMap::new();
         for kv in found.kvs {
             let name = String::from_utf8_lossy(&kv.key).trim_start_matches(prefix).to_owned();
-            let old = self.known.remove(&name).filter(|old| old.revision == kv.mod_revision);
-            let state = match old {
-                Some(old) => old,
-                None => {
-                    let definition = Stored::from(&*kv).object()?;
-                    let rows = rows_of(&definition);
+            let state = match self.known.remove(&name) {
+                Some(old) if old.revision == kv.mod_revision => old,
+                old => {
+                    let definition = match Stored::from(&*kv).object() {
+                        Ok(definition) => definition,
+                        Err(error) => {
+                            tracing::error!(definition = %name, message = %error.message, "cannot be read");
+                            continue;
+                        }
+                    };
+                    let rows = rows_of(&definition, old);
                     Known { revision: kv.mod_revision, definition, rows }
                 }
             };
@@ -138,14 +161,17 @@ impl Definitions {
 
     /// Decides about the names of each definition, one after the other; answers whose status changed.
     fn decide(&mut self, now: Timestamp) -> Vec<String> {
-        let names: Vec<String> = self.known.keys().cloned().collect();
+        let open = self.known.iter().filter(|(_, known)| !plan::is_settled(&known.definition));
+        let names: Vec<String> = open.map(|(name, _)| name.clone()).collect();
         let mut changed = Vec::new();
         for name in names {
             let others = self.known.iter().filter(|(other, _)| **other != name);
             let taken = plan::taken(others.map(|(_, known)| &known.definition));
             let Some(known) = self.known.get_mut(&name) else { continue };
             if let Some(decided) = plan::decide(&known.definition, &taken, now) {
-                known.rows = rows_of(&decided);
+                if !custom::same_rows(&known.definition, &decided) {
+                    known.rows = rows_of(&decided, None);
+                }
                 known.definition = decided;
                 changed.push(name);
             }
@@ -154,8 +180,12 @@ impl Definitions {
     }
 }
 
-/// The rows of a definition that is served; none of others.
-fn rows_of(definition: &Value) -> Vec<Arc<Resource>> {
+/// The rows of a definition that is served; none of others. Those of `old` stay where nothing of them changed: watches
+/// go on by them.
+fn rows_of(definition: &Value, old: Option<Known>) -> Vec<Arc<Resource>> {
+    if let Some(old) = old.filter(|old| custom::same_rows(&old.definition, definition)) {
+        return old.rows;
+    }
     if !custom::is_served(definition) {
         return Vec::new();
     }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use carrack_api::custom::{condition, set_condition};
+use carrack_api::custom::{APPROVED, condition, is_protected, set_condition};
+use carrack_api::meta;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -47,6 +48,15 @@ pub(super) fn taken<'v>(definitions: impl Iterator<Item = &'v Value>) -> Taken {
 /// A name that is not to be had: the condition's reason and message.
 type Refusal = (&'static str, String);
 
+/// Whether there is nothing to decide: the definition has the names that it wants, and says so. Most are like that, and
+/// looking at all others for each of them would take long.
+pub(super) fn is_settled(definition: &Value) -> bool {
+    definition["spec"]["names"] == definition["status"]["acceptedNames"]
+        && condition(definition, "NamesAccepted") == "True"
+        && condition(definition, "Established") == "True"
+        && !is_protected(text(&definition["spec"], "group"))
+}
+
 /// The definition with its status as it should be; `None` when it is like that. `taken` are the names of all others.
 pub(super) fn decide(definition: &Value, taken: &Taken, now: Timestamp) -> Option<Value> {
     let (names, refusal) = accept(definition, taken);
@@ -66,7 +76,28 @@ pub(super) fn decide(definition: &Value, taken: &Taken, now: Timestamp) -> Optio
         };
         set_condition(&mut new, "Established", status, reason, message, now);
     }
+    approve(&mut new, now);
     (new != *definition).then_some(new)
+}
+
+/// Says of a definition in a group of the Kubernetes project whether it is approved.
+fn approve(definition: &mut Value, now: Timestamp) {
+    if !is_protected(text(&definition["spec"], "group")) {
+        return;
+    }
+    let value = meta::annotation(definition, APPROVED).unwrap_or_default().to_owned();
+    let (status, reason, message) = if value.is_empty() {
+        let message = format!(
+            "protected groups must have approval annotation {APPROVED:?}, see \
+             https://github.com/kubernetes/enhancements/pull/1111"
+        );
+        ("False", "MissingAnnotation", message)
+    } else if value.starts_with("unapproved") {
+        ("False", "UnapprovedAnnotation", format!("not approved: {value:?}"))
+    } else {
+        ("True", "ApprovedAnnotation", format!("approved in {value}"))
+    };
+    set_condition(definition, "KubernetesAPIApprovalPolicyConformant", status, reason, &message, now);
 }
 
 /// The names that a definition gets of those that it wants.
@@ -139,6 +170,7 @@ mod tests {
         assert_eq!(condition(&one, "NamesAccepted"), "True");
         assert_eq!(condition(&one, "Established"), "True");
         assert_eq!(decided(&one, &[]), one);
+        assert!(is_settled(&one) && !is_settled(&definition("crontabs", "CronTab", &[])));
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn check(call: &Call, object: &Value) -> Result<(), ApiError> {
 
 /// 405 while the definition of the resource is being deleted: its objects go first, so that none may come.
 pub(super) fn refuse_while_terminating(call: &Call) -> Result<(), ApiError> {
-    if call.resource.custom().is_some_and(|custom| custom.is_terminating()) {
+    if call.server.kinds.now().is_terminating(&call.resource) {
         let why = "create not allowed while custom resource definition is terminating";
         return Err(ApiError::new(405, "MethodNotAllowed", why));
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::{Answer, Call};
 use crate::events::{Encoder, Type};
+use crate::kinds::End;
 use crate::negotiate::Media;
 use crate::object::view;
 use crate::options::{WatchOptions, WatchStart};
@@ -101,6 +102,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
         // Far times overflow the clock; a day is longer than any client needs.
         ends_at: now + lasts.min(Duration::from_secs(86_400)),
         shutdown: call.server.shutdown.clone(),
+        kind_ends: call.server.kinds.end_of(&call.resource),
         ended: false,
         failed: None,
         sent: call.server.metrics.watch_events(&call.resource),
@@ -120,6 +122,7 @@ struct Session {
     bookmark_at: Option<Instant>,
     ends_at: Instant,
     shutdown: CancellationToken,
+    kind_ends: End,
     ended: bool,
     /// Why the watch cannot go on, once all before that is sent.
     failed: Option<ApiError>,
@@ -162,6 +165,7 @@ impl Session {
             let batch = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(None),
+                () = self.kind_ends.reached() => return Ok(None),
                 batch = self.watcher.next() => batch,
                 () = tokio::time::sleep_until(self.ends_at) => return self.last_piece(),
                 () = tokio::time::sleep_until(self.bookmark_at.unwrap_or(far)) => {

@@ -3,7 +3,7 @@
 
 use super::super::prelude::*;
 use super::versions;
-use crate::custom::APPROVED;
+use crate::custom::{APPROVED, is_protected};
 use crate::table::read::{list, text};
 
 /// The name of a definition follows from what it defines.
@@ -147,11 +147,7 @@ fn stored_versions(definition: &Value, path: &FieldPath, errors: &mut Errors) {
 
 /// Groups of the Kubernetes project need an approval, which the annotation tells of.
 fn approval(definition: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let group = text(definition, "/spec/group");
-    let ours = ["k8s.io", "kubernetes.io"];
-    let protected =
-        ours.iter().any(|o| group == *o || group.strip_suffix(o).is_some_and(|g| g.ends_with('.')));
-    if !protected {
+    if !is_protected(text(definition, "/spec/group")) {
         return;
     }
     let found = meta::annotation(definition, APPROVED);
