@@ -5,6 +5,7 @@ use std::sync::Arc;
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
 use crate::event_leases::EventLeases;
 use crate::health::Health;
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) webhooks: Webhooks,
+    pub(crate) policies: Policies,
     /// Ends watches and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
     /// Ends the server's own tasks with its last handle.
@@ -58,6 +60,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             health: Health::default(),
             webhooks: Webhooks::new(config.store.clone(), outbound),
+            policies: Policies::new(config.store.clone()),
             _end: shutdown.clone().drop_guard(),
             shutdown,
             config,

@@ -151,6 +151,7 @@ async fn process(
         attributes,
         query,
         warnings: Arc::new(Warnings::default()),
+        annotations: Arc::default(),
         deletion: OnceLock::new(),
         origin,
     };

@@ -1,10 +1,12 @@
 //! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
 
+pub(crate) mod annotations;
 mod certificate_request;
 mod default_tolerations;
 pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+pub(crate) mod policy;
 mod priority;
 mod service_account;
 #[cfg(test)]
