@@ -71,17 +71,17 @@ async fn a_policy_refuses_and_says_why() {
     client.post(DEPLOYMENTS, &deployment("web", 5)).await.expect(201);
     let scale = json!({"spec": {"replicas": 9}});
     let path = format!("{DEPLOYMENTS}/web");
-    client.patch("application/merge-patch+json", &path, &scale).await.expect(422);
+    client.patch("merge", &path, &scale).await.expect(422);
     client.delete(&format!("{BINDINGS}/few-everywhere")).await.expect(200);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    client.patch("application/merge-patch+json", &path, &scale).await.expect(200);
+    client.patch("merge", &path, &scale).await.expect(200);
 }
 
 #[tokio::test]
 async fn warnings_reasons_and_selectors() {
     let cluster = Cluster::start().await;
     let client = cluster.client();
-    let rule = json!({"validations": [{"expression": "object.data.key != 'bad'", "message": "bad key",
+    let rule = json!({"validations": [{"expression": "object.data.k != 'bad'", "message": "bad key",
         "reason": "Forbidden"}]});
     let deny = binding(
         "deny",
@@ -108,7 +108,7 @@ async fn parameters() {
     let cluster = Cluster::start().await;
     let client = cluster.client();
     let rule = json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-        "validations": [{"expression": "object.spec.replicas <= int(params.data.key)"}]});
+        "validations": [{"expression": "object.spec.replicas <= int(params.data.k)"}]});
     client.post(MAPS, &map("limit", "2")).await.expect(201);
     let reference =
         json!({"paramRef": {"name": "limit", "namespace": "default", "parameterNotFoundAction": "Deny"}});
@@ -124,7 +124,7 @@ async fn parameters() {
         refused["message"]
             .as_str()
             .unwrap()
-            .ends_with("failed expression: object.spec.replicas <= int(params.data.key)")
+            .ends_with("failed expression: object.spec.replicas <= int(params.data.k)")
     );
     client.post(DEPLOYMENTS, &deployment("web", 2)).await.expect(201);
     client.delete(&format!("{MAPS}/limit")).await.expect(200);

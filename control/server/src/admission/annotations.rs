@@ -62,3 +62,24 @@ impl Annotations {
         texts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_joined_and_failures_listed() {
+        let annotations = Annotations::default();
+        for value in ["a", "b", "a"] {
+            annotations.add("p/k".to_owned(), value.to_owned());
+        }
+        annotations.failure("p", "b", &["Audit".to_owned()], Some(1), "no");
+        let taken = annotations.take();
+        assert_eq!(taken["p/k"], "a, b");
+        let failures: Value = serde_json::from_str(&taken[FAILURES]).unwrap();
+        let expected = json!([{"message": "no", "policy": "p", "binding": "b", "expressionIndex": 1,
+            "validationActions": ["Audit"]}]);
+        assert_eq!(failures, expected);
+        assert!(annotations.take().is_empty());
+    }
+}
