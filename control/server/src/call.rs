@@ -9,6 +9,8 @@ use carrack_api::{Resource, ResourceRef, Scope, Subresource, status};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::admission::{annotations::Annotations, policy, webhook};
+use crate::audit;
 use crate::negotiate::{Representation, TEXT};
 use crate::options::{FieldValidation, WriteOptions};
 use crate::query::Query;
@@ -16,7 +18,7 @@ use crate::registry::Registry;
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::service::Origin;
-use crate::{AdmissionRequest, ApiError, Attributes, Operation, admission::webhook, protobuf};
+use crate::{AdmissionRequest, ApiError, Attributes, Operation, protobuf};
 
 /// Media types of bodies that are objects.
 pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
@@ -35,6 +37,8 @@ pub(crate) struct Call {
     /// Who is said to manage what this call writes.
     pub(crate) manager: String,
     pub(crate) warnings: Arc<Warnings>,
+    /// What admission tells the audit log.
+    pub(crate) annotations: Arc<Annotations>,
     /// The options in the body of a deletion, once they are read.
     pub(crate) deletion: OnceLock<Value>,
     /// Where the request comes from.
@@ -92,6 +96,7 @@ impl Call {
             content_type: self.content_type.clone(),
             manager: self.manager.clone(),
             warnings: self.warnings.clone(),
+            annotations: self.annotations.clone(),
             deletion: self.deletion.clone(),
             origin: self.origin,
         }
@@ -230,6 +235,11 @@ impl Call {
         {
             hooks.run_without_object().await?;
         }
+        let judged = policy::validate(self, request, object).await;
+        for (key, value) in self.annotations.take() {
+            audit::annotate(&key, &value);
+        }
+        judged?;
         webhook::validate(self, request, object).await
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) webhooks: Webhooks,
+    pub(crate) policies: Policies,
     pub(crate) aggregation: Aggregation,
     /// Ends watches and the server's own tasks, and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
@@ -80,6 +82,7 @@ impl ApiServer {
             health: Health::default(),
             webhooks: Webhooks::new(config.store.clone(), outbound.clone()),
             aggregation: Aggregation::new(config.store.clone(), outbound, front_proxy),
+            policies: Policies::new(config.store.clone()),
             _end: shutdown.clone().drop_guard(),
             shutdown,
             not_ready: AtomicBool::new(false),

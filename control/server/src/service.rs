@@ -229,6 +229,7 @@ async fn carry_out(
         attributes,
         query,
         warnings: Arc::new(Warnings::default()),
+        annotations: Arc::default(),
         deletion: OnceLock::new(),
         origin,
     };

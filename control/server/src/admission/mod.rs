@@ -1,5 +1,6 @@
 //! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
 
+pub(crate) mod annotations;
 mod certificate_request;
 mod default_class;
 mod default_tolerations;
@@ -8,6 +9,7 @@ pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
+pub(crate) mod policy;
 mod priority;
 mod runtime_class;
 mod service_account;

@@ -1,4 +1,4 @@
-//! ValidatingAdmissionPolicies. Their expressions are kept as they are: they are not compiled here.
+//! ValidatingAdmissionPolicies. Their expressions are compiled by the server's admission, not here.
 
 use k8s_openapi::api::admissionregistration::v1 as admission;
 
@@ -69,10 +69,6 @@ impl Rules for PolicyRules {
         if let Some(constraints) = object(spec, "matchConstraints") {
             matching::default_match(constraints);
         }
-    }
-
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
     }
 
     fn validate(policy: &Self::Object, errors: &mut Errors) {

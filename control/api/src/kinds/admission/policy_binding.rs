@@ -68,10 +68,6 @@ impl Rules for BindingRules {
         }
     }
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
-        has_no_effect(warnings);
-    }
-
     fn validate(binding: &Self::Object, errors: &mut Errors) {
         let empty = admission::ValidatingAdmissionPolicyBindingSpec::default();
         let (spec, path) = (binding.spec.as_ref().unwrap_or(&empty), spec_path());

@@ -8,6 +8,7 @@ use super::hook::Hook;
 use super::review::{self, Question, Verdict};
 use super::status;
 use crate::ApiError;
+use crate::audit;
 
 /// Why a webhook's answer does not let the request through.
 pub(super) enum Failure {
@@ -86,8 +87,7 @@ fn question<'a>(
 /// Hands on what a verdict says beside its patch.
 fn settle(asked: &Asked<'_>, hook: &Hook, verdict: Verdict) -> Result<Vec<u8>, Failure> {
     for (key, value) in &verdict.annotations {
-        // An audit log, once there is one, takes these.
-        tracing::debug!(webhook = hook.name, key, value, "audit annotation");
+        audit::annotate(key, value);
     }
     asked.call.warnings.add(verdict.warnings);
     if !verdict.allowed {

@@ -91,7 +91,7 @@ pub(crate) async fn validate(
 }
 
 /// Whether webhooks are about the request at all.
-fn is_asked(call: &Call, request: &AdmissionRequest<'_>) -> bool {
+pub(in crate::admission) fn is_asked(call: &Call, request: &AdmissionRequest<'_>) -> bool {
     // A binding and an eviction were asked about; what the server does to carry them out is its own step.
     let own_step = request.attributes.verb == "create"
         && matches!(request.operation, Operation::Update | Operation::Delete);
