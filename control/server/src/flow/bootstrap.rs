@@ -216,12 +216,12 @@ mod tests {
             let row = carrack_api::find("flowcontrol.apiserver.k8s.io", "v1", plural).unwrap();
             for mut object in objects {
                 let before = object.clone();
-                row.strategy.default(&mut object);
+                row.strategy().default(&mut object);
                 assert_eq!(
                     object, before,
                     "nothing is left to defaults, or it would be written again and again"
                 );
-                assert!(row.strategy.validate_create(&object).is_empty(), "{object}");
+                assert!(row.strategy().validate_create(&object).is_empty(), "{object}");
             }
         }
     }
