@@ -65,12 +65,15 @@ struct Durations {
     seconds: f64,
 }
 
+/// Group, version and resource.
+type Served = (&'static str, &'static str, &'static str);
+
 /// The counters.
 #[derive(Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(Key, u16), u64>>,
     durations: Mutex<BTreeMap<Key, Durations>>,
-    watch_events: Mutex<BTreeMap<(&'static str, &'static str, &'static str), Arc<AtomicU64>>>,
+    watch_events: Mutex<BTreeMap<Served, Arc<AtomicU64>>>,
     failed_handshakes: AtomicU64,
     watches_started: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     watches_open: Arc<AtomicI64>,

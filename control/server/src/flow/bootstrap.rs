@@ -7,8 +7,11 @@ const GROUP: &str = "flowcontrol.apiserver.k8s.io/v1";
 /// Says whether the server (`true`) or people (`false`) decide what an object of this table says.
 const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
-/// Name, shares, lendable percent, and queues with hand size; none: who finds no seat is turned away.
-const LEVELS: &[(&str, i32, i32, Option<(i32, i32)>)] = &[
+/// Queues and hand size; none: who finds no seat is turned away.
+type Queues = Option<(i32, i32)>;
+
+/// Name, shares, lendable percent, queues.
+const LEVELS: &[(&str, i32, i32, Queues)] = &[
     ("catch-all", 5, 0, None),
     ("system", 30, 33, Some((64, 6))),
     ("node-high", 40, 25, Some((64, 6))),
