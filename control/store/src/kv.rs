@@ -92,9 +92,9 @@ impl KeyValue {
         Arc::clone(stored).downcast::<T>().unwrap_or(made)
     }
 
-    /// Whether somebody asked [`KeyValue::decoded`].
-    pub(crate) fn is_decoded(&self) -> bool {
-        self.decoded.get().is_some()
+    /// What [`KeyValue::decoded`] gave to the first who asked, if that was a `T`.
+    pub(crate) fn known<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.decoded.get()?).downcast().ok()
     }
 
     /// A copy with another value.

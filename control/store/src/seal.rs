@@ -26,36 +26,22 @@ pub trait Seal: Send + Sync {
     fn is_outdated(&self, key: &[u8], kept: &Bytes) -> bool;
 }
 
-/// What a slot of [`KeyValue::decoded`] holds for a sealed value: the opened one, which has a slot of its own.
-struct Opened(Option<Arc<KeyValue>>);
+/// What the slot of [`KeyValue::decoded`] holds for a sealed value: the opened one, which has a slot of its own.
+struct Opened(Arc<KeyValue>);
 
-/// The key with its value opened. Done once for all readers, since they share the `KeyValue`.
+/// Opens the value of a key. Done once for all readers, since they share the `KeyValue`.
 fn open(seal: &dyn Seal, kv: &mut Arc<KeyValue>) -> Result<(), Unreadable> {
-    if kv.is_tombstone() || kv.value.is_empty() {
+    if let Some(known) = kv.known::<Opened>() {
+        *kv = Arc::clone(&known.0);
         return Ok(());
     }
-    let attempt = || {
-        let refuse = |why| Unreadable { key: String::from_utf8_lossy(&kv.key).into_owned(), why };
-        let value = seal.open(&kv.key, &kv.value).map_err(refuse)?;
-        Ok(value.map(|value| Arc::new(kv.with_value(value))))
-    };
-    if !kv.is_decoded() {
-        let Some(opened) = attempt()? else { return Ok(()) };
-        let shared = kv.decoded(|_| Opened(Some(opened)));
-        if let Some(opened) = &shared.0 {
-            *kv = Arc::clone(opened);
-        }
+    if kv.value.is_empty() {
         return Ok(());
     }
-    // Somebody looked at it before: at what was opened, or at a value that needs no opening.
-    let shared = kv.decoded(|_| Opened(None));
-    let opened = match &shared.0 {
-        Some(opened) => Some(Arc::clone(opened)),
-        None => attempt()?,
-    };
-    if let Some(opened) = opened {
-        *kv = opened;
-    }
+    let refuse = |why| Unreadable { key: String::from_utf8_lossy(&kv.key).into_owned(), why };
+    let Some(value) = seal.open(&kv.key, &kv.value).map_err(refuse)? else { return Ok(()) };
+    let shared = kv.decoded(|_| Opened(Arc::new(kv.with_value(value))));
+    *kv = Arc::clone(&shared.0);
     Ok(())
 }
 

@@ -153,7 +153,9 @@ impl<H> Queues<H> {
             return Arrival::Refused("queue-full");
         }
         let ticket = self.enqueue(at, seats, handle);
-        if self.next_up() == Some(ticket) {
+        // Where nobody else waits, nobody has to be compared.
+        let is_next = if self.waiting == 1 { self.has_room(seats) } else { self.next_up() == Some(ticket) };
+        if is_next {
             self.begin(now, ticket);
             return Arrival::Runs(ticket);
         }
