@@ -1,6 +1,7 @@
 //! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
 
 mod certificate_request;
+mod config;
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 pub use certificate_request::CertificateRequest;
+pub use config::{AdmissionConfigError, read_config};
 pub use default_class::DefaultIngressClass;
 pub use default_tolerations::DefaultTolerationSeconds;
 pub use limit_ranger::LimitRanger;
