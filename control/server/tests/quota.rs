@@ -178,3 +178,27 @@ async fn any_kind_can_be_counted() {
     client.post(leases, &json!({"metadata": {"name": "l"}})).await.expect(403);
     assert_eq!(used(&client, "d").await["count/deployments.apps"], "1");
 }
+
+/// Creates that many maps in a namespace, 32 at a time; how long it takes.
+async fn fill(client: &Client, namespace: &str, count: usize) -> std::time::Duration {
+    use futures::StreamExt;
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let began = std::time::Instant::now();
+    let creations = (0..count).map(|number| {
+        let (client, path) = (client.clone(), path.clone());
+        async move { client.post(&path, &map(&format!("f{number}"), "x")).await.expect(201) }
+    });
+    futures::stream::iter(creations).buffer_unordered(32).count().await;
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_writers_of_one_namespace_all_get_their_turn() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    limit(&client, "maps", json!({"configmaps": "1000"})).await;
+    let free = fill(&client, "kube-public", 300).await;
+    let limited = fill(&client, "default", 300).await;
+    println!("300 creations, 32 at a time: {free:?} without a quota, {limited:?} with one");
+    assert_eq!(used(&client, "maps").await, json!({"configmaps": "300"}));
+}

@@ -95,6 +95,15 @@ fn what_objects_take() {
     ] {
         assert_eq!(shown(&usage(Kind::new("", plural), &object, now())), expected, "{plural}");
     }
+    let devices = json!({"spec": {"devices": {"requests": [
+        {"exactly": {"deviceClassName": "gpu", "count": 2}},
+        {"firstAvailable": [{"deviceClassName": "gpu", "count": 3}, {"deviceClassName": "nic", "allocationMode": "All"}]},
+    ]}}});
+    let claims = Kind::new("resource.k8s.io", "resourceclaims");
+    let expected = "count/resourceclaims.resource.k8s.io=1,gpu.deviceclass.resource.k8s.io/devices=5,\
+                    nic.deviceclass.resource.k8s.io/devices=32";
+    assert_eq!(shown(&usage(claims, &devices, now())), expected);
+    assert!(claims.takes("gpu.deviceclass.resource.k8s.io/devices"));
     assert_eq!(
         shown(&usage(Kind::new("apps", "deployments"), &json!({}), now())),
         "count/deployments.apps=1"

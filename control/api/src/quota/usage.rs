@@ -13,6 +13,12 @@ const SERVICES: &[&str] = &["services", "services.loadbalancers", "services.node
 const CLAIMS: &[&str] = &["persistentvolumeclaims", "requests.storage"];
 /// Between the name of a storage class and what is limited of it.
 const BY_CLASS: &str = ".storageclass.storage.k8s.io/";
+/// Between the name of a device class and `devices`.
+const BY_DEVICE_CLASS: &str = ".deviceclass.resource.k8s.io/";
+/// The kind that asks for devices.
+const RESOURCE_CLAIMS: (&str, &str) = ("resource.k8s.io", "resourceclaims");
+/// What a request for all devices of a node counts as: as many as one claim can be given.
+const ALL_DEVICES: i64 = 32;
 /// The older place of a claim's storage class.
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
@@ -62,6 +68,9 @@ pub fn kind_of(name: &str) -> Option<(&str, &str)> {
     if claims {
         return Some(("", "persistentvolumeclaims"));
     }
+    if name.split_once(BY_DEVICE_CLASS).is_some_and(|(_, resource)| resource == "devices") {
+        return Some(RESOURCE_CLAIMS);
+    }
     if SERVICES.contains(&name) {
         return Some(("", "services"));
     }
@@ -74,6 +83,7 @@ pub fn kind_of(name: &str) -> Option<(&str, &str)> {
 /// What `object` takes as of `now`, under every name there is for it.
 pub fn usage(kind: Kind<'_>, object: &Value, now: Timestamp) -> Amounts {
     let mut taken = match kind.plural {
+        _ if (kind.group, kind.plural) == RESOURCE_CLAIMS => devices(object),
         _ if !kind.group.is_empty() => Amounts::new(),
         "pods" => pod::usage(object, now),
         "services" => service(object),
@@ -131,4 +141,24 @@ fn storage(claim: &Value) -> Option<Quantity> {
     let wanted = at("/spec/resources/requests")?;
     let most = at("/status/allocatedResources").map_or(wanted, |given| given.max(wanted));
     Some(if most.is_whole() { most } else { Quantity::from_units(most.units()) })
+}
+
+/// The devices of each class that a claim for devices asks for. Of alternatives the most of each class counts.
+fn devices(claim: &Value) -> Amounts {
+    let mut sum = Amounts::new();
+    let requests = claim.pointer("/spec/devices/requests").and_then(Value::as_array).into_iter().flatten();
+    for request in requests {
+        let alternatives = request.get("firstAvailable").and_then(Value::as_array).into_iter().flatten();
+        let mut most = Amounts::new();
+        for wanted in request.get("exactly").into_iter().chain(alternatives) {
+            let class = wanted.get("deviceClassName").and_then(Value::as_str).unwrap_or_default();
+            let all = wanted.get("allocationMode").and_then(Value::as_str) == Some("All");
+            let count = wanted.get("count").and_then(Value::as_i64).unwrap_or(1);
+            let count = Quantity::from_units(if all { ALL_DEVICES } else { count });
+            let entry = most.entry(format!("{class}{BY_DEVICE_CLASS}devices")).or_insert(count);
+            *entry = (*entry).max(count);
+        }
+        footprint::add(&mut sum, &most);
+    }
+    sum
 }

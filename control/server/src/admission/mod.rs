@@ -2,6 +2,7 @@
 
 pub(crate) mod annotations;
 mod certificate_request;
+mod config;
 mod default_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 pub use certificate_request::CertificateRequest;
+pub use config::{AdmissionConfigError, read_config};
 pub use default_class::DefaultIngressClass;
 pub use default_tolerations::DefaultTolerationSeconds;
 pub use limit_ranger::LimitRanger;
