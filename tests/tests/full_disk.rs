@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use carrack_tests::small_disk::SmallDisk;
 use carrack_tests::{Cluster, Host, Options, eventually};
 use k8s_openapi::api::core::v1::ConfigMap;
