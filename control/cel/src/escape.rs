@@ -78,6 +78,9 @@ pub fn unescape(name: &str) -> Option<String> {
 impl ObjectType {
     /// The field that an expression names: its name in JSON, and its type.
     pub fn field(&self, name: &str) -> Option<(&str, &Type)> {
+        if self.plain {
+            return self.fields.get_key_value(name).map(|(key, ty)| (key.as_str(), ty));
+        }
         let plain = unescape(name);
         let wanted = plain.as_deref().unwrap_or(name);
         let (key, ty) = self.fields.get_key_value(wanted)?;

@@ -101,7 +101,7 @@ fn object(schema: &Json, whole: bool) -> Sized {
             fields.extend(sized(schema, false).map(|field| (name.to_owned(), field.ty)));
         }
     }
-    let ty = Type::Object(Arc::new(ObjectType { name: "object".to_owned(), fields }));
+    let ty = Type::Object(Arc::new(ObjectType { name: "object".to_owned(), fields, plain: false }));
     Sized { ty, min }
 }
 

@@ -91,6 +91,8 @@ pub struct ObjectType {
     pub name: String,
     /// The fields.
     pub fields: BTreeMap<String, Type>,
+    /// Whether names are written as they are, and not escaped: those of the server's own variables.
+    pub plain: bool,
 }
 
 /// A type of unknown size.
@@ -121,10 +123,10 @@ impl Type {
         Type::Optional(Arc::new(inner))
     }
 
-    /// An object with these fields.
+    /// An object with these fields, whose names are written as they are.
     pub fn object(name: &str, fields: impl IntoIterator<Item = (&'static str, Type)>) -> Type {
         let fields = fields.into_iter().map(|(name, ty)| (name.to_owned(), ty)).collect();
-        Type::Object(Arc::new(ObjectType { name: name.to_owned(), fields }))
+        Type::Object(Arc::new(ObjectType { name: name.to_owned(), fields, plain: true }))
     }
 
     /// Whether nothing is known of it before it runs.

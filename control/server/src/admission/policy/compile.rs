@@ -1,10 +1,13 @@
 //! A policy with its expressions compiled; what is wrong with them, in upstream's words.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use carrack_api::FieldError;
 use carrack_api::meta;
 use carrack_api::select::SelectorError;
 use carrack_api::status::FieldPath;
-use carrack_cel::{DYN, Environment, Program, STRING, Type};
+use carrack_cel::{DYN, Environment, ObjectType, Program, STRING, Type};
 use serde_json::Value;
 
 use super::super::matching::Matching;
@@ -17,6 +20,8 @@ use crate::authn::text;
 pub(super) struct Policy {
     pub(super) name: String,
     pub(super) matching: Matching,
+    /// What is wrong with its expressions, when it was let in all the same by another version of this server.
+    pub(super) broken: Option<String>,
     /// Whether what cannot be judged is let pass.
     ignores_failure: bool,
     /// `apiVersion` and `kind` of the parameters.
@@ -62,7 +67,8 @@ impl Policy {
         let (variables, fields) = compiler.variables(spec, &base);
         let base = base.with("variables", fields);
         let full = with_authorizer(base.clone());
-        let read = Policy {
+        let mut read = Policy {
+            broken: None,
             name: meta::name(policy).to_owned(),
             matching: Matching::of_policy(&spec["matchConstraints"])?,
             ignores_failure: text(spec, "/failurePolicy") == "Ignore",
@@ -73,6 +79,7 @@ impl Policy {
             validations: compiler.validations(spec, &base, &full),
             annotations: compiler.annotations(spec, &full),
         };
+        read.broken = compiler.errors.first().map(|error| format!("{}: {}", error.field, error.detail));
         Ok((read, compiler.errors))
     }
 
@@ -133,11 +140,10 @@ impl Compiler {
     /// Each variable sees those before it.
     fn variables(&mut self, spec: &Value, base: &Environment) -> (Vec<(String, Program)>, Type) {
         let mut programs = Vec::new();
-        let mut known = std::collections::BTreeMap::new();
-        let fields = |known: &std::collections::BTreeMap<String, Type>| {
-            let object =
-                carrack_cel::ObjectType { name: "kubernetes.variables".to_owned(), fields: known.clone() };
-            Type::Object(std::sync::Arc::new(object))
+        let mut known = BTreeMap::new();
+        let fields = |known: &BTreeMap<String, Type>| {
+            let name = "kubernetes.variables".to_owned();
+            Type::Object(Arc::new(ObjectType { name, fields: known.clone(), plain: true }))
         };
         for (at, entry) in entries(spec, "variables") {
             let name = text(entry, "/name").to_owned();

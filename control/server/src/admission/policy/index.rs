@@ -82,7 +82,7 @@ impl index::Index for Index {
             match Policy::read(object) {
                 Ok((policy, errors)) => {
                     for error in errors {
-                        tracing::error!(policy = name, %error.field, error.detail, "an expression that cannot be compiled is not heard");
+                        tracing::error!(policy = name, %error.field, error.detail, "an expression cannot be compiled");
                     }
                     self.policies.insert(name.to_owned(), Arc::new(policy));
                 }

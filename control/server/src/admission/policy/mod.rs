@@ -109,6 +109,11 @@ impl Run<'_> {
             {
                 continue;
             }
+            if let Some(why) = &policy.broken {
+                let failures = policy.failures(format!("failed to configure policy: {why}"));
+                self.settle(policy, binding, vec![Judged::of_failures(failures)]);
+                continue;
+            }
             let objects = &*self.call.server.policies.objects;
             let params = params::find(policy, binding, &self.request.attributes.namespace, objects).await?;
             let judged = match params {

@@ -111,13 +111,16 @@ fn params_and_annotations() {
 
 #[test]
 fn expressions_that_cannot_be_compiled() {
-    let (_, errors) = policy(json!({
+    let (broken, errors) = policy(json!({
         "validations": [{"expression": "object.x", "messageExpression": "1"}, {"expression": "request.nothing == 1"},
             {"expression": "'text'"}, {"expression": "params.x"}, {"expression": "true", "messageExpression": "string(authorizer.path('/').check('get').allowed())"}],
         "variables": [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}],
         "matchConditions": [{"name": "n", "expression": "foo"}],
         "auditAnnotations": [{"key": "k", "valueExpression": "1"}],
     }));
+    let why = broken.broken.as_deref().unwrap();
+    assert!(why.starts_with("spec.variables[0].expression: compilation failed: "), "{why}");
+    assert_eq!(broken.failures(why.to_owned()).len(), 1, "a policy that is broken refuses");
     let fields: Vec<&str> = errors.iter().map(|error| error.split(':').next().unwrap()).collect();
     assert_eq!(
         fields,
