@@ -42,7 +42,8 @@ fn services_lead_to_ready_endpoints_of_the_port() {
     }]});
     let external = service(json!({"type": "ExternalName", "externalName": "example.org"}));
     let none = "no endpoints available for service \"s\"";
-    let cases: [(&Value, u16, &[&Value], Option<&Value>, &str); 8] = [
+    type Case<'a> = (&'a Value, u16, &'a [&'a Value], Option<&'a Value>, &'a str);
+    let cases: [Case<'_>; 8] = [
         (&named, 443, &[&one], None, "10.0.0.1:8443 10.0.0.2:8443"),
         (&named, 443, &[&one, &two], None, "10.0.0.1:8443 10.0.0.2:8443 [fd00::1]:9443"),
         (&named, 80, &[&one], None, none),
