@@ -238,11 +238,6 @@ async fn refusals_are_told_as_upstream_tells_them() {
     let made = client.post(common::SERVICES, &common::service("s")).await;
     assert!(made.warnings().iter().any(|w| w.contains("mind the gap")), "{:?}", made.warnings());
     made.expect(201);
-    let conditions = json!({"matchConditions": [{"name": "a", "expression": "true"}]});
-    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
-    let body = json!({"metadata": {"name": "cel"}, "webhooks": [hooked.hook("/allow", conditions)]});
-    let refused = client.post(&path, &body).await.expect(422);
-    assert!(refused["message"].as_str().unwrap().contains("matchConditions"), "{refused}");
 }
 
 #[tokio::test]
@@ -512,4 +507,48 @@ async fn configurations_are_exempt_and_the_server_starts_without_webhooks() {
     client.delete(&path).await.expect(200);
     tokio::time::sleep(Duration::from_millis(200)).await;
     client.post(MAPS, &map("a", "1")).await.expect(201);
+}
+
+#[tokio::test]
+async fn conditions_decide_who_is_asked() {
+    let hooked = Hooked::start().await;
+    let client = &hooked.client;
+    let when = |expression: &str, policy: &str| json!({"matchConditions": [{"name": "c", "expression": expression}], "failurePolicy": policy});
+    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
+    for (expression, expected) in [("object.", "compilation failed"), ("1 + 1", "must evaluate to bool")] {
+        let hook = hooked.hook("/allow", when(expression, "Fail"));
+        let body = json!({"metadata": {"name": "cel"}, "webhooks": [hook]});
+        let refused = client.post(&path, &body).await.expect(422);
+        let message = refused["message"].as_str().unwrap();
+        assert!(
+            message.contains("webhooks[0].matchConditions[0].expression") && message.contains(expected),
+            "{message}"
+        );
+    }
+    let named = "object.metadata.name.startsWith('x') && request.operation == 'CREATE'";
+    hooked
+        .configure(
+            "validating",
+            "v",
+            vec![
+                hooked.hook("/named", when(named, "Fail")),
+                hooked.hook("/ignored", when("object.data.nothing == '1'", "Ignore")),
+            ],
+        )
+        .await;
+    client.post(MAPS, &map("a", "1")).await.expect(201);
+    assert_eq!(hooked.paths(), [""; 0]);
+    client.post(MAPS, &map("xa", "1")).await.expect(201);
+    assert_eq!(hooked.paths(), ["/named"]);
+    hooked
+        .configure("mutating", "m", vec![hooked.hook("/failing", when("object.data.nothing == '1'", "Fail"))])
+        .await;
+    let refused = client.post(MAPS, &map("b", "1")).await.expect(403);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("expression 'object.data.nothing == '1'' resulted in error: "),
+        "{refused}"
+    );
 }

@@ -120,5 +120,5 @@ fn the_log_stays_small_while_a_member_is_away() {
     members.start_founder(away).unwrap();
     let began = Instant::now();
     members.all_equal(&ALL, 3 * CAUGHT_UP).unwrap();
-    println!("back after {} MiB: all equal within {:.1?}", TIMES * WRITTEN >> 20, began.elapsed());
+    println!("back after {} MiB: all equal within {:.1?}", (TIMES * WRITTEN) >> 20, began.elapsed());
 }

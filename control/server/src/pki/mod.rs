@@ -82,7 +82,7 @@ pub enum PkiError {
     #[error("{} cannot be used: {why}", path.display())]
     Malformed { path: PathBuf, why: String },
     #[error(
-        "the cluster's authority {} cannot be used: {why}; put back the right ca.crt and ca.key, or, to begin \
+        "the cluster's authority {} cannot be used: {why}; put back the right certificate and key, or, to begin \
          a new cluster, remove them (every client then needs a new kubeconfig)", path.display()
     )]
     Authority { path: PathBuf, why: &'static str },

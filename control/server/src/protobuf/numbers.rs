@@ -32,7 +32,11 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The OpenAPI name of a short one.
 pub(super) fn full_name(short: &str) -> String {
-    let package = if short.starts_with("meta.") { "io.k8s.apimachinery.pkg.apis." } else { "io.k8s.api." };
+    let package = match short.split('.').next() {
+        Some("meta") => "io.k8s.apimachinery.pkg.apis.",
+        Some("apiregistration") => "io.k8s.kube-aggregator.pkg.apis.",
+        _ => "io.k8s.api.",
+    };
     format!("{package}{short}")
 }
 

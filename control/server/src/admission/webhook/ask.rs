@@ -32,10 +32,6 @@ pub(super) async fn ask(
         return Err(Failure::Refused(ApiError::bad_request(why)));
     }
     let calling = |what: &str, why: &dyn std::fmt::Display| Failure::Calling(format!("{what}: {why}"));
-    if hook.conditions > 0 {
-        // Such a webhook comes from a store that another server wrote.
-        return Err(Failure::Calling("this server does not evaluate its matchConditions".to_owned()));
-    }
     let version = hook.version.ok_or_else(|| {
         calling("could not create admission objects", &"it accepts no version of AdmissionReview known here")
     })?;
@@ -58,7 +54,8 @@ pub(super) async fn ask(
     settle(asked, hook, verdict)
 }
 
-fn question<'a>(
+/// All that a review, or a condition, is told of the request.
+pub(super) fn question<'a>(
     asked: &'a Asked<'a>,
     form: &'a Form,
     uid: &'a str,

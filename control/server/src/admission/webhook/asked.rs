@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::super::matching::{Form, NamespaceLabels, Target, forms};
+use super::ask::question;
 use super::hook::Hook;
+use super::review;
 use crate::call::Call;
 use crate::object::{to_served, to_storage};
 use crate::verbs::scale;
@@ -62,7 +64,38 @@ impl<'a> Asked<'a> {
             NamespaceLabels::Object => object.is_some_and(|object| hook.matching.in_namespace(object)),
             NamespaceLabels::Stored(name) => hook.matching.in_namespace(self.namespace(name).await?),
         };
-        Ok(meant.then_some(form))
+        if !meant {
+            return Ok(None);
+        }
+        Ok(self.meets_conditions(hook, &form, object)?.then_some(form))
+    }
+
+    /// Whether the request meets the webhook's conditions; where that cannot be told, `failurePolicy` decides between
+    /// not to ask and to refuse.
+    fn meets_conditions(&self, hook: &Hook, form: &Form, object: Option<&Value>) -> Result<bool, ApiError> {
+        let held = match &hook.conditions {
+            Ok(conditions) if conditions.is_empty() => return Ok(true),
+            Ok(conditions) => {
+                let shown = object.map(|object| self.show(form, object)).transpose()?;
+                let mut request = review::request(question(self, form, "", shown.as_ref())?);
+                let mut take = |field: &str| request.get_mut(field).map(Value::take).unwrap_or_default();
+                let (object, old) = (take("object"), take("oldObject"));
+                conditions.hold(&object, &old, &request)
+            }
+            Err(why) => Err(why.clone()),
+        };
+        match held {
+            Ok(held) => Ok(held),
+            Err(why) if hook.ignores_failure => {
+                tracing::warn!(webhook = hook.name, why, "its conditions failed; it is not asked");
+                Ok(false)
+            }
+            Err(why) => {
+                let attributes = self.request.attributes;
+                let (name, _) = self.place(object);
+                Err(ApiError::forbidden(&attributes.api_group, &attributes.resource, name, &why))
+            }
+        }
     }
 
     async fn namespace(&self, name: &str) -> Result<&Value, ApiError> {
@@ -129,7 +162,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Name and namespace as reviews tell them.
-    pub(super) fn place(&self, object: Option<&'a Value>) -> (&'a str, &'a str) {
+    pub(super) fn place<'b>(&'b self, object: Option<&'b Value>) -> (&'b str, &'b str) {
         let attributes = self.request.attributes;
         let known = object.or(self.request.old).map_or("", meta::name);
         let name = if attributes.name.is_empty() { known } else { &attributes.name };

@@ -6,6 +6,7 @@ use carrack_api::select::SelectorError;
 use serde_json::Value;
 
 use super::super::matching::Matching;
+use super::conditions::Conditions;
 use crate::authn::text;
 use crate::outbound::Target;
 
@@ -20,7 +21,6 @@ pub(super) enum Version {
 }
 
 /// A webhook.
-#[derive(Debug)]
 pub(super) struct Hook {
     /// The name of the webhook.
     pub(super) name: String,
@@ -38,8 +38,8 @@ pub(super) struct Hook {
     pub(super) timeout: Duration,
     /// The first version in its list that this server speaks.
     pub(super) version: Option<Version>,
-    /// How many CEL conditions it has.
-    pub(super) conditions: usize,
+    /// What else it asks of requests, or why that cannot be told.
+    pub(super) conditions: Result<Conditions, String>,
 }
 
 impl Hook {
@@ -62,7 +62,7 @@ impl Hook {
                 Some("v1beta1") => Some(Version::V1Beta1),
                 _ => None,
             }),
-            conditions: list("matchConditions").len(),
+            conditions: Conditions::read(webhook),
         })
     }
 }

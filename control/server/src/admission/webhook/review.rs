@@ -42,6 +42,11 @@ impl Version {
 
 /// The review that is sent.
 pub(super) fn question(version: Version, asked: Question<'_>) -> Value {
+    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": request(asked)})
+}
+
+/// The request of a review.
+pub(super) fn request(asked: Question<'_>) -> Value {
     let kind =
         |kind: GroupVersionKind| json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
     let resource =
@@ -69,7 +74,7 @@ pub(super) fn question(version: Version, asked: Question<'_>) -> Value {
             request[field] = value.into();
         }
     }
-    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": request})
+    request
 }
 
 fn user(user: &UserInfo) -> Value {

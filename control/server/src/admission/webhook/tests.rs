@@ -50,7 +50,7 @@ fn refusals_keep_what_the_webhook_says() {
     assert_eq!(error.retry_after_seconds(), Some(3));
     let cases = [
         (json!({"code": 200}), 400, "", format!("{begin} without explanation")),
-        (json!({"reason": "MyOwn"}), 400, "MyOwn", format!("{begin}: MyOwn")),
+        (json!({"reason": "Gone"}), 400, "Gone", format!("{begin}: Gone")),
         (json!({"code": 700, "message": "x"}), 400, "", format!("{begin}: x")),
     ];
     for (status, code, reason, message) in cases {
