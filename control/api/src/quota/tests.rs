@@ -185,7 +185,8 @@ fn charges_releases_and_refusals() {
         no("exceeded quota: q, requested: requests.cpu=2, used: requests.cpu=1, limited: requests.cpu=2");
     let grown =
         no("exceeded quota: q, requested: requests.cpu=1500m, used: requests.cpu=1, limited: requests.cpu=2");
-    let cases: Vec<(&str, Quota, Option<&Value>, Option<&Value>, bool, Result<String, String>)> = vec![
+    type Case<'a> = (&'a str, Quota, Option<&'a Value>, Option<&'a Value>, bool, Result<String, String>);
+    let cases: Vec<Case<'_>> = vec![
         ("create", cpu(), None, Some(&small), false, ok("pods=2,requests.cpu=1500m")),
         ("too much", cpu(), None, Some(&large), false, over),
         ("grows", cpu(), Some(&small), Some(&large), false, grown),
