@@ -93,6 +93,9 @@ pub(crate) struct Up {
     /// Where names outside of the cluster are looked up; this host's name servers by default
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) upstream_dns: Vec<SocketAddr>,
+    /// An AdmissionConfiguration: defaults and exemptions of pod security
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// How many pods the node takes
     #[arg(long, default_value_t = 250)]
     pub(crate) max_pods: u32,

@@ -24,6 +24,14 @@ pub(crate) async fn assemble(settings: &Settings, pki: &Pki, store: Store) -> Re
     let rbac = Rbac::start(store.clone()).await.context("the access policy")?;
     let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;
     let authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, rbac.clone()];
+    let pod_security = match &settings.up.admission_control_config_file {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            admission::read_config(&text).with_context(|| format!("{}", file.display()))?
+        }
+        None => admission::PodSecurityConfig::default(),
+    };
     let authn = Arc::new(Authn::new(pki, &issuer(&settings.up.cluster_domain), objects.clone())?);
     let api = ApiServer::new(Config {
         store,
@@ -32,7 +40,7 @@ pub(crate) async fn assemble(settings: &Settings, pki: &Pki, store: Store) -> Re
         service_cidr: settings.up.service_cidr.clone(),
         dns_address: IpAddr::V4(settings.up.cluster_dns),
         authenticator: authn.clone(),
-        admission: admission::plugins(&objects, &rbac, &authorizers),
+        admission: admission::plugins_with(&objects, &rbac, &authorizers, pod_security),
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
