@@ -98,6 +98,9 @@ pub(crate) struct Up {
     /// Run the control plane alone: this host is no node, and takes no pods
     #[arg(long)]
     pub(crate) no_node: bool,
+    /// An AdmissionConfiguration: defaults and exemptions of pod security
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// How many pods the node takes
     #[arg(long, default_value_t = 250)]
     pub(crate) max_pods: u32,

@@ -65,6 +65,14 @@ pub(crate) async fn assemble(
     let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;
     let nodes: Arc<dyn Authorizer> = nodes;
     let roles: Arc<dyn Authorizer> = rbac.clone();
+    let pod_security = match &settings.up.admission_control_config_file {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            admission::read_config(&text).with_context(|| format!("{}", file.display()))?
+        }
+        None => admission::PodSecurityConfig::default(),
+    };
     let access = &settings.up.access;
     let authorizers = config::authorizers(&access.authorization()?, &nodes, &roles)?;
     let own = issuer(&settings.up.cluster_domain);
@@ -77,7 +85,7 @@ pub(crate) async fn assemble(
         service_cidr: settings.up.service_cidr.clone(),
         dns_address: IpAddr::V4(settings.up.cluster_dns),
         authenticator: authn.clone(),
-        admission: admission::plugins(&objects, &rbac, &authorizers),
+        admission: admission::plugins_with(&objects, &rbac, &authorizers, pod_security),
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),

@@ -171,6 +171,9 @@ fn charge(quota: &Quota, old: Option<&Value>, new: Option<&Value>, fact: bool) -
     }
 }
 
+/// What happens, the quota, the object before and after, whether it is a fact, and what comes of it.
+type Case<'a> = (&'a str, Quota, Option<&'a Value>, Option<&'a Value>, bool, Result<String, String>);
+
 #[test]
 fn charges_releases_and_refusals() {
     let small = pod(json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1"}}));
@@ -185,7 +188,6 @@ fn charges_releases_and_refusals() {
         no("exceeded quota: q, requested: requests.cpu=2, used: requests.cpu=1, limited: requests.cpu=2");
     let grown =
         no("exceeded quota: q, requested: requests.cpu=1500m, used: requests.cpu=1, limited: requests.cpu=2");
-    type Case<'a> = (&'a str, Quota, Option<&'a Value>, Option<&'a Value>, bool, Result<String, String>);
     let cases: Vec<Case<'_>> = vec![
         ("create", cpu(), None, Some(&small), false, ok("pods=2,requests.cpu=1500m")),
         ("too much", cpu(), None, Some(&large), false, over),
