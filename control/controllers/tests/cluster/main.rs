@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod collection;
+mod custom;
 mod harness;
 mod nodes;
 mod quota;
