@@ -17,6 +17,7 @@ use serde_json::Value;
 pub use policy::{Level, Policy, Standard, Version};
 
 use super::display_name;
+use crate::audit;
 use crate::authn::{Objects, text};
 use crate::{Admission, AdmissionRequest, ApiError, Operation};
 use checks::{Pod, details, evaluate, reasons};
@@ -149,6 +150,7 @@ impl PodSecurity {
         }
         let pod = Pod { metadata, spec };
         if enforce {
+            audit::annotate("pod-security.kubernetes.io/enforce-policy", &policy.enforce.to_string());
             let violations = evaluate(policy.enforce, pod);
             if !violations.is_empty() {
                 let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&violations));
@@ -158,12 +160,7 @@ impl PodSecurity {
         let audited = evaluate(policy.audit, pod);
         if !audited.is_empty() {
             let why = format!("would violate PodSecurity \"{}\": {}", policy.audit, details(&audited));
-            tracing::info!(
-                namespace = what.namespace,
-                resource = what.resource,
-                user = what.user.name,
-                "{why}"
-            );
+            audit::annotate("pod-security.kubernetes.io/audit-violations", &why);
         }
         let warned = evaluate(policy.warn, pod);
         if warned.is_empty() {
