@@ -112,6 +112,12 @@ fn client(api: &ApiServer, name: &str, groups: &[&str]) -> Client {
     Client::new(api.as_user(UserInfo::new(name, groups.iter().copied())), "default")
 }
 
+/// The same as a ServiceAccount.
+fn account(api: &ApiServer, namespace: &str, name: &str) -> Client {
+    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")];
+    client(api, &format!("system:serviceaccount:{namespace}:{name}"), &groups)
+}
+
 /// What a user is told when the store can not go on.
 fn store_failed(why: &str, settings: &Settings) -> anyhow::Error {
     let dir = server::store_options(settings).dir;
@@ -130,7 +136,10 @@ fn start_parts(
     api: &ApiServer,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Part>> {
-    let controllers = client(api, "system:kube-controller-manager", &[]);
+    let controllers = carrack_controllers::Clients {
+        all: client(api, "system:kube-controller-manager", &[]),
+        aggregation: account(api, "kube-system", "clusterrole-aggregation-controller"),
+    };
     let scheduler = client(api, "system:kube-scheduler", &[]);
     let scheduler_options = carrack_scheduler::Options::new(settings.node_name.clone());
     let node_user = format!("system:node:{}", settings.node_name);

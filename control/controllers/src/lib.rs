@@ -32,4 +32,4 @@ mod testing;
 mod when;
 
 pub use carrack_client::Timings;
-pub use run::{Election, Error, Options, run};
+pub use run::{Clients, Election, Error, Options, run};

@@ -32,6 +32,16 @@ use crate::rootca::RootCa;
 /// The name in Events and in the Lease.
 const COMPONENT: &str = "carrack-controllers";
 
+/// Who the controllers are. All have one identity, but for those that may do what no other may.
+#[derive(Clone)]
+pub struct Clients {
+    /// `system:kube-controller-manager`.
+    pub all: Client,
+    /// The ServiceAccount `clusterrole-aggregation-controller` in kube-system, which may write rules that it does not
+    /// have itself.
+    pub aggregation: Client,
+}
+
 /// What [`run`] needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -98,7 +108,8 @@ pub enum Error {
 ///
 /// # Errors
 /// When the options are wrong, when leadership is lost, or when a task dies: the caller starts it again.
-pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(clients: Clients, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let client = clients.all.clone();
     let ranges: Result<Vec<Range>, String> =
         options.cluster_cidrs.iter().map(|(net, prefix)| Range::new(*net, *prefix)).collect();
     let ranges = ranges.map_err(Error::Ranges)?;
@@ -109,7 +120,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let (recorder, write_events) = Recorder::new(client.clone(), COMPONENT);
     let mut background = JoinSet::new();
     background.spawn(write_events);
-    let mut house = House::new(client.clone(), recorder, stop.clone());
+    let mut house = House::new(clients, recorder, stop.clone());
     house.furnish(&options, ranges);
     house.open(&mut background);
 
@@ -142,6 +153,8 @@ struct House {
     client: Client,
     caches: Arc<Caches>,
     executor: Arc<Executor>,
+    /// The same, as who may write rules of roles.
+    aggregation: Arc<Executor>,
     feeds: Feeds,
     sink: Arc<dyn MetaSink>,
     graph: Arc<Graph>,
@@ -179,9 +192,11 @@ impl MetaSink for Sink {
 }
 
 impl House {
-    fn new(client: Client, recorder: Recorder, stop: CancellationToken) -> Self {
+    fn new(clients: Clients, recorder: Recorder, stop: CancellationToken) -> Self {
         let caches = Arc::new(Caches::default());
-        let executor = Arc::new(Executor::new(client.clone(), recorder, Arc::clone(&caches)));
+        let executor = |client| Arc::new(Executor::new(client, recorder.clone(), Arc::clone(&caches)));
+        let (executor, aggregation) = (executor(clients.all.clone()), executor(clients.aggregation));
+        let client = clients.all;
         let mut feeds = Feeds::default();
         let garbage = Arc::new(Queue::default());
         let graph = Arc::new(Graph::new(Arc::clone(&garbage)));
@@ -197,6 +212,7 @@ impl House {
             client: client.clone(),
             caches: Arc::clone(&caches),
             executor,
+            aggregation,
             feeds,
             sink,
             graph: Arc::clone(&graph),
@@ -231,7 +247,8 @@ impl House {
         Quotas::hook(&caches, &mut self.feeds, &quotas);
         self.add(Quotas::new(Arc::clone(&caches), self.client.clone()), quotas);
         ClusterRoles::hook(&caches, &mut self.feeds, &roles);
-        self.add(ClusterRoles::new(Arc::clone(&caches)), roles);
+        let executor = Arc::clone(&self.aggregation);
+        self.add_as(executor, ClusterRoles::new(Arc::clone(&caches)), roles);
         let (claims, volumes) = (queue(), queue());
         ClaimProtection::hook(&caches, &mut self.feeds, &claims);
         self.add(ClaimProtection::new(Arc::clone(&caches), self.client.clone()), claims);
@@ -260,7 +277,11 @@ impl House {
     }
 
     fn add<C: Controller>(&mut self, controller: C, queue: Arc<Queue>) {
-        let driver = Driver::new(controller, queue, Arc::clone(&self.executor), Arc::clone(&self.caches));
+        self.add_as(Arc::clone(&self.executor), controller, queue);
+    }
+
+    fn add_as<C: Controller>(&mut self, executor: Arc<Executor>, controller: C, queue: Arc<Queue>) {
+        let driver = Driver::new(controller, queue, executor, Arc::clone(&self.caches));
         let stop = self.stop.clone();
         self.starts.push(Box::new(move |workers| {
             workers.spawn(driver.run(stop));

@@ -262,7 +262,7 @@ async fn a_dry_run_leaves_nothing() {
     let cluster = Cluster::start().await;
     let client = cluster.client();
     let before = client.post(MAPS, &map("a", "1")).await.expect(201);
-    let revision = cluster.store.revision();
+    let revision = cluster.settled().await;
     let dry = |path: &str| format!("{path}?dryRun=All");
     assert_eq!(client.post(&dry(MAPS), &map("b", "1")).await.code, 201);
     assert_eq!(client.post(&dry(MAPS), &map("a", "1")).await.code, 409);

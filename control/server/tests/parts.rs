@@ -239,9 +239,9 @@ async fn every_cluster_begins_with_the_same_objects() {
     let dns = client.get("/api/v1/namespaces/kube-system/services/kube-dns").await.expect(200);
     assert_eq!(dns["spec"]["clusterIP"], "10.96.0.10");
     client.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode").await.expect(200);
-    let revision = cluster.store.revision();
+    let revision = cluster.settled().await;
     cluster.api.start().await.unwrap();
-    assert_eq!(cluster.store.revision(), revision, "a second start changes nothing");
+    assert_eq!(cluster.settled().await, revision, "a second start changes nothing");
     // What pods depend on comes back.
     let mut services = client.watch(&format!("{SERVICES}?watch=1&resourceVersion={revision}")).await;
     client.delete(&format!("{SERVICES}/kubernetes")).await.expect(200);

@@ -203,12 +203,12 @@ async fn a_burst_of_pods_leaves_others_their_turn() {
         })
         .collect();
     let quiet = front.client(true);
-    let mut longest = Duration::ZERO;
+    let mut took = Vec::new();
     for _ in 0..30 {
         let asked = std::time::Instant::now();
         let answer = quiet.request(front.request(MAPS, Some("metoo"))).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
-        longest = longest.max(asked.elapsed());
+        took.push(asked.elapsed());
     }
     let mut counts = std::collections::BTreeMap::new();
     for task in creating {
@@ -217,11 +217,10 @@ async fn a_burst_of_pods_leaves_others_their_turn() {
     let burst = began.elapsed();
     assert!(counts.keys().all(|code| matches!(code, 201 | 429)), "{counts:?}");
     assert!(counts[&201] >= 340, "{counts:?}");
+    took.sort();
     // Behind a thousand pods the other one would wait for all of them.
-    assert!(
-        longest < burst / 2 || longest < Duration::from_millis(200),
-        "{longest:?} of {burst:?}: {counts:?}"
-    );
+    let median = took[took.len() / 2];
+    assert!(median < burst / 5 || median < Duration::from_millis(100), "{took:?} of {burst:?}: {counts:?}");
 }
 
 #[tokio::test]

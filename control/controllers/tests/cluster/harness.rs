@@ -86,7 +86,11 @@ impl Cluster {
         let stop = CancellationToken::new();
         let mut options = Options::new("-----BEGIN CERTIFICATE-----", "test");
         change(&mut options);
-        let controllers = client("system:kube-controller-manager", "system:authenticated");
+        let aggregation = "system:serviceaccount:kube-system:clusterrole-aggregation-controller";
+        let controllers = carrack_controllers::Clients {
+            all: client("system:kube-controller-manager", "system:authenticated"),
+            aggregation: client(aggregation, "system:serviceaccounts"),
+        };
         tokio::spawn(carrack_controllers::run(controllers, options, stop.clone()));
         let scheduler = client("system:kube-scheduler", "system:authenticated");
         tokio::spawn(carrack_scheduler::run(

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carrack_server::{
     ApiError, ApiServer, Attributes, Authenticator, Authorizer, BoxError, Config, Credentials, Decision,
@@ -128,6 +129,19 @@ impl Cluster {
         };
         change(&mut config);
         Cluster { api: ApiServer::with_front_proxy(config, front_proxy).unwrap(), store, dir }
+    }
+
+    /// Waits until the server has written what it writes by itself; gives the revision.
+    pub async fn settled(&self) -> i64 {
+        const QUIET: Duration = Duration::from_millis(500);
+        for _ in 0..60 {
+            let revision = self.store.revision();
+            tokio::time::sleep(QUIET).await;
+            if self.store.revision() == revision {
+                return revision;
+            }
+        }
+        panic!("the server writes without an end");
     }
 
     pub fn client(&self) -> Client {

@@ -192,8 +192,6 @@ const CONTROLLERS: &[Row] = &[
     // From here on what upstream gives to the single controllers, which are one identity here. The garbage collector
     // and the namespace controller reach every kind, whatever it is called.
     On("delete deletecollection get list patch update watch", "*", "*"),
-    // An aggregated role grants what no controller has itself.
-    On("escalate", "rbac.authorization.k8s.io", "clusterroles"),
     On("create", "core", "configmaps endpoints pods"),
     On("create", "core", "endpoints/restricted pods/eviction"),
     On("create", "discovery.k8s.io", "endpointslices endpointslices/restricted"),
