@@ -177,6 +177,8 @@ async fn large_lists_are_compressed_for_those_who_take_it() {
     for i in 0..4 {
         client.post(MAPS, &map(&format!("m{i}"), &"y".repeat(60_000))).await.expect(201);
     }
+    // Both lists are of the same revision.
+    cluster.settled().await;
     let plain = client.get(MAPS).await;
     assert_eq!(plain.headers.get("content-encoding"), None);
     let packed = client.with("accept-encoding", "gzip").get(MAPS).await;
