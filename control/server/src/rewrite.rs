@@ -11,6 +11,7 @@ use carrack_store::KeyValue;
 use serde_json::Value;
 
 use crate::call::{Answer, Call};
+use crate::definitions::rules;
 use crate::object::{Stored, encode, to_served};
 use crate::registry::{Swap, written};
 use crate::{ApiError, Operation, quota, side, tracking};
@@ -209,12 +210,13 @@ pub(crate) fn not_built(call: &Call, subresource: &str) -> ApiError {
 /// Refuses what is not valid.
 fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Result<(), ApiError> {
     let strategy = call.strategy();
-    let errors = match part {
+    let mut errors = match part {
         Part::Object => strategy.validate_update(new, old),
         Part::Status => strategy.validate_status_update(new, old),
         Part::Sub(name) => strategy.validate_part_update(name, new, old),
-        Part::Exact => Vec::new(),
+        Part::Exact => return Ok(()),
     };
+    rules::judge(call, new, Some(old), &mut errors);
     if !errors.is_empty() {
         return Err(status::invalid_object(&call.resource, name, &errors).into());
     }

@@ -123,6 +123,7 @@ fn version(spec: &Value, group: &'static str, kind: &'static str) -> Result<Vers
         api_version,
         schema: Structural::parse(&source)?,
         source,
+        rules: Default::default(),
         columns: PrinterColumn::all(spec),
         subresources: custom_subresources(identity, status, scale.is_some()),
         scale,

@@ -3,7 +3,6 @@
 //! [`rows`] makes the rows of a definition; each carries a [`Custom`], which knows the schema of its version and, since
 //! objects may be stored in any version that a definition ever stored, those of all others.
 
-pub mod cel;
 mod columns;
 mod default;
 mod definition;
@@ -13,6 +12,7 @@ mod numbers;
 pub mod path;
 mod pattern;
 mod prune;
+mod rules;
 mod stored;
 mod strategy;
 pub mod structural;
@@ -30,6 +30,7 @@ use crate::resource::{Scope, Subresource};
 pub use default::default;
 pub use definition::{condition, is_served, rows, same_rows, set_condition};
 pub use prune::prune;
+pub use rules::{Judged, Rules};
 pub use validate::validate;
 
 pub(crate) use prune::prune_default;
@@ -60,6 +61,7 @@ pub struct Version {
     pub schema: Structural,
     /// The schema as the definition has it, for OpenAPI.
     pub source: Value,
+    rules: rules::Slot,
     columns: Vec<PrinterColumn>,
     /// Paths below an object, in the order of their names.
     subresources: Vec<Subresource>,

@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::Value;
 
-use super::cel::Rule;
-
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -97,8 +95,6 @@ pub struct Structural {
     pub atomic: bool,
     /// What values have to be like.
     pub limits: Box<Limits>,
-    /// Compiled rules of `x-kubernetes-validations`.
-    pub rules: Vec<Box<dyn Rule>>,
 }
 
 /// Bounds of a number, length or count; `None` for no bound.
@@ -159,9 +155,6 @@ pub enum SchemaError {
     /// A pattern that is no regular expression, or one that takes too much memory.
     #[error("must be a valid regular expression, but isn't: {0}")]
     Pattern(String),
-    /// A rule that cannot be compiled.
-    #[error("{0}")]
-    Rule(String),
 }
 
 /// Largest compiled form of a pattern, in bytes.
@@ -209,7 +202,6 @@ impl Structural {
             },
             atomic: text("x-kubernetes-map-type") == Some("atomic"),
             limits: Limits::parse(schema, &below)?,
-            rules: super::cel::compile(schema)?,
         })
     }
 

@@ -151,7 +151,7 @@ fn values_are_judged_in_upstreams_words() {
         ),
     ];
     for (of, value, expected) in cases {
-        let errors = validate(&json!({"f": value}), None, &field(of.clone()));
+        let errors = validate(&json!({"f": value}), &field(of.clone()));
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(found.join("; "), expected, "{of} {value}");
     }

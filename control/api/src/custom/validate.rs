@@ -2,23 +2,18 @@
 
 use serde_json::Value;
 
-use super::cel;
 use super::formats;
 use super::numbers;
-use super::structural::{Additional, ListType, Structural, Type};
+use super::structural::{Additional, Structural, Type};
 use crate::status::{ErrorType, FieldError, FieldPath};
 
 /// Most errors that are reported for one object.
 const MAX_ERRORS: usize = 100;
 
-/// What is wrong with `object`. `old` is what it replaces, if anything.
-pub fn validate(object: &Value, old: Option<&Value>, schema: &Structural) -> Vec<FieldError> {
+/// What is wrong with `object`.
+pub fn validate(object: &Value, schema: &Structural) -> Vec<FieldError> {
     let mut found = Found::default();
     node(object, schema, &FieldPath::default(), &mut found);
-    // Rules see only values of the right shape.
-    if found.errors.is_empty() {
-        rules(object, old, schema, &FieldPath::default(), &mut found.errors);
-    }
     found.errors.truncate(MAX_ERRORS);
     found.errors
 }
@@ -295,48 +290,4 @@ fn alternatives(value: &Value, schemas: &[Structural], path: &FieldPath) -> (usi
         }
     }
     (valid, if valid == 0 { best.unwrap_or_default() } else { Found::default() })
-}
-
-/// Evaluates the rules of every node that has some.
-fn rules(
-    value: &Value,
-    old: Option<&Value>,
-    schema: &Structural,
-    path: &FieldPath,
-    errors: &mut Vec<FieldError>,
-) {
-    if value.is_null() {
-        return;
-    }
-    if !schema.rules.is_empty() {
-        cel::evaluate(&schema.rules, path, value, old, errors);
-    }
-    match value {
-        Value::Object(fields) => {
-            // An atomic map is one piece: what was in it before is not what is there now.
-            let old = old.filter(|_| !schema.atomic);
-            for (name, field) in fields {
-                if let Some(below) = schema.field(name) {
-                    let place =
-                        if schema.properties.contains_key(name) { path.child(name) } else { path.key(name) };
-                    rules(field, old.and_then(|old| old.get(name)), below, &place, errors);
-                }
-            }
-        }
-        Value::Array(entries) => {
-            let Some(items) = &schema.items else { return };
-            for (index, entry) in entries.iter().enumerate() {
-                let before = old.and_then(|old| correlate(entry, old, &schema.list));
-                rules(entry, before, items, &path.index(index), errors);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The entry of the old list that `entry` replaces, which only lists of type map can tell.
-fn correlate<'v>(entry: &Value, old: &'v Value, list: &ListType) -> Option<&'v Value> {
-    let ListType::Map(keys) = list else { return None };
-    let same = |other: &&Value| keys.iter().all(|key| other.get(key) == entry.get(key));
-    old.as_array()?.iter().find(same)
 }

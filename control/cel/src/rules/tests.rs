@@ -232,5 +232,5 @@ fn rules_of_the_root_see_its_name() {
         {"rule": "self.metadata.name.startsWith('a')", "message": "name"},
     ]});
     let object = json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "b"}});
-    assert_eq!(judged(&schema, object, None), [": Invalid value: \"object\": name"]);
+    assert_eq!(judged(&schema, object, None), ["<nil>: Invalid value: \"object\": name"]);
 }

@@ -147,7 +147,7 @@ impl Walk<'_> {
             Ok(Value::Bool(true)) => return Ok(()),
             Ok(_) => {
                 let place = match rule.field_path.as_str() {
-                    "" => at.clone(),
+                    "" => place_of(at),
                     path => at.child(path),
                 };
                 let (detail, stop) = self.message(rules, rule, new, old);
@@ -172,7 +172,7 @@ impl Walk<'_> {
             ),
             error => format!("{error} evaluating rule: {shown}"),
         };
-        self.outcome.errors.push(FieldError::invalid(at, word, detail));
+        self.outcome.errors.push(FieldError::invalid(&place_of(at), word, detail));
         if error.is_fatal() { Err(Stop) } else { Ok(()) }
     }
 
@@ -222,6 +222,11 @@ fn bindings<'j>(
         (false, Some(old)) => bindings.with("oldSelf", old),
         (false, None) => bindings,
     })
+}
+
+/// A place as errors name it: upstream's word for the whole object.
+fn place_of(at: &FieldPath) -> FieldPath {
+    if at.as_str().is_empty() { FieldPath::root("<nil>") } else { at.clone() }
 }
 
 fn reasoned(rule: &Rule, at: &FieldPath, word: &str, detail: String) -> FieldError {

@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod plan;
+pub(crate) mod rules;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::call::{Answer, Body, Call};
+use crate::definitions::rules;
 use crate::object::{encode, to_served, to_storage};
 use crate::options::WriteOptions;
 use crate::registry::{Beside, Swap, written};
@@ -105,7 +106,8 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
                 });
             }
         };
-        let errors = call.strategy().validate_create(&object);
+        let mut errors = call.strategy().validate_create(&object);
+        rules::judge(call, &object, None, &mut errors);
         if !errors.is_empty() {
             return Err(status::invalid_object(&call.resource, &name, &errors).into());
         }

@@ -114,8 +114,7 @@ impl Run<'_> {
                 self.settle(policy, binding, vec![Judged::of_failures(failures)]);
                 continue;
             }
-            let objects = &*self.call.server.policies.objects;
-            let params = params::find(policy, binding, &self.request.attributes.namespace, objects).await?;
+            let params = params::find(policy, binding, &self.request.attributes.namespace, self.call).await?;
             let judged = match params {
                 Err(why) => {
                     let why = format!("failed to configure binding: {why}");

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use carrack_api::select::LabelSelector;
-use carrack_api::{Scope, meta};
+use carrack_api::{Resource, Scope, meta};
+use carrack_store::Range;
 use serde_json::Value;
 
 use super::compile::Policy;
 use super::index::Binding;
 use crate::ApiError;
-use crate::authn::{Objects, text};
-use crate::object::to_served;
+use crate::authn::text;
+use crate::call::Call;
+use crate::object::Stored;
 
 /// The objects to judge with, one after the other; a single null when the policy has no parameters. `Ok(Err)` says why
 /// there are none.
@@ -18,7 +20,7 @@ pub(super) async fn find(
     policy: &Policy,
     binding: &Binding,
     namespace: &str,
-    objects: &dyn Objects,
+    call: &Call,
 ) -> Result<Result<Vec<Arc<Value>>, String>, ApiError> {
     let Some((version, kind)) = &policy.param_kind else { return Ok(Ok(vec![Arc::default()])) };
     let reference = &binding.params;
@@ -26,7 +28,7 @@ pub(super) async fn find(
         return Ok(Ok(vec![Arc::default()]));
     }
     let (group, version_only) = version.split_once('/').unwrap_or(("", version));
-    let Some(row) = carrack_api::find_kind(group, version_only, kind) else {
+    let Some(row) = call.server.kinds.now().find_kind(group, version_only, kind) else {
         return Ok(Err(format!("failed to find resource referenced by paramKind: '{version}, Kind={kind}'")));
     };
     let wanted = text(reference, "/namespace");
@@ -50,23 +52,23 @@ pub(super) async fn find(
             Ok(selector) => selector,
             Err(why) => return Ok(Err(why.to_string())),
         };
-        let all = objects.list(row.group, row.plural, namespace).await?;
+        let all = list(call, &row, namespace).await?;
         all.into_iter().filter(|object| is_selected(&selector, object)).collect()
     } else {
-        objects.get(row.group, row.plural, namespace, name).await?.into_iter().collect::<Vec<_>>()
+        let stored = call.registry().get(&row, namespace, name).await?;
+        let served = stored.map(|kv| Stored::from(&*kv).served(&row).map(Arc::new)).transpose()?;
+        served.into_iter().collect::<Vec<_>>()
     };
     if found.is_empty() && text(reference, "/parameterNotFoundAction") == "Deny" {
         return Ok(Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()));
     }
-    let served = found.into_iter().map(|object| {
-        if row.conversion.is_none() {
-            return object;
-        }
-        let mut shown = object.as_ref().clone();
-        to_served(row, &mut shown);
-        Arc::new(shown)
-    });
-    Ok(Ok(served.collect()))
+    Ok(Ok(found))
+}
+
+/// The objects of a resource in a namespace, or in all of them, in the form that `paramKind` names.
+async fn list(call: &Call, row: &Resource, namespace: &str) -> Result<Vec<Arc<Value>>, ApiError> {
+    let found = call.registry().range(Range::prefix(row.list_prefix(namespace))).await?;
+    found.kvs.iter().map(|kv| Stored::from(&**kv).served(row).map(Arc::new)).collect()
 }
 
 fn is_selected(selector: &LabelSelector, object: &Value) -> bool {
