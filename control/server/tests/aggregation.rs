@@ -176,8 +176,9 @@ async fn requests_reach_the_other_server_with_the_user_in_headers() {
         .with("x-custom", "kept");
     let list = sly.get(&format!("{REMOTE}/nodes?limit=5")).await.expect(200);
     assert_eq!(list["kind"], "NodeMetricsList");
-    let (path, headers) = extended.seen.lock().unwrap().pop().unwrap();
-    assert_eq!(path, format!("{REMOTE}/nodes"));
+    // The checks of the server itself come in between.
+    let seen = std::mem::take(&mut *extended.seen.lock().unwrap());
+    let (_, headers) = seen.into_iter().rfind(|(path, _)| *path == format!("{REMOTE}/nodes")).unwrap();
     let all =
         |name: &str| headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(
@@ -188,11 +189,11 @@ async fn requests_reach_the_other_server_with_the_user_in_headers() {
     assert_eq!(extended.cluster.client_as("nobody").get(&format!("{REMOTE}/nodes")).await.code, 403);
     assert_eq!(client.get(&format!("{REMOTE}/strange")).await.code, 418, "answers come back as they are");
 
-    let began = Instant::now();
     let mut events = client.watch(&format!("{REMOTE}/nodes?watch=1")).await;
     assert_eq!(events.line().await, "ADDED n0");
-    assert!(began.elapsed() < Duration::from_millis(290), "events are not kept back");
+    let first = Instant::now();
     assert_eq!((events.line().await, events.line().await), ("ADDED n1".into(), "END".into()));
+    assert!(first.elapsed() > Duration::from_millis(50), "events are not kept back until the end");
 
     let store = &extended.cluster.store;
     let delete = carrack_store::Op::delete("/registry/endpointslices/default/ext-1".to_owned());
