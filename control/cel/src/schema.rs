@@ -76,7 +76,9 @@ fn map(schema: &Json) -> Option<Sized> {
     let value = sized(&schema["additionalProperties"], false)?;
     // Beside the value: quotes, a colon, a comma, and a key of two bytes.
     let max = schema["maxProperties"].as_u64().unwrap_or((REQUEST - 2) / (value.min + 6));
-    Some(Sized { ty: Type::map(STRING, value.ty).with_max(max), min: MIN_TEXT })
+    // Upstream's estimates take keys to have no length: definitions such as those of Gateway API rely on it.
+    let key = STRING.with_max(0);
+    Some(Sized { ty: Type::map(key, value.ty).with_max(max), min: MIN_TEXT })
 }
 
 fn object(schema: &Json, whole: bool) -> Sized {

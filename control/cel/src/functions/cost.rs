@@ -89,13 +89,6 @@ impl Cost {
             },
             Cost::In => match args.get(1) {
                 Some(Type::Map(..)) => 1,
-                Some(Type::List(list)) => {
-                    let each = match &list.element {
-                        Type::String(max) | Type::Bytes(max) => units(max.0, CHARACTER).max(1),
-                        _ => 1,
-                    };
-                    list.max.0.saturating_mul(each)
-                }
                 _ => size(1),
             },
             _ => self.by(size),

@@ -234,3 +234,21 @@ fn rules_of_the_root_see_its_name() {
     let object = json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "b"}});
     assert_eq!(judged(&schema, object, None), ["<nil>: Invalid value: \"object\": name"]);
 }
+
+/// Estimates that definitions in wide use, such as those of Gateway API and Karpenter, stay just within.
+#[test]
+fn estimates_are_no_stricter_than_upstreams() {
+    let keys = json!({"type": "object", "maxProperties": 100, "additionalProperties": {"type": "string", "maxLength": 63},
+    "x-kubernetes-validations": [
+        {"rule": "self.all(key, key.matches('^[a-z]([a-z0-9.-]*/)?[A-Za-z0-9_.-]{0,61}$'))"},
+        {"rule": "self.all(key, !key.find('^([^/]+)').endsWith('example.com'))"},
+        {"rule": "self.all(key, key.split('/')[0].size() < 253)"},
+    ]});
+    assert_eq!(compiled(&keys), [] as [&str; 0]);
+    let origins = json!({"type": "array", "maxItems": 64, "items": {"type": "string", "maxLength": 253},
+        "x-kubernetes-validations": [{"rule": "!('*' in self && self.size() > 1)"}]});
+    let nested = (0..3).fold(origins, |inner, _| {
+        json!({"type": "array", "maxItems": 16, "items": {"type": "object", "properties": {"inner": inner}}})
+    });
+    assert_eq!(compiled(&nested), [] as [&str; 0]);
+}
