@@ -1,3 +1,5 @@
+//! When an APIService counts as available, and what discovery tells of it.
+
 use std::sync::Arc;
 
 use jiff::Timestamp;

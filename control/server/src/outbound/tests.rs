@@ -1,3 +1,5 @@
+//! Where services lead, and the words for what goes wrong.
+
 use serde_json::{Value, json};
 
 use super::failure::words;

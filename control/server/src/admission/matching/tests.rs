@@ -1,3 +1,5 @@
+//! Which requests rules, scopes and selectors are about.
+
 use serde_json::json;
 
 use super::*;

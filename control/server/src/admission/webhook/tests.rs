@@ -1,3 +1,5 @@
+//! What webhooks are told, and what their answers come to.
+
 use serde_json::json;
 
 use super::hook::Version;
