@@ -91,7 +91,13 @@ impl Load {
         let shared = Arc::new(Shared { keys, ..Shared::default() });
         members.ask(these[0], async |mut client: Client| {
             for key in 0..writers {
-                client.put(format!("load/{key}"), text(0), None).await?;
+                // Many members on a busy machine may change their leader once more.
+                let mut tries = 0;
+                while let Err(error) = client.put(format!("load/{key}"), text(0), None).await {
+                    tries += 1;
+                    anyhow::ensure!(tries < 10, "{error}");
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
             }
             Ok(())
         })?;
