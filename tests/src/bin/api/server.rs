@@ -30,7 +30,7 @@ impl Server {
         let dir = tempfile::Builder::new().prefix("carrack-bench-api-").tempdir()?;
         let log = std::fs::File::create(dir.path().join("log"))?;
         let mut child = Command::new(carrack)
-            .args(["up", "--no-node", "--log", "warn", "--bind", "127.0.0.1", "--node-ip", "127.0.0.1"])
+            .args(["up", "--no-node", "--log", "warn", "--bind", "127.0.0.1", "--node-ip", "192.0.2.1"])
             .args(["--node-name", "bench", "--uplink", "none", "--port", &PORT.to_string(), "--data-dir"])
             .arg(dir.path().join("data"))
             .arg("--run-dir")
