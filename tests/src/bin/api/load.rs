@@ -122,34 +122,35 @@ impl One {
 pub(crate) async fn leases(server: &Server) -> Result<Vec<Figure>> {
     const RENEWERS: usize = 16;
     const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-    let lease = |n: usize, turn: usize| {
+    let lease = |n: usize| {
         json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": format!("node-{n}"), "namespace": "kube-node-lease"},
             "spec": {
-                "holderIdentity": format!("node-{n}"), "leaseDurationSeconds": 40, "leaseTransitions": turn
+                "holderIdentity": format!("node-{n}"), "leaseDurationSeconds": 40
             }
         })
     };
     let mut renewers = Vec::new();
     for first in 0..RENEWERS {
-        let mut client = server.client().await?;
+        let (mut client, mut held) = (server.client().await?, Vec::new());
         for n in (first..LEASES).step_by(RENEWERS) {
-            client.done(Method::POST, PATH, JSON, lease(n, 0).to_string().into()).await?;
+            let made = client.done(Method::POST, PATH, JSON, lease(n).to_string().into()).await?.body;
+            held.push(serde_json::from_slice::<Value>(&made)?);
         }
-        renewers.push(client);
+        renewers.push((client, held));
     }
     let (cpu, start) = (server.cpu()?, Instant::now());
     let pause = RENEWAL * RENEWERS as u32 / LEASES as u32;
-    let tasks = renewers.into_iter().enumerate().map(|(first, mut client)| {
+    let tasks = renewers.into_iter().map(|(mut client, held)| {
         tokio::spawn(async move {
             let mut turns = tokio::time::interval(pause);
             let mut latencies = Vec::new();
-            for n in (first..LEASES).step_by(RENEWERS) {
+            for mut lease in held {
                 turns.tick().await;
-                let path = format!("{PATH}/node-{n}");
-                latencies
-                    .push(client.done(Method::PUT, &path, JSON, lease(n, 1).to_string().into()).await?.whole);
+                let path = format!("{PATH}/{}", lease["metadata"]["name"].as_str().unwrap_or_default());
+                lease["spec"]["leaseTransitions"] = 1.into();
+                latencies.push(client.done(Method::PUT, &path, JSON, lease.to_string().into()).await?.whole);
             }
             anyhow::Ok(latencies)
         })

@@ -15,6 +15,9 @@ use crate::client::Client;
 
 const PORT: u16 = 26_443;
 
+/// What pods of the default namespace run as.
+const ACCOUNT: &str = "/api/v1/namespaces/default/serviceaccounts/default";
+
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,6 +48,8 @@ impl Server {
             if let Ok(tls) = tls(&kubeconfig)
                 && let Ok(mut client) = Client::connect(&tls).await
                 && client.get("/readyz").await.is_ok_and(|answer| answer.status == 200)
+                // A controller makes it, and no pod is taken before.
+                && client.get(ACCOUNT).await.is_ok_and(|answer| answer.status == 200)
             {
                 return Ok(Server { child, tls, _dir: dir });
             }

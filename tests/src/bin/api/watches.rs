@@ -19,13 +19,16 @@ use crate::server::Server;
 const RATE: u32 = 1_000;
 const WRITERS: usize = 16;
 
+/// Delays that are taken together at most; a watch of some seconds has fewer.
+const SAMPLES: usize = 1 << 16;
+
 /// Delay from the request that changes a pod to the event at its watcher.
 pub(crate) async fn all(server: &Server, watchers: usize, time: Duration) -> Result<Vec<Figure>> {
     eprintln!("{watchers} watchers");
     let newest: Value =
         serde_json::from_slice(&server.client().await?.get(&format!("{}?limit=1", pods::PATH)).await?.body)?;
     let version = newest["metadata"]["resourceVersion"].as_str().context("a list without a version")?;
-    let (seen, mut delays) = mpsc::unbounded_channel();
+    let (seen, mut delays) = mpsc::channel(SAMPLES);
     let epoch = Instant::now();
     let before = server.memory()?;
     let mut tasks = Vec::new();
@@ -91,7 +94,7 @@ async fn follow(
     _client: Client,
     mut events: Incoming,
     epoch: Instant,
-    seen: mpsc::UnboundedSender<Duration>,
+    seen: mpsc::Sender<Duration>,
 ) -> Result<()> {
     let mut line = Vec::new();
     while let Some(frame) = events.frame().await {
@@ -103,7 +106,7 @@ async fn follow(
                 let event: Value = serde_json::from_slice(&line)?;
                 let sent = event["object"]["metadata"]["annotations"]["example.com/turn"].as_str();
                 let sent: u64 = sent.context("an event without its time")?.parse()?;
-                let _ = seen.send(now.saturating_sub(Duration::from_nanos(sent)));
+                seen.send(now.saturating_sub(Duration::from_nanos(sent))).await?;
                 line.clear();
             }
         }
