@@ -101,6 +101,10 @@ pub(crate) struct Up {
     /// An AdmissionConfiguration: defaults and exemptions of pod security
     #[arg(long, value_name = "FILE")]
     pub(crate) admission_control_config_file: Option<PathBuf>,
+    /// From when on the node is short of memory, disk or process ids and takes no more pods, in the kubelet's words; what
+    /// is not named has no threshold
+    #[arg(long, value_name = "SIGNAL<VALUE,…", default_value = carrack_agent::DEFAULT_EVICTION_HARD)]
+    pub(crate) eviction_hard: carrack_agent::Thresholds,
     /// How many pods the node takes
     #[arg(long, default_value_t = 250)]
     pub(crate) max_pods: u32,

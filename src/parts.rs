@@ -97,6 +97,7 @@ impl Settings {
             upstream_dns: upstream,
             listen: SocketAddr::new(IpAddr::V4(self.node_ip), up.kubelet_port),
             tls: node_tls(pki).context("TLS of the node's API")?,
+            eviction_hard: up.eviction_hard.clone(),
             max_pods: up.max_pods,
             labels: std::collections::BTreeMap::new(),
             // The binary that runs, also when its file has been replaced by a newer one.

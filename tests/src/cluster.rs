@@ -152,11 +152,13 @@ impl Cluster {
                 .flatten()
                 .map(|c| serde_json::to_string(&c.state).unwrap_or_default())
                 .collect();
+            let waits = status.conditions.iter().flatten().find(|c| c.status != "True");
             format!(
-                "  {} {:?} {}",
+                "  {} {:?} {} {}",
                 pod.metadata.name.clone().unwrap_or_default(),
                 status.phase,
-                states.join(" ")
+                states.join(" "),
+                waits.and_then(|c| c.message.clone()).unwrap_or_default()
             )
         });
         format!("pods:\n{}", lines.collect::<Vec<_>>().join("\n"))
@@ -284,6 +286,8 @@ fn spawn(host: &Host, options: &Options, dir: &Path) -> Result<Child> {
         .args(["--cgroup", &cgroup(options), "--services", "pods"])
         .args(["--node-name", &options.name, "--node-ip", &host.address.to_string()])
         .args(["--port", &options.port.to_string(), "--kubelet-port", &options.kubelet_port.to_string()])
+        // The machine's disk may be nearly full in percent and still have plenty for a test.
+        .args(["--eviction-hard", "memory.available<100Mi,nodefs.available<100Mi"])
         .args(["--uplink", host.uplink.as_deref().unwrap_or("none")])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -41,6 +41,7 @@ mod worker;
 mod writer;
 
 pub use options::{Options, Place};
+pub use pressure::{DEFAULT_EVICTION_HARD, ThresholdError, Thresholds};
 pub use purge::{PurgeError, purge};
 
 use std::path::Path;

@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::options::Options;
-use crate::pressure::{self, Pressure};
+use crate::pressure::Pressure;
 
 /// How long a lease says that the node lives, in seconds; it is renewed four times as often.
 const LEASE_SECONDS: i32 = 40;
@@ -49,7 +49,7 @@ impl Machine {
                 ("pods".to_owned(), Quantity(options.max_pods.to_string())),
             ])
         };
-        let (memory_left, disk_left) = pressure::usable(memory, disk);
+        let (memory_left, disk_left) = options.eviction_hard.usable(memory, disk);
         let (capacity, allocatable) = (resources(memory, disk), resources(memory_left, disk_left));
         Ok(Self { info: system_info()?, memory, capacity, allocatable })
     }

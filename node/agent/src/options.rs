@@ -70,6 +70,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// TLS of that API: the node's serving certificate; clients show one of the cluster's CA.
     pub tls: Arc<rustls::ServerConfig>,
+    /// From when on the node counts as short of memory, disk or process ids.
+    pub eviction_hard: crate::pressure::Thresholds,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// Labels that the Node object gets when it is first made.

@@ -25,6 +25,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut posted: Option<(Health, Instant)> = None;
     loop {
         let health = health(&shared);
+        let before = posted.as_ref().map(|(last, _)| last.pressure).unwrap_or_default();
+        health.pressure.tell(before, &shared.options.place.data_dir);
         let known = posted.as_ref().is_some_and(|(last, at)| *last == health && at.elapsed() < REPORT_EVERY);
         if !known {
             match post_status(&api, &shared.options, &shared.machine, &health).await {
@@ -44,11 +46,15 @@ fn health(shared: &Shared) -> Health {
         Some(_) => None,
         None => Some("the network is not ready: the node has no podCIDR yet".to_owned()),
     };
-    let pressure = Pressure::measure(&shared.options.place.data_dir).unwrap_or_else(|error| {
+    Health { not_ready, images: images(shared), pressure: pressure(shared) }
+}
+
+fn pressure(shared: &Shared) -> Pressure {
+    let options = &shared.options;
+    Pressure::measure(&options.eviction_hard, &options.place.data_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "memory, disk and process ids were not measured");
         Pressure::default()
-    });
-    Health { not_ready, images: images(shared), pressure }
+    })
 }
 
 fn images(shared: &Shared) -> Vec<ContainerImage> {
