@@ -169,7 +169,7 @@ impl Worker {
     fn root(&self, image: &StoredImage, dir: &Path) -> Result<Root, Failure> {
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         for path in [&upper, &work] {
-            remove_tree(path).map_err(|e| Failure::Io(path.clone(), e))?;
+            carrack_files::remove_tree(path).map_err(|e| Failure::Io(path.clone(), e))?;
             fs::create_dir_all(path).map_err(|e| Failure::Io(path.clone(), e))?;
         }
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -403,7 +403,7 @@ impl Worker {
         let result = block_in_place(|| -> Result<(), Failure> {
             self.shared.cgroups.get(&format!("{}/{id}", self.cgroup_path()))?.remove()?;
             let dir = self.container_dir(name, restart);
-            remove_tree(&dir).map_err(|e| Failure::Io(dir, e))?;
+            carrack_files::remove_tree(&dir).map_err(|e| Failure::Io(dir, e))?;
             if let Some(old) = restart.checked_sub(2) {
                 let log = self.log_path(name, old);
                 remove_log(&log).map_err(|e| Failure::Io(log, e))?;
@@ -523,13 +523,6 @@ fn remove_log(log: &Path) -> io::Result<()> {
         other => other?,
     };
     files.iter().try_for_each(fs::remove_file)
-}
-
-fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// `SIGQUIT`, `QUIT` or `3` as a number.

@@ -86,7 +86,7 @@ pub(crate) fn take_over(shared: &Arc<Shared>, pods: &Pods) -> std::io::Result<()
         tracing::warn!(error = crate::errors::chain(&error), "volumes of unknown pods were not removed");
     }
     for dir in leftovers::unknown_logs(&shared.options.place.data_dir.join("logs/pods"), &known)? {
-        if let Err(error) = std::fs::remove_dir_all(&dir) {
+        if let Err(error) = carrack_files::remove_tree(&dir) {
             tracing::warn!(path = %dir.display(), %error, "logs of an unknown pod were not removed");
         }
     }

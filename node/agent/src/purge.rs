@@ -46,12 +46,7 @@ pub fn purge(place: &Place) -> Result<(), PurgeError> {
     let known = disk::known_pods(&pods_dir).map_err(|source| PurgeError::Io { path: pods_dir, source })?;
     let torn = known.iter().map(|(uid, _)| volumes.tear_down(uid)).fold(Ok(()), Result::and);
     let run_dir = place.run_dir.join("pods");
-    match std::fs::remove_dir_all(&run_dir) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(PurgeError::Io { path: run_dir, source });
-        }
-        _ => {}
-    }
+    carrack_files::remove_tree(&run_dir).map_err(|source| PurgeError::Io { path: run_dir, source })?;
     killed?;
     network?;
     Ok(torn?)

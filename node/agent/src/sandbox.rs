@@ -217,7 +217,9 @@ impl Worker {
     fn clear_ended_runs(&self) {
         let dir = self.shared.options.place.pod_dir(&self.key.uid).join("containers");
         let result = block_in_place(|| {
-            leftovers::ended_runs(&dir, &self.containers)?.iter().try_for_each(std::fs::remove_dir_all)
+            leftovers::ended_runs(&dir, &self.containers)?
+                .iter()
+                .try_for_each(|dir| carrack_files::remove_tree(dir.as_path()))
         });
         if let Err(error) = result {
             tracing::warn!(pod = %self.key.name, %error, "files of ended containers were not removed");
@@ -329,8 +331,8 @@ impl Worker {
         let sandbox_dir = self.shared.options.place.sandbox_dir(&uid);
         let log_dir = self.log_dir();
         let result = block_in_place(|| {
-            remove_dir(&sandbox_dir)?;
-            remove_dir(&log_dir)?;
+            carrack_files::remove_tree(&sandbox_dir)?;
+            carrack_files::remove_tree(&log_dir)?;
             // The records are below the volumes' directory and go last, so that a crash on the way is taken up again.
             self.shared.volumes.tear_down(&uid).map_err(std::io::Error::other)
         });
@@ -430,12 +432,5 @@ impl Worker {
                 Some(Run::Running { id, .. }) => *id == record.id,
                 Some(Run::Absent) | None => true,
             }
-    }
-}
-
-fn remove_dir(path: &std::path::Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }

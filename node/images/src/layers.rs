@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{ImageError, LayerError};
-use crate::files::{self, io_error, remove_tree};
+use crate::files::{self, io_error};
 use crate::unpack::{self, Expected, Limits};
 
 /// What is known about a layer.
@@ -62,7 +62,7 @@ impl Drop for Pins {
 impl Layers {
     /// `dir` and `temporary` must be on one file system; `temporary` is emptied.
     pub(crate) fn open(dir: PathBuf, temporary: PathBuf, limits: Limits) -> Result<Layers, ImageError> {
-        remove_tree(&temporary).map_err(io_error(&temporary))?;
+        carrack_files::remove_tree(&temporary).map_err(io_error(&temporary))?;
         for path in [&dir, &temporary] {
             fs::create_dir_all(path).map_err(io_error(path))?;
         }
@@ -134,7 +134,7 @@ impl Layers {
             }
             other => other?,
         }
-        files::sync_parent(&place)
+        carrack_files::sync_parent(&place)
     }
 
     /// A folder for half-done work, on the same file system, that is removed when it is dropped.
@@ -151,7 +151,7 @@ impl Layers {
         match fs::rename(path, grave.path().join("gone")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(grave),
             Err(error) => Err(error),
-            Ok(()) => files::sync_parent(path).map(|()| grave),
+            Ok(()) => carrack_files::sync_parent(path).map(|()| grave),
         }
     }
 
@@ -191,7 +191,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.path) {
+        if let Err(error) = carrack_files::remove_tree(&self.path) {
             // What stays is removed when the store is opened next.
             tracing::warn!(path = %self.path.display(), %error, "a temporary folder could not be removed");
         }

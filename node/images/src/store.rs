@@ -14,7 +14,7 @@ use crate::catalogue::{Catalogue, Record};
 use crate::credential::Credential;
 use crate::digest::Digest;
 use crate::error::{ImageError, ImportError, PullError};
-use crate::files::{io_error, sync_all, sync_parent, write_json};
+use crate::files::{io_error, sync_all, write_json};
 use crate::image::Image;
 use crate::import;
 use crate::layers::Layers;
@@ -215,7 +215,9 @@ impl ImageStore {
         sync_all(&complete).map_err(io_error(place))?;
         // A folder in the way belongs to an image that was forgotten, not removed, before a crash.
         drop(layers.discard(place).map_err(io_error(place))?);
-        fs::rename(&complete, place).and_then(|()| sync_parent(place)).map_err(io_error(place))?;
+        fs::rename(&complete, place)
+            .and_then(|()| carrack_files::sync_parent(place))
+            .map_err(io_error(place))?;
         Ok(record)
     }
 

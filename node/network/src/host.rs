@@ -5,8 +5,8 @@
 //! `ip_forward` is never touched.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -145,12 +145,7 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), NetworkError> {
 pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(dir)?;
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(dir)?.sync_all()
+    carrack_files::replace(path, bytes, 0o644)
 }
 
 #[cfg(test)]

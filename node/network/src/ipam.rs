@@ -229,15 +229,8 @@ fn rewrite(pool: &Pool, path: &Path) -> io::Result<(File, u64)> {
     for (ip, id) in used {
         text += &format!("+ {ip} {id}\n");
     }
-    let new = path.with_extension("new");
-    let file = File::create(&new)?;
-    file.write_all_at(text.as_bytes(), 0)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    if let Some(dir) = path.parent() {
-        File::open(dir)?.sync_all()?;
-    }
-    Ok((file, text.len() as u64))
+    carrack_files::replace(path, text.as_bytes(), 0o644)?;
+    Ok((File::options().write(true).open(path)?, text.len() as u64))
 }
 
 pub(crate) fn file_error(

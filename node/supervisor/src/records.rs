@@ -1,18 +1,11 @@
 //! Exit records on disk: what a container's end is known by when nobody was there to hear of it.
 
 use crate::types::ExitRecord;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Writes a record so that after this returns it survives anything: file synced, renamed into place, directory synced.
+/// Writes a record so that after this returns it survives anything.
 pub(crate) fn write(dir: &Path, record: &ExitRecord) -> std::io::Result<()> {
-    let temporary = dir.join(format!(".{}.tmp", record.id));
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path(dir, &record.id))?;
-    File::open(dir)?.sync_all()
+    carrack_files::replace(&path(dir, &record.id), &serde_json::to_vec(record)?, 0o644)
 }
 
 /// Deletes a record. One that is not there is no error.

@@ -241,7 +241,7 @@ fn tidy(dir: &Path, visible: &BTreeSet<OsString>, current: &OsString) -> io::Res
 
 fn remove_any(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path)?.is_dir() {
-        true => crate::remove::remove_tree(path),
+        true => carrack_files::remove_tree(path),
         false => fs::remove_file(path),
     }
 }

@@ -18,7 +18,6 @@ mod needs;
 mod ownership;
 mod payload;
 mod quantity;
-mod remove;
 mod sources;
 mod sub_path;
 mod volumes;

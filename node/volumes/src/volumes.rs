@@ -18,7 +18,6 @@ use crate::mounts::{is_component, unmount_below};
 use crate::needs::needs;
 use crate::ownership::{belongs_to_group, fs_group, give_to_group};
 use crate::payload::payload;
-use crate::remove::remove_tree;
 use crate::sources::{Needs, Sources};
 use crate::sub_path::{self, SubPathError};
 
@@ -115,7 +114,7 @@ impl Volumes {
         let dir = self.pod_dir(uid);
         // Nothing is removed before nothing is mounted: what is mounted may be the host's.
         unmount_below(&dir).map_err(io_error("unmount what is below", &dir))?;
-        remove_tree(&dir).map_err(io_error("remove", &dir))
+        carrack_files::remove_tree(&dir).map_err(io_error("remove", &dir))
     }
 
     /// Tears down every pod on disk whose uid is not in `uids`. Goes on after a failure and gives the first.

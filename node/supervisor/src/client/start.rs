@@ -5,8 +5,8 @@ use super::{Sandbox, SandboxError};
 use crate::protocol::{Layout, short_socket_name};
 use crate::records;
 use crate::types::{ExitRecord, SandboxConfig};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
@@ -95,11 +95,5 @@ pub fn exit_records(dir: &Path) -> std::io::Result<Vec<ExitRecord>> {
 /// Written whole or not at all: a half-written one must not be found by a supervisor.
 fn write_config(config: &SandboxConfig) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.dir)?;
-    let path = Layout(config.dir.clone()).config();
-    let temporary = path.with_extension("tmp");
-    let mut file =
-        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.write_all(&serde_json::to_vec(config)?)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, &path)
+    carrack_files::replace(&Layout(config.dir.clone()).config(), &serde_json::to_vec(config)?, 0o600)
 }
