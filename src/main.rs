@@ -23,6 +23,9 @@ use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 
+#[global_allocator]
+static HEAP: carrack_supervisor::Heap = carrack_supervisor::Heap;
+
 fn main() -> ExitCode {
     // A pod's supervisor is the same binary, and must be small and single-threaded: before anything else.
     let mut args = std::env::args_os().skip(1);

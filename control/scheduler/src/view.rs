@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use carrack_client::{nullable, view_of};
 use k8s_openapi::api::core::v1::{
     self as core, Affinity, ContainerPort, PodCondition, PodSchedulingGate, ResourceRequirements, Taint,
-    Toleration, TopologySpreadConstraint, Volume,
+    Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -72,6 +72,20 @@ pub struct PodSpec {
     #[serde(deserialize_with = "nullable")]
     pub resource_claims: Vec<serde_json::Value>,
 }
+
+/// A volume of a pod: of its many forms (3 kB, were they all here) only those that decide where the pod can be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    /// There when it is a claim.
+    pub persistent_volume_claim: Option<Made>,
+    /// There when a claim is made for the pod alone.
+    pub ephemeral: Option<Made>,
+}
+
+/// Says that something is there, and nothing of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Made {}
 
 /// The fields of a container that scheduling reads.
 #[derive(Clone, Debug, Default, Deserialize)]

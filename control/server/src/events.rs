@@ -89,6 +89,13 @@ impl Encoder {
             out.extend_from_slice(b"}\n");
             return Ok(());
         }
+        if self.transform == Transform::None
+            && self.resource.is_storage_version()
+            && let Some(frame) = protobuf::encode::stored_event(&self.resource, kind.as_str(), &stored)
+        {
+            out.extend_from_slice(&frame);
+            return Ok(());
+        }
         let object = stored.served(&self.resource)?;
         self.value(out, kind.as_str(), &object)
     }

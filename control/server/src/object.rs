@@ -103,7 +103,7 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
 /// stored version; other versions may show other fields, so that they get their own.
 pub(crate) fn view(resource: &Resource, kv: &KeyValue) -> Arc<View> {
     let make = |bytes: &Bytes| {
-        let mut object = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+        let mut object = codec::read_lean(bytes).map_or(Value::Null, |lean| lean.object);
         read(resource, &mut object);
         View::of(resource, &object)
     };

@@ -175,6 +175,14 @@ pub(crate) fn respond(call: &Call, answer: Answer) -> Result<Response<ResponseBo
             let [head, tail] = stored.parts(&call.resource)?;
             Pieces::ready(vec![head, tail]).into_response(code, &call.representation)
         }
+        Answer::Stored(code, stored) if is_message(call) => {
+            match protobuf::encode::stored(&call.resource, &stored) {
+                Some(message) => {
+                    Pieces::ready(vec![message.into()]).into_response(code, &call.representation)
+                }
+                None => object(call, code, stored.served(&call.resource)?)?,
+            }
+        }
         Answer::Stored(code, stored) => object(call, code, stored.served(&call.resource)?)?,
         Answer::Object(code, served) => object(call, code, served)?,
         Answer::Other(code, other) => value(code, &other, &call.representation.untransformed()),
@@ -182,6 +190,12 @@ pub(crate) fn respond(call: &Call, answer: Answer) -> Result<Response<ResponseBo
     };
     add_warnings(&mut response, call.warnings.take());
     Ok(response)
+}
+
+/// Whether the stored form is answered as a message, without anything in between.
+fn is_message(call: &Call) -> bool {
+    let Representation { media, transform, .. } = call.representation;
+    media == Media::Protobuf && transform == Transform::None && call.resource.is_storage_version()
 }
 
 /// One object in the representation that was agreed on.

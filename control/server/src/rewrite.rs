@@ -210,19 +210,17 @@ pub(crate) fn not_built(call: &Call, subresource: &str) -> ApiError {
 /// Refuses what is not valid.
 fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Result<(), ApiError> {
     let strategy = call.strategy();
-    let mut errors = match part {
-        Part::Object => strategy.validate_update(new, old),
-        Part::Status => strategy.validate_status_update(new, old),
-        Part::Sub(name) => strategy.validate_part_update(name, new, old),
+    let (mut errors, warnings) = match part {
+        Part::Object => strategy.review(new, Some(old)),
+        Part::Status => (strategy.validate_status_update(new, old), Vec::new()),
+        Part::Sub(name) => (strategy.validate_part_update(name, new, old), strategy.warnings(new)),
         Part::Exact => return Ok(()),
     };
     rules::judge(call, new, Some(old), &mut errors);
     if !errors.is_empty() {
         return Err(status::invalid_object(&call.resource, name, &errors).into());
     }
-    if matches!(part, Part::Object | Part::Sub(_)) {
-        call.warnings.add(strategy.warnings(new));
-    }
+    call.warnings.add(warnings);
     Ok(())
 }
 

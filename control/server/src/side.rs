@@ -9,6 +9,11 @@ use crate::call::Call;
 use crate::registry::Beside;
 use crate::services;
 
+/// Whether [`prepare`] may complete new objects of the call's kind.
+pub(crate) fn completes(call: &Call) -> bool {
+    call.resource.storage.kind == "Service"
+}
+
 /// What goes with changing `old` to `new` (a creation without `old`, a removal without `new`). May complete `new`
 /// with what the server chooses. With `dry_run` nothing lasting is made.
 pub(crate) async fn prepare(

@@ -6,6 +6,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod daemon;
+mod heap;
 mod protocol;
 mod records;
 mod types;
@@ -13,6 +14,7 @@ mod types;
 #[cfg(feature = "client")]
 pub use client::{Attach, Exec, Sandbox, SandboxError, StartError, adopt, async_fd, exit_records, start};
 pub use daemon::main;
+pub use heap::Heap;
 pub use types::{
     ContainerSpec, ContainerState, ContainerStatus, Event, ExecSpec, ExitRecord, LogLimits, SandboxConfig,
     StartFailure, Started,

@@ -76,9 +76,17 @@ fn walk(old: Option<&Value>, new: Option<&Value>, form: Form<'_>, out: &mut Diff
 fn enter(element: Element, old: Option<&Value>, new: Option<&Value>, form: Form<'_>, out: &mut Difference) {
     let mut below = Difference::default();
     let change = walk(old, new, form, &mut below);
-    out.added.add(element.clone(), change == Change::Added, below.added);
-    out.modified.add(element.clone(), change == Change::Modified, below.modified);
-    out.removed.add(element, change == Change::Removed, below.removed);
+    let Difference { added, modified, removed } = below;
+    let parts = [
+        (&mut out.added, Change::Added, added),
+        (&mut out.modified, Change::Modified, modified),
+        (&mut out.removed, Change::Removed, removed),
+    ];
+    for (set, sort, below) in parts {
+        if change == sort || !below.is_empty() {
+            set.add(element.clone(), change == sort, below);
+        }
+    }
 }
 
 /// The fields that an object has. Lists and objects with known fields are there by what they hold; entries, free keys and

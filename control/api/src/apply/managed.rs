@@ -183,14 +183,10 @@ impl Managers {
 
     /// Puts the oldest managers of updates together when there are too many.
     fn cap(&mut self) {
-        let mut updaters: Vec<Entry> = Vec::new();
-        self.entries.retain(|entry| {
-            let applies = entry.operation == Operation::Apply;
-            if !applies {
-                updaters.push(entry.clone());
-            }
-            applies
-        });
+        let (applied, mut updaters): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|entry| entry.operation == Operation::Apply);
+        self.entries = applied;
         updaters.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
         let excess = (updaters.len() + 1).saturating_sub(MAX_UPDATERS);
         let ancient = if updaters.len() > MAX_UPDATERS { excess } else { 0 };

@@ -87,28 +87,33 @@ fn in_version<'r>(resource: &'r Resource, object: &Value, api_version: &str) -> 
     Some((object, Form::of_resource(row)))
 }
 
-/// Takes from `managers` what `old` to `new` takes from them: changed and removed fields. With `but`, the manager
-/// that writes, is left alone. Answers the conflicts, with the entries they were taken from.
+/// Takes from `managers` what `old` to `new` takes from them: changed and removed fields, of which `own` has those in
+/// the form of the write's resource. With `but`, the manager that writes, is left alone. Answers the conflicts, with
+/// the entries they were taken from.
 fn take_over(
     write: &Write<'_>,
     old: &Value,
     new: &Value,
+    own: &Difference,
     managers: &mut Managers,
     but: Option<&Entry>,
 ) -> Vec<Conflict> {
     let mut by_version: HashMap<String, Option<Difference>> = HashMap::new();
-    let own = compare(old, new, Form::of_resource(write.resource));
-    by_version.insert(write.resource.api_version.to_owned(), Some(own));
     let mut conflicts = Vec::new();
     managers.entries.retain_mut(|entry| {
         if but.is_some_and(|but| but.is_same(entry)) {
             return true;
         }
-        let difference = by_version.entry(entry.api_version.clone()).or_insert_with(|| {
-            let (old, form) = in_version(write.resource, old, &entry.api_version)?;
-            let (new, _) = in_version(write.resource, new, &entry.api_version)?;
-            Some(compare(&old, &new, form))
-        });
+        let difference = if entry.api_version == write.resource.api_version {
+            Some(own)
+        } else {
+            let other = by_version.entry(entry.api_version.clone()).or_insert_with(|| {
+                let (old, form) = in_version(write.resource, old, &entry.api_version)?;
+                let (new, _) = in_version(write.resource, new, &entry.api_version)?;
+                Some(compare(&old, &new, form))
+            });
+            other.as_ref()
+        };
         // What a version that is gone said of the object means nothing any more.
         let Some(difference) = difference else { return false };
         let mut lost = entry.fields.and(&difference.modified);
@@ -135,7 +140,7 @@ pub fn track(write: &Write<'_>, old: Option<&Value>, new: &mut Value) {
         return;
     }
     let difference = compare(before, new, Form::of_resource(write.resource));
-    take_over(write, before, new, &mut managers, None);
+    take_over(write, before, new, &difference, &mut managers, None);
     let mut owned = difference.added;
     owned.unite(difference.modified);
     if write.subresource.is_empty() && write.resource.has_status() {
@@ -194,7 +199,8 @@ fn attempt(
     if let Some(last) = &last {
         merged = prune(&merged, &managers, &last.fields, form);
     }
-    let conflicts = take_over(write, before, &merged, &mut managers, Some(&mine));
+    let own = compare(before, &merged, form);
+    let conflicts = take_over(write, before, &merged, &own, &mut managers, Some(&mine));
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }

@@ -5,6 +5,7 @@
 //! set itself and has others below it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ const MAX_DEPTH: usize = crate::codec::MAX_DEPTH;
 impl Element {
     /// The field or key of a map of that name.
     pub(super) fn field(name: &str) -> Self {
-        Element(format!("f:{name}").into())
+        Element(["f:", name].concat().into())
     }
 
     /// The list entry whose keys have these values; the JSON map sorts them.
@@ -110,13 +111,23 @@ impl Set {
         if !member && below.is_empty() {
             return;
         }
-        let node = self.nodes.entry(element).or_default();
-        node.member |= member;
-        node.below.unite(below);
+        match self.nodes.entry(element) {
+            // Taken as it is, so that a tree is built without going through it at each level.
+            Entry::Vacant(place) => drop(place.insert(Node { member, below })),
+            Entry::Occupied(mut known) => {
+                let node = known.get_mut();
+                node.member |= member;
+                node.below.unite(below);
+            }
+        }
     }
 
     /// Adds all paths of another set.
     pub(super) fn unite(&mut self, other: Set) {
+        if self.nodes.is_empty() {
+            *self = other;
+            return;
+        }
         for (element, node) in other.nodes {
             self.add(element, node.member, node.below);
         }

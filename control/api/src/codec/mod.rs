@@ -5,6 +5,7 @@
 //! quantities and times are brought into their canonical form.
 
 mod custom;
+mod lean;
 mod notes;
 mod seed;
 mod store;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::resource::Resource;
 use crate::schema::{Shape, TypeRef};
 
+pub use lean::{Lean, read_lean};
 pub use store::{EncodeError, encode_storage, head_length, splice, splice_head, write_head};
 
 /// Largest body that is read, in bytes; what upstream's API server takes.

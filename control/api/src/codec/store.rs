@@ -34,7 +34,7 @@ pub fn encode_storage(object: &Value) -> Result<Bytes, EncodeError> {
     if !metadata.contains_key("name") {
         return Err(EncodeError::Missing("metadata.name"));
     }
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"{\"apiVersion\":");
     serde_json::to_writer(&mut out, api_version)?;
     out.extend_from_slice(b",\"kind\":");
@@ -44,7 +44,8 @@ pub fn encode_storage(object: &Value) -> Result<Bytes, EncodeError> {
     out.push(b'}');
     write_fields(&mut out, fields, &["apiVersion", "kind", "metadata"], false)?;
     out.push(b'}');
-    Ok(out.into())
+    // The store keeps these bytes for as long as the object lives, and what was room to grow with them.
+    Ok(out.into_boxed_slice().into())
 }
 
 /// Writes the fields that are not in `except`, sorted, with commas between them, and before the first one unless

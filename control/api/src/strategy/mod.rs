@@ -3,6 +3,7 @@
 //! The server knows only [`Strategy`], which works on JSON values. Kinds implement [`Rules`], whose validation works
 //! on the types of `k8s-openapi`; [`Typed`] makes a `Strategy` of it.
 
+mod lean;
 mod typed;
 
 use std::borrow::Cow;
@@ -59,6 +60,16 @@ pub trait Strategy: Send + Sync {
 
     /// What is allowed and yet unwise, for `Warning` headers.
     fn warnings(&self, object: &Value) -> Vec<String>;
+
+    /// [`validate_create`](Strategy::validate_create) or, with `old`, [`validate_update`](Strategy::validate_update), and
+    /// [`warnings`](Strategy::warnings), in one look at the object.
+    fn review(&self, new: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<String>) {
+        let errors = match old {
+            None => self.validate_create(new),
+            Some(old) => self.validate_update(new, old),
+        };
+        (errors, self.warnings(new))
+    }
 
     /// Names of the fields that field selectors may use, `metadata.name` (and `metadata.namespace`) first.
     fn selectable_fields(&self) -> &[&'static str];

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Strategy;
+use super::lean::Lean;
 use crate::meta::{self, NameRule};
 use crate::resource::Scope;
 use crate::status::{FieldError, FieldPath};
@@ -92,7 +93,7 @@ impl<R> Default for Typed<R> {
 
 /// Decodes an object whose shape was checked before; a failure is a fault of ours and is reported as such.
 fn typed<T: DeserializeOwned>(object: &Value, errors: &mut Vec<FieldError>) -> Option<T> {
-    match T::deserialize(object) {
+    match T::deserialize(Lean(object)) {
         Ok(typed) => Some(typed),
         Err(why) => {
             errors.push(FieldError::internal(&FieldPath::default(), why));
@@ -154,23 +155,32 @@ impl<R: Rules> Strategy for Typed<R> {
     }
 
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        meta::validate_create(object, R::SCOPE, R::NAME, &mut errors);
-        R::validate_presence(object, &mut errors);
-        if let Some(object) = typed::<R::Object>(object, &mut errors) {
-            R::validate(&object, &mut errors);
-        }
-        errors
+        self.review(object, None).0
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        meta::validate_update(new, old, &mut errors);
-        R::validate_presence(new, &mut errors);
-        if let (Some(new), Some(old)) = (typed::<R::Object>(new, &mut errors), typed(old, &mut errors)) {
-            R::validate_update(&new, &old, &mut errors);
+        self.review(new, Some(old)).0
+    }
+
+    fn review(&self, new: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<String>) {
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        match old {
+            None => meta::validate_create(new, R::SCOPE, R::NAME, &mut errors),
+            Some(old) => meta::validate_update(new, old, &mut errors),
         }
-        errors
+        R::validate_presence(new, &mut errors);
+        // Decoded once for all: that is most of the work.
+        let Some(typed_new) = typed::<R::Object>(new, &mut errors) else { return (errors, warnings) };
+        match old {
+            None => R::validate(&typed_new, &mut errors),
+            Some(old) => {
+                if let Some(typed_old) = typed(old, &mut errors) {
+                    R::validate_update(&typed_new, &typed_old, &mut errors);
+                }
+            }
+        }
+        R::warnings(&typed_new, &mut warnings);
+        (errors, warnings)
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
@@ -191,7 +201,7 @@ impl<R: Rules> Strategy for Typed<R> {
 
     fn warnings(&self, object: &Value) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Ok(object) = serde::Deserialize::deserialize(object) {
+        if let Ok(object) = serde::Deserialize::deserialize(Lean(object)) {
             R::warnings(&object, &mut warnings);
         }
         warnings

@@ -5,9 +5,12 @@
 
 pub mod duration;
 pub(crate) mod read;
+mod stored;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+
+pub use stored::write_row;
 
 use crate::meta;
 use crate::resource::Resource;

@@ -1,18 +1,17 @@
-//! Objects as protobuf messages: the other way of `message`, by the same table.
+//! Objects as protobuf messages: the other way of `message`, by the same table. This file has the envelopes, lists and
+//! events; what is in them is the work of `write`.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use carrack_api::Resource;
-use carrack_api::schema::{ObjectType, Shape, TypeRef, bodies, registry};
-use carrack_api::{resources, wire};
-use jiff::Timestamp;
+use bytes::Bytes;
+use carrack_api::schema::{Shape, TypeRef, bodies, registry};
+use carrack_api::{Resource, ResourceRef, resources, wire};
 use serde_json::{Map, Value};
 
 use super::MAGIC;
-use super::numbers::{self, Entry, Numbers};
+use super::write::Writer;
+use crate::object::Stored;
 
-/// Deepest nesting that is written; objects in the store are bounded alike.
-const MAX_DEPTH: usize = 128;
+/// About how many bytes of a list are put together in one piece.
+const PIECE: usize = 64 * 1024;
 
 /// An object with its envelope; `None` when its kind has no message.
 pub(crate) fn object(value: &Value) -> Option<Vec<u8>> {
@@ -52,48 +51,96 @@ fn type_of(api_version: &str, kind: &str) -> Option<TypeRef> {
 }
 
 /// One object as the item of a list, without an envelope.
-pub(crate) fn item_of(resource: &Resource, value: &Value) -> Option<Vec<u8>> {
+fn item_of(resource: &Resource, value: &Value) -> Option<Vec<u8>> {
     message(value, &resource.schema.shape())
 }
 
-/// The parts of a list whose items are there as messages: its envelope and metadata, then for each item the head of its
-/// field and itself.
-pub(crate) fn list(
-    resource: &Resource,
-    metadata: &Value,
-    items: Vec<bytes::Bytes>,
-) -> Option<Vec<bytes::Bytes>> {
-    let mut opening = Vec::new();
-    list_metadata(&mut opening, metadata)?;
-    let heads: Vec<Vec<u8>> = items
-        .iter()
-        .map(|item| {
-            let mut head = Vec::with_capacity(6);
-            wire::length(&mut head, 2, item.len());
-            head
-        })
-        .collect();
-    let total = opening.len()
-        + heads.iter().map(Vec::len).sum::<usize>()
-        + items.iter().map(|i| i.len()).sum::<usize>();
-    let mut first = head(resource.api_version, resource.list_kind);
-    wire::length(&mut first, 2, total);
-    first.extend_from_slice(&opening);
-    let mut parts = vec![bytes::Bytes::from(first)];
-    for (head, item) in heads.into_iter().zip(items) {
-        parts.push(head.into());
-        parts.push(item);
+/// A list in the making, of objects as they are stored.
+pub(crate) struct List {
+    resource: ResourceRef,
+    shape: Shape,
+    writer: Writer,
+    item: Vec<u8>,
+    /// Items with the heads of their fields.
+    pieces: Vec<Bytes>,
+    piece: Vec<u8>,
+}
+
+impl List {
+    /// An empty list of objects that are stored in the form of `resource`.
+    pub(crate) fn new(resource: ResourceRef) -> List {
+        let shape = resource.schema.shape();
+        let piece = Vec::with_capacity(PIECE);
+        List { resource, shape, writer: Writer::default(), item: Vec::new(), pieces: Vec::new(), piece }
     }
-    parts.push(tail().into());
-    Some(parts)
+
+    /// Adds an item; `None` when the kind has no message.
+    pub(crate) fn add(&mut self, stored: &Stored) -> Option<()> {
+        self.item.clear();
+        write_stored(&mut self.writer, &mut self.item, stored, &self.shape)?;
+        self.add_item();
+        Some(())
+    }
+
+    /// Adds an item that is not in the form in which it is stored.
+    pub(crate) fn add_value(&mut self, value: &Value) -> Option<()> {
+        self.item.clear();
+        self.writer.with_version(None).message(&mut self.item, value, &self.shape)?;
+        self.add_item();
+        Some(())
+    }
+
+    fn add_item(&mut self) {
+        if self.piece.len() + self.item.len() > PIECE && !self.piece.is_empty() {
+            self.pieces.push(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)).into());
+        }
+        wire::bytes(&mut self.piece, 2, &self.item);
+    }
+
+    /// The list's parts, with its envelope and metadata: its length stands before it, so that all items are there first.
+    pub(crate) fn finish(mut self, metadata: &Value) -> Option<Vec<Bytes>> {
+        let mut opening = Vec::new();
+        list_metadata(&mut opening, metadata)?;
+        let items = self.pieces.iter().map(Bytes::len).sum::<usize>() + self.piece.len();
+        let mut first = head(self.resource.api_version, self.resource.list_kind);
+        wire::length(&mut first, 2, opening.len() + items);
+        first.extend_from_slice(&opening);
+        self.piece.extend_from_slice(&tail());
+        let mut parts = Vec::with_capacity(self.pieces.len() + 2);
+        parts.push(first.into());
+        parts.append(&mut self.pieces);
+        parts.push(self.piece.into());
+        Some(parts)
+    }
+}
+
+/// Appends the message of an object that is stored in the form of its type; it is never made a value.
+fn write_stored(writer: &mut Writer, out: &mut Vec<u8>, stored: &Stored, shape: &Shape) -> Option<()> {
+    let mut source = serde_json::Deserializer::from_slice(&stored.value);
+    writer.with_version(Some(stored.revision.to_string())).message(out, &mut source, shape)
+}
+
+/// An object that is stored in the form of `resource`, with its envelope; `None` when its kind has no message.
+pub(crate) fn stored(resource: &Resource, stored: &Stored) -> Option<Vec<u8>> {
+    let mut raw = Vec::with_capacity(stored.value.len());
+    write_stored(&mut Writer::default(), &mut raw, stored, &resource.schema.shape())?;
+    Some(envelope(resource.api_version, resource.kind, &raw))
 }
 
 /// A frame of a watch: its length in four bytes, then a `WatchEvent` that holds an object with its envelope.
 pub(crate) fn watch_event(kind: &str, object: &Value) -> Option<Vec<u8>> {
-    let content = self::object(object)?;
+    event(kind, &self::object(object)?)
+}
+
+/// The same of an object that is stored in the form of `resource`.
+pub(crate) fn stored_event(resource: &Resource, kind: &str, stored: &Stored) -> Option<Vec<u8>> {
+    event(kind, &self::stored(resource, stored)?)
+}
+
+fn event(kind: &str, content: &[u8]) -> Option<Vec<u8>> {
     let mut event = Vec::with_capacity(content.len() + 32);
     wire::bytes(&mut event, 1, kind.as_bytes());
-    wire::message(&mut event, 2, |out| wire::bytes(out, 1, &content));
+    wire::message(&mut event, 2, |out| wire::bytes(out, 1, content));
     let mut frame = u32::try_from(event.len()).ok()?.to_be_bytes().to_vec();
     frame.extend_from_slice(&event);
     Some(frame)
@@ -151,117 +198,8 @@ fn metadata_only(fields: &Map<String, Value>) -> Vec<u8> {
 /// A value of an object type as a message; `None` when the table does not know the type.
 fn message(value: &Value, shape: &Shape) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    write_object(&mut out, value, shape, 0)?;
+    Writer::default().message(&mut out, value, shape)?;
     Some(out)
-}
-
-fn write_object(out: &mut Vec<u8>, value: &Value, shape: &Shape, depth: usize) -> Option<()> {
-    let (Shape::Object(id), Value::Object(members)) = (shape, value) else { return None };
-    if depth > MAX_DEPTH {
-        return None;
-    }
-    let kind = registry().get(*id);
-    match numbers::of(kind) {
-        Some(numbers) => write_fields(out, members, kind, numbers, depth),
-        // A type without fields needs no row.
-        None => kind.fields.is_empty().then_some(()),
-    }
-}
-
-fn write_fields(
-    out: &mut Vec<u8>,
-    members: &Map<String, Value>,
-    kind: &'static ObjectType,
-    numbers: &Numbers,
-    depth: usize,
-) -> Option<()> {
-    let mut sorted: Vec<(&u32, &Entry)> = numbers.iter().collect();
-    sorted.sort_unstable_by_key(|(number, _)| **number);
-    for (number, entry) in sorted {
-        match entry {
-            Entry::Inline(inner) => {
-                let mut content = Vec::new();
-                write_fields(&mut content, members, kind, inner, depth + 1)?;
-                // Go reads a part that is not there as an empty one.
-                if !content.is_empty() {
-                    wire::bytes(out, *number, &content);
-                }
-            }
-            Entry::Field { name, .. } => {
-                let Some((value, field)) = members.get(*name).zip(kind.field(name)) else { continue };
-                write(out, *number, value, &field.shape, depth + 1)?;
-            }
-        }
-    }
-    Some(())
-}
-
-/// One field. Values that do not fit their shape cannot be stored; what cannot be written makes the whole fail.
-fn write(out: &mut Vec<u8>, number: u32, value: &Value, shape: &Shape, depth: usize) -> Option<()> {
-    if value.is_null() {
-        return Some(());
-    }
-    match (shape, value) {
-        (Shape::List(items), Value::Array(list)) => {
-            for item in list {
-                write(out, number, item, items, depth)?;
-            }
-        }
-        (Shape::Map(values), Value::Object(map)) => {
-            for (key, value) in map {
-                let mut entry = Vec::new();
-                wire::bytes(&mut entry, 1, key.as_bytes());
-                match (&**values, value) {
-                    // Lists as values of maps are messages of their own, with the items in field 1.
-                    (list @ Shape::List(_), value) => {
-                        let mut inner = Vec::new();
-                        write(&mut inner, 1, value, list, depth + 1)?;
-                        wire::bytes(&mut entry, 2, &inner);
-                    }
-                    (shape, value) => write(&mut entry, 2, value, shape, depth + 1)?,
-                }
-                wire::bytes(out, number, &entry);
-            }
-        }
-        (Shape::Object(_), _) => {
-            let mut inner = Vec::new();
-            write_object(&mut inner, value, shape, depth)?;
-            wire::bytes(out, number, &inner);
-        }
-        (Shape::Any, _) => {
-            wire::message(out, number, |out| wire::bytes(out, 1, value.to_string().as_bytes()))
-        }
-        (Shape::Bool, Value::Bool(value)) => wire::number(out, number, u64::from(*value)),
-        (Shape::Int32 | Shape::Int64, Value::Number(value)) => {
-            wire::number(out, number, value.as_i64()?.cast_unsigned());
-        }
-        (Shape::Number, Value::Number(value)) => wire::double(out, number, value.as_f64()?),
-        (Shape::IntOrString, Value::Number(value)) => {
-            let value = value.as_i64()?.cast_unsigned();
-            wire::message(out, number, |out| {
-                wire::number(out, 1, 0);
-                wire::number(out, 2, value);
-            });
-        }
-        (Shape::IntOrString, Value::String(text)) => wire::message(out, number, |out| {
-            wire::number(out, 1, 1);
-            wire::bytes(out, 3, text.as_bytes());
-        }),
-        (Shape::Quantity, Value::String(text)) => {
-            wire::message(out, number, |out| wire::bytes(out, 1, text.as_bytes()));
-        }
-        (Shape::Bytes, Value::String(text)) => wire::bytes(out, number, &STANDARD.decode(text).ok()?),
-        (Shape::Time | Shape::MicroTime, Value::String(text)) => {
-            let time: Timestamp = text.parse().ok()?;
-            wire::message(out, number, |out| {
-                wire::number(out, 1, time.as_second().cast_unsigned());
-                wire::number(out, 2, i64::from(time.subsec_nanosecond()).cast_unsigned());
-            });
-        }
-        (Shape::Text, Value::String(text)) => wire::bytes(out, number, text.as_bytes()),
-        _ => return None,
-    }
-    Some(())
 }
 
 /// The media type of a watch.

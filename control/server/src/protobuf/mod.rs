@@ -8,9 +8,11 @@
 pub(crate) mod encode;
 mod message;
 mod numbers;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod write;
 
 use bytes::Bytes;
 use carrack_api::schema::TypeRef;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use carrack_api::schema::{Shape, registry};
-use carrack_api::{find, resources};
+use carrack_api::{ResourceRef, find, resources};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::object::Stored;
 
 fn varint(mut number: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -197,20 +198,55 @@ fn objects_come_back_as_they_went() {
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
         "spec": {"user": "jane", "extra": {"scope": ["a", "b"]}}, "status": {"allowed": true},
     });
-    for object in [pod, lease, secret, review] {
-        assert_eq!(round_trip(&object), object);
+    for object in [&pod, &lease, &secret, &review] {
+        assert_eq!(round_trip(object), *object);
     }
+    // The text of a stored object gives the same bytes as its value, fields in the order of their numbers.
+    let stored = Stored { value: carrack_api::codec::encode_storage(&pod).unwrap(), revision: 7 };
+    let row = find("", "v1", "pods").unwrap();
+    let message = encode::stored(row, &stored).unwrap();
+    assert_eq!(message, encode::object(&pod).unwrap());
+    let frame = encode::stored_event(row, "ADDED", &stored).unwrap();
+    assert_eq!(frame, encode::watch_event("ADDED", &pod).unwrap());
+    let envelope = Envelope::read(&message[MAGIC.len()..]).unwrap();
+    assert_eq!(numbers_of(envelope.raw), [1, 2, 3]);
+    let spec = [bytes(1, bytes(1, "x")), bytes(3, "Always")].concat();
+    let unordered = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"restartPolicy": "Always", "volumes": [{"name": "x"}]}});
+    assert_eq!(encode::object(&unordered).unwrap(), enveloped("v1", "Pod", &bytes(2, spec)));
+}
+
+/// The numbers of the fields of a message, in order.
+fn numbers_of(message: &[u8]) -> Vec<u32> {
+    let mut reader = Reader::new(message);
+    std::iter::from_fn(|| reader.field().unwrap()).map(|(number, _)| number).collect()
+}
+
+#[test]
+fn what_does_not_fit_is_no_message() {
+    for spec in
+        [json!({"restartPolicy": 1}), json!({"containers": {}}), json!({"hostNetwork": "yes"}), json!([])]
+    {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+        assert_eq!(encode::object(&pod), None, "{spec}");
+    }
+    let with_nulls = json!({"apiVersion": "v1", "kind": "Pod", "metadata": null, "spec": {"volumes": null}});
+    assert_eq!(encode::object(&with_nulls).unwrap(), enveloped("v1", "Pod", &bytes(2, "")));
 }
 
 #[test]
 fn lists_and_events_are_framed() {
     let row = find("", "v1", "configmaps").unwrap();
     let map = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
-    let item = encode::item_of(row, &map).unwrap();
     let metadata = json!({"resourceVersion": "9", "continue": "x"});
-    let parts = encode::list(row, &metadata, vec![item.clone().into(), item.into()]).unwrap();
+    // More than fits into one piece.
+    let mut list = encode::List::new(ResourceRef::from(row));
+    for _ in 0..5000 {
+        list.add_value(&map).unwrap();
+    }
+    let parts = list.finish(&metadata).unwrap();
+    assert!(parts.len() > 2, "{}", parts.len());
     let whole =
-        json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": metadata, "items": [map, map]});
+        json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": metadata, "items": vec![map; 5000]});
     assert_eq!(parts.concat(), encode::object(&whole).unwrap());
     let status = carrack_api::status::expired("gone").to_value();
     let frame = encode::watch_event("ERROR", &status).unwrap();

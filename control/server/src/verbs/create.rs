@@ -91,9 +91,11 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     let name = meta::name(&new).to_owned();
     // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
     let mut judged = None;
+    let completed_aside = side::completes(call);
     for _ in 0..ATTEMPTS {
         let guard = namespaces::guard(call.registry(), &call.resource, call.namespace(), &name).await?;
-        let mut object = new.clone();
+        // What is tried anew starts from what it was.
+        let mut object = if completed_aside { new.clone() } else { std::mem::take(&mut new) };
         let mut beside = match side::prepare(call, None, Some(&mut object), options.dry_run).await {
             Ok(beside) => beside,
             // What the object wants may be taken by the very object of that name, which is the better answer.
@@ -106,12 +108,12 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
                 });
             }
         };
-        let mut errors = call.strategy().validate_create(&object);
+        let (mut errors, warnings) = call.strategy().review(&object, None);
         rules::judge(call, &object, None, &mut errors);
         if !errors.is_empty() {
             return Err(status::invalid_object(&call.resource, &name, &errors).into());
         }
-        call.warnings.add(call.strategy().warnings(&object));
+        call.warnings.add(warnings);
         // Who was asked about this very object is not asked again.
         let value: Bytes = encode(&call.resource, &object)?;
         if judged.as_ref() != Some(&value) {
@@ -120,8 +122,11 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
         }
         beside = beside.with(quota::charge(call, None, Some(&object), false).await?);
         beside.compare.extend(guard);
-        if let Some(answer) = store(call, object, value, &name, beside, options.dry_run).await? {
+        if let Some(answer) = store(call, &object, value, &name, beside, options.dry_run).await? {
             return Ok(answer);
+        }
+        if !completed_aside {
+            new = object;
         }
     }
     Err(status::conflict(&call.resource, &name, "what the object depends on kept changing; please try again")
@@ -131,7 +136,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
 /// Stores the object; `None` when something beside it was not as assumed.
 async fn store(
     call: &Call,
-    mut object: Value,
+    object: &Value,
     value: Bytes,
     name: &str,
     beside: Beside,
@@ -143,6 +148,7 @@ async fn store(
         if call.registry().get_key(key).await?.is_some() {
             return Err(exists());
         }
+        let mut object = object.clone();
         to_served(&call.resource, &mut object);
         return Ok(Some(Answer::Object(201, object)));
     }

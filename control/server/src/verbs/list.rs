@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use carrack_api::select::Selection;
 use carrack_api::table::{self, Include, Version};
-use carrack_api::{Resource, ResourceRef, Scope, codec, status};
+use carrack_api::{ResourceRef, Scope, codec, status};
 use carrack_store::{KeyRange, KeyValue, Range, ReadError, Revision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -94,21 +94,26 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
     Ok(Answer::Ready(pieces.into_response(200, representation)))
 }
 
-/// A list in protobuf: its length stands before it, so that all items are encoded first. `None` when the kind has
-/// no message.
+/// A list in protobuf; `None` when the kind has no message.
 async fn messages(
-    resource: &Resource,
+    resource: &ResourceRef,
     kvs: &[Arc<KeyValue>],
     metadata: &Value,
 ) -> Result<Option<Pieces>, ApiError> {
-    let mut items = Vec::with_capacity(kvs.len());
+    let mut list = protobuf::encode::List::new(resource.clone());
     for kv in kvs {
         tokio::task::consume_budget().await;
-        let served = Stored::from(&**kv).served(resource)?;
-        let Some(item) = protobuf::encode::item_of(resource, &served) else { return Ok(None) };
-        items.push(Bytes::from(item));
+        let stored = Stored::from(&**kv);
+        let added = if resource.is_storage_version() {
+            list.add(&stored)
+        } else {
+            list.add_value(&stored.served(resource)?)
+        };
+        if added.is_none() {
+            return Ok(None);
+        }
     }
-    Ok(protobuf::encode::list(resource, metadata, items).map(Pieces::ready))
+    Ok(list.finish(metadata).map(Pieces::ready))
 }
 
 /// Whether the text form needs the whole answer as one value.
@@ -348,10 +353,13 @@ fn tables(
     serde_json::to_writer(&mut opening, &table::column_definitions(&resource)).map_err(ApiError::internal)?;
     opening.extend_from_slice(b",\"rows\":[");
     let now = Timestamp::now();
-    let row = move |kv: &KeyValue, out: &mut Vec<u8>| {
+    let row = move |kv: &KeyValue, out: &mut Vec<u8>| -> Result<(), BoxError> {
+        if resource.is_storage_version() {
+            let revision = kv.mod_revision.unsigned_abs();
+            return Ok(table::write_row(out, &resource, &kv.value, revision, (include, version), now)?);
+        }
         let served = Stored::from(kv).served(&resource)?;
-        serde_json::to_writer(out, &table::row(&resource, &served, include, version, now))
-            .map_err(BoxError::from)
+        Ok(serde_json::to_writer(out, &table::row(&resource, &served, include, version, now))?)
     };
     Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", row)), length: None })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::select::Selection;
-use carrack_store::{KeyValue, Range, Revision, Watch, Watcher};
+use carrack_store::{Event, KeyValue, Range, Revision, Watch, Watcher};
 use futures::{FutureExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
@@ -162,11 +162,11 @@ impl Session {
         }
         while out.is_empty() {
             let far = self.ends_at + BOOKMARK_EVERY;
-            let batch = tokio::select! {
+            let news = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(None),
                 () = self.kind_ends.reached() => return Ok(None),
-                batch = self.watcher.next() => batch,
+                news = relevant(&mut self.watcher, &self.encoder, &self.selection) => news,
                 () = tokio::time::sleep_until(self.ends_at) => return self.last_piece(),
                 () = tokio::time::sleep_until(self.bookmark_at.unwrap_or(far)) => {
                     self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
@@ -174,8 +174,8 @@ impl Session {
                     continue;
                 }
             };
-            let Some(batch) = batch else { return Ok(None) };
-            self.encode(&mut out, batch?)?;
+            let Some(news) = news else { return Ok(None) };
+            self.encode(&mut out, news?)?;
             if let Err(error) = self.encode_what_is_there(&mut out) {
                 self.failed = Some(error);
             }
@@ -186,8 +186,8 @@ impl Session {
     /// Adds the changes that are there without waiting, up to a piece.
     fn encode_what_is_there(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
         while out.len() < PIECE {
-            match self.watcher.next().now_or_never() {
-                Some(Some(batch)) => self.encode(out, batch?)?,
+            match relevant(&mut self.watcher, &self.encoder, &self.selection).now_or_never() {
+                Some(Some(news)) => self.encode(out, news?)?,
                 _ => break,
             }
         }
@@ -206,9 +206,8 @@ impl Session {
     }
 
     /// Encodes what the changes of one revision mean to this watcher.
-    fn encode(&mut self, out: &mut Vec<u8>, batch: carrack_store::WatchBatch) -> Result<(), ApiError> {
-        for event in batch.events {
-            let Some(kind) = self.encoder.judge(&event, &self.selection) else { continue };
+    fn encode(&mut self, out: &mut Vec<u8>, news: Vec<(Type, Event)>) -> Result<(), ApiError> {
+        for (kind, event) in news {
             self.sent.fetch_add(1, Ordering::Relaxed);
             let revision: Revision = event.kv.mod_revision;
             match (kind, &event.prev) {
@@ -220,5 +219,27 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// The next changes of one revision that mean something to this watcher; never none. It goes on by itself over what
+/// does not, as most changes do not concern most of many watchers with selectors: what waits beside it is left alone.
+/// Nothing is lost if the future is dropped before it is done.
+async fn relevant(
+    watcher: &mut Watcher,
+    encoder: &Encoder,
+    selection: &Selection,
+) -> Option<Result<Vec<(Type, Event)>, ApiError>> {
+    loop {
+        let batch = match watcher.next().await? {
+            Ok(batch) => batch,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let judged =
+            batch.events.into_iter().filter_map(|event| Some((encoder.judge(&event, selection)?, event)));
+        let news: Vec<_> = judged.collect();
+        if !news.is_empty() {
+            return Some(Ok(news));
+        }
     }
 }
