@@ -12,7 +12,7 @@ use super::MAGIC;
 use super::numbers::{self, Entry, Numbers};
 
 /// Deepest nesting that is written; objects in the store are bounded alike.
-const MAX_DEPTH: usize = 128;
+const MAX_DEPTH: usize = 220;
 
 /// An object with its envelope; `None` when its kind has no message.
 pub(crate) fn object(value: &Value) -> Option<Vec<u8>> {
@@ -187,9 +187,15 @@ fn write_fields(
                     wire::bytes(out, *number, &content);
                 }
             }
-            Entry::Field { name, .. } => {
+            Entry::Field { name, wrapped, .. } => {
                 let Some((value, field)) = members.get(*name).zip(kind.field(name)) else { continue };
-                write(out, *number, value, &field.shape, depth + 1)?;
+                if *wrapped && !value.is_null() {
+                    let mut inner = Vec::new();
+                    write(&mut inner, 1, value, &field.shape, depth + 1)?;
+                    wire::bytes(out, *number, &inner);
+                } else {
+                    write(out, *number, value, &field.shape, depth + 1)?;
+                }
             }
         }
     }
@@ -226,6 +232,16 @@ fn write(out: &mut Vec<u8>, number: u32, value: &Value, shape: &Shape, depth: us
         (Shape::Object(_), _) => {
             let mut inner = Vec::new();
             write_object(&mut inner, value, shape, depth)?;
+            wire::bytes(out, number, &inner);
+        }
+        (Shape::ObjectOrBool(_), Value::Bool(allows)) => {
+            wire::message(out, number, |out| wire::number(out, 1, u64::from(*allows)));
+        }
+        (Shape::ObjectOrBool(id), _) => {
+            // Go writes the switch in every case, and a schema means that there are other keys.
+            let mut inner = Vec::new();
+            wire::number(&mut inner, 1, 1);
+            write(&mut inner, 2, value, &Shape::Object(*id), depth)?;
             wire::bytes(out, number, &inner);
         }
         (Shape::Any, _) => {
