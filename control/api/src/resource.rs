@@ -192,10 +192,9 @@ impl Resource {
         }
     }
 
-    /// Whether objects have a form in protobuf: custom resources have none, nor do their definitions here, whose schemas
-    /// have no message.
+    /// Whether objects have a form in protobuf: custom resources have none.
     pub fn has_protobuf(&self) -> bool {
-        self.custom.is_none() && self.group != "apiextensions.k8s.io"
+        self.custom.is_none()
     }
 
     /// The subresource of that name, if there is one.

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use carrack_api::codec::{self, Decoded};
 use carrack_api::schema::TypeRef;
 use carrack_api::{Resource, ResourceRef, Scope, Subresource, status};
+use carrack_store::{KeyValue, Revision};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::admission::{annotations::Annotations, policy, webhook};
 use crate::audit;
 use crate::negotiate::{Representation, TEXT};
+use crate::object::Stored;
 use crate::options::{FieldValidation, WriteOptions};
 use crate::query::Query;
 use crate::registry::Registry;
@@ -69,6 +71,21 @@ impl Warnings {
 impl Call {
     pub(crate) fn registry(&self) -> &Registry {
         &self.server.registry
+    }
+
+    /// A stored object as readers of the resource get it; for writes, in the form that they work on.
+    pub(crate) async fn read(&self, kv: &Arc<KeyValue>) -> Result<Stored, ApiError> {
+        Ok(self.server.converter.one(&self.resource, kv).await?.stored())
+    }
+
+    /// The bytes that are stored for an object in the form that writes work on.
+    pub(crate) async fn encode(&self, object: &Value) -> Result<Bytes, ApiError> {
+        self.server.converter.encode(&self.resource, object).await
+    }
+
+    /// What was just written, as readers of the resource get it.
+    pub(crate) async fn written(&self, value: Bytes, revision: Revision) -> Result<Stored, ApiError> {
+        self.server.converter.written(&self.resource, value, revision).await
     }
 
     /// The namespace of namespaced resources, empty for others.
@@ -247,7 +264,7 @@ impl Call {
 /// What a verb answers.
 pub(crate) enum Answer {
     /// A stored object, with the HTTP status.
-    Stored(u16, crate::object::Stored),
+    Stored(u16, Stored),
     /// An object of the resource in the served form that is not stored this way (a dry run).
     Object(u16, Value),
     /// Any other object: `Status`, `Scale`, a review.

@@ -3,12 +3,13 @@
 use carrack_api::select::Selection;
 use carrack_api::table::{self, Include};
 use carrack_api::{ResourceRef, Scope};
-use carrack_store::{Event, EventKind, Revision};
+use carrack_store::{EventKind, Revision};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::conversion::{Change, Found};
 use crate::negotiate::{Media, Representation, Transform};
-use crate::object::{Stored, view};
+use crate::object::Stored;
 use crate::{ApiError, protobuf};
 
 /// What an event says.
@@ -51,17 +52,24 @@ impl Encoder {
         Encoder { resource, media, transform, include, definitions: true }
     }
 
+    /// Whether the objects are custom resources, which may have to be converted before they can be judged.
+    pub(crate) fn is_custom(&self) -> bool {
+        self.resource.custom().is_some()
+    }
+
     /// What a change means to a watcher with this selection; `None` when it does not concern it.
-    pub(crate) fn judge(&self, event: &Event, selection: &Selection) -> Option<Type> {
+    pub(crate) fn judge(&self, change: &Change, selection: &Selection) -> Option<Type> {
         let everything = selection.is_everything();
-        let selects = |kv| everything || selection.matches(&view(&self.resource, kv));
-        let is_new = event.kv.create_revision == event.kv.mod_revision;
-        let before = match &event.prev {
-            Some(prev) => selects(prev),
+        let selects = |found: &Found| everything || selection.matches(&found.view(&self.resource));
+        let is_new = change.event.kv.create_revision == change.event.kv.mod_revision;
+        let before = match (&change.event.prev, &change.before) {
+            (Some(_), Some(before)) => selects(before),
+            // Nobody looks at it.
+            (Some(_), None) => true,
             // What was there is compacted: better one event too many than one too few.
-            None => event.kind == EventKind::Delete || !is_new,
+            (None, _) => change.event.kind == EventKind::Delete || !is_new,
         };
-        let after = event.kind == EventKind::Put && selects(&event.kv);
+        let after = change.now.as_ref().is_some_and(selects);
         match (before, after) {
             (false, false) => None,
             (false, true) => Some(Type::Added),

@@ -35,6 +35,11 @@ impl Kinds {
         });
     }
 
+    /// Tells of changes of the catalogue.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.0.subscribe()
+    }
+
     /// Tells of the end of a row: built-in ones have none.
     pub(crate) fn end_of(&self, row: &ResourceRef) -> End {
         End { row: row.clone(), changes: self.0.subscribe() }

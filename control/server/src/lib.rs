@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod care;
 mod config;
+mod conversion;
 mod definitions;
 mod error;
 mod event_leases;

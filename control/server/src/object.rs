@@ -1,5 +1,5 @@
 //! Objects between the store and the handlers: parsed values with their resourceVersion, in the stored form or in
-//! the form of the version that was asked for.
+//! the form of the version that was asked for. Custom resources come here converted ([`crate::conversion`]).
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::ApiError;
 
-/// An object as stored: bytes without resourceVersion, and the revision that is its resourceVersion.
+/// An object as stored: bytes without resourceVersion, and the revision that is its resourceVersion. Those of custom
+/// resources are in the form of the row that is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     /// The canonical bytes.
@@ -37,19 +38,13 @@ impl Stored {
     /// The object in the form of `resource`, resourceVersion included.
     pub(crate) fn served(&self, resource: &Resource) -> Result<Value, ApiError> {
         let mut object = self.object()?;
-        read(resource, &mut object);
+        to_served(resource, &mut object);
         Ok(object)
-    }
-
-    /// The object in the form that writes work on: the stored one of built-in kinds, the served one of custom
-    /// resources, whose rules are those of the version that was asked for.
-    pub(crate) fn working(&self, resource: &Resource) -> Result<Value, ApiError> {
-        if resource.custom().is_some() { self.served(resource) } else { self.object() }
     }
 
     /// What a reader of `resource` gets, as new head and shared tail; encoded anew where the versions differ.
     pub(crate) fn parts(&self, resource: &Resource) -> Result<[Bytes; 2], ApiError> {
-        if resource.is_storage_version()
+        if resource.conversion.is_none()
             && let Some((head, tail)) = codec::splice(resource, &self.value, self.revision.unsigned_abs())
         {
             return Ok([head, tail]);
@@ -64,25 +59,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(bytes).map_err(|e| ApiError::internal(format!("a stored object is damaged: {e}")))
 }
 
-/// Brings an object as it is stored into the form of `resource`.
-fn read(resource: &Resource, object: &mut Value) {
-    match resource.custom() {
-        Some(custom) => custom.read(object),
-        None => to_served(resource, object),
-    }
-}
-
-/// The bytes that are stored for an object in the form that writes work on.
-pub(crate) fn encode(resource: &Resource, object: &Value) -> Result<Bytes, ApiError> {
-    let encoded = match resource.custom() {
-        Some(custom) => {
-            let mut stored = object.clone();
-            custom.write(&mut stored);
-            codec::encode_storage(&stored)
-        }
-        None => codec::encode_storage(object),
-    };
-    encoded.map_err(ApiError::internal)
+/// The bytes that are stored for an object of a built-in kind, in its stored form.
+pub(crate) fn encode(object: &Value) -> Result<Bytes, ApiError> {
+    codec::encode_storage(object).map_err(ApiError::internal)
 }
 
 /// Brings an object from the form that writes work on into the form of `resource`.
@@ -99,12 +78,12 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
     }
 }
 
-/// What selectors of `resource` look at. Made once for each stored object, and shared by all who ask for the
+/// What selectors of a built-in kind look at. Made once for each stored object, and shared by all who ask for the
 /// stored version; other versions may show other fields, so that they get their own.
 pub(crate) fn view(resource: &Resource, kv: &KeyValue) -> Arc<View> {
     let make = |bytes: &Bytes| {
         let mut object = codec::read_lean(bytes).map_or(Value::Null, |lean| lean.object);
-        read(resource, &mut object);
+        to_served(resource, &mut object);
         View::of(resource, &object)
     };
     if resource.is_storage_version() { kv.decoded(make) } else { Arc::new(make(&kv.value)) }

@@ -143,7 +143,7 @@ fn apply(call: &Call, change: &Change<'_>, kv: &KeyValue, beside: &mut Beside) -
     let status = fields.entry("status").or_insert_with(|| json!({}));
     status["used"] = quota::to_value(&used);
     if !itself(call, change, &object) {
-        beside.then.push(Op::put(kv.key.clone(), encode(row()?, &object)?));
+        beside.then.push(Op::put(kv.key.clone(), encode(&object)?));
     }
     Ok(())
 }

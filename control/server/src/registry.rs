@@ -9,7 +9,6 @@ use carrack_store::{
 };
 
 use crate::ApiError;
-use crate::object::Stored;
 use crate::quota::Turn;
 
 /// Where the objects of all resources are.
@@ -117,9 +116,4 @@ fn outcome(response: TxnResponse) -> Swap {
         _ => None,
     });
     Swap::Lost(found)
-}
-
-/// A stored object after it was written in `revision`.
-pub(crate) fn written(value: Bytes, revision: Revision) -> Stored {
-    Stored { value, revision }
 }

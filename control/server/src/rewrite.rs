@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use carrack_api::{Resource, Scope, meta, status};
+use carrack_api::{Scope, meta, status};
 use carrack_store::KeyValue;
 use serde_json::Value;
 
 use crate::call::{Answer, Call};
 use crate::definitions::rules;
-use crate::object::{Stored, encode, to_served};
-use crate::registry::{Swap, written};
+use crate::object::{Stored, to_served};
+use crate::registry::Swap;
 use crate::{ApiError, Operation, quota, side, tracking};
 
 /// How often a lost race is run again. Each loss means that another writer won, so that this many writers of
@@ -54,9 +54,9 @@ impl Rewritten {
     }
 
     /// The object in the form that writes work on, with its resourceVersion.
-    pub(crate) fn into_object(self, resource: &Resource) -> Result<Value, ApiError> {
+    pub(crate) fn into_object(self) -> Result<Value, ApiError> {
         match self {
-            Rewritten::Stored(stored) => stored.working(resource),
+            Rewritten::Stored(stored) => stored.object(),
             Rewritten::Object(object) => Ok(object),
         }
     }
@@ -75,7 +75,7 @@ pub(crate) async fn rewrite(
     let mut present = call.registry().get_key(key.clone()).await?;
     for _ in 0..ATTEMPTS {
         let Some(kv) = present else { return Ok(None) };
-        let old = Stored::from(&*kv).working(&call.resource)?;
+        let old = call.read(&kv).await?.object()?;
         let new = change(&old)?;
         match round(call, &key, name, part, dry_run, &kv, &old, new).await? {
             Round::Done(result) => return Ok(Some(result)),
@@ -99,14 +99,14 @@ async fn round(
     name: &str,
     part: Part,
     dry_run: bool,
-    kv: &KeyValue,
+    kv: &Arc<KeyValue>,
     old: &Value,
     mut new: Value,
 ) -> Result<Round, ApiError> {
     check_identity(call, name, part, &mut new, old)?;
     prepare(call, part, &mut new, old)?;
     if part != Part::Exact {
-        tracking::track(call, Some(old), &mut new);
+        tracking::track(call, Some(old), &mut new).await?;
     }
     let admission = call.admission(Operation::Update, call.resource.kind, Some(old), dry_run);
     if call.mutate(&admission, &mut new).await? {
@@ -117,7 +117,7 @@ async fn round(
         Part::Object => side::prepare(call, Some(old), Some(&mut new), dry_run).await?,
         Part::Status | Part::Sub(_) | Part::Exact => side::keep(kv),
     };
-    validate(call, name, part, &new, old)?;
+    validate(call, name, part, &new, old).await?;
     call.judge(&admission, Some(&new)).await?;
     if goes_now(call, &new, old) {
         if dry_run {
@@ -133,10 +133,10 @@ async fn round(
             Swap::Lost(found) => Round::Lost(found),
         });
     }
-    let value = encode(&call.resource, &new)?;
+    let value = call.encode(&new).await?;
     // As upstream, a write that changes nothing brings what an old key encrypted under the present one.
     if value == kv.value && (dry_run || !call.registry().store().is_outdated(key.to_owned()).await?) {
-        return Ok(Round::Done(Rewritten::Stored(Stored::from(kv))));
+        return Ok(Round::Done(Rewritten::Stored(call.read(kv).await?)));
     }
     let fact = matches!(part, Part::Status | Part::Exact);
     let beside = beside.with(quota::charge(call, Some(old), Some(&new), fact).await?);
@@ -145,7 +145,7 @@ async fn round(
         return Ok(Round::Done(Rewritten::Object(new)));
     }
     Ok(match call.registry().put(key, kv.mod_revision, value.clone(), beside).await? {
-        Swap::Done(revision) => Round::Done(Rewritten::Stored(written(value, revision))),
+        Swap::Done(revision) => Round::Done(Rewritten::Stored(call.written(value, revision).await?)),
         Swap::Lost(found) => Round::Lost(found),
     })
 }
@@ -208,7 +208,7 @@ pub(crate) fn not_built(call: &Call, subresource: &str) -> ApiError {
 }
 
 /// Refuses what is not valid.
-fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Result<(), ApiError> {
+async fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Result<(), ApiError> {
     let strategy = call.strategy();
     let (mut errors, warnings) = match part {
         Part::Object => strategy.review(new, Some(old)),
@@ -216,7 +216,7 @@ fn validate(call: &Call, name: &str, part: Part, new: &Value, old: &Value) -> Re
         Part::Sub(name) => (strategy.validate_part_update(name, new, old), strategy.warnings(new)),
         Part::Exact => return Ok(()),
     };
-    rules::judge(call, new, Some(old), &mut errors);
+    rules::judge(call, new, Some(old), &mut errors).await?;
     if !errors.is_empty() {
         return Err(status::invalid_object(&call.resource, name, &errors).into());
     }

@@ -10,6 +10,7 @@ use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
+use crate::conversion::Converter;
 use crate::event_leases::EventLeases;
 use crate::flow::FlowControl;
 use crate::health::Health;
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) webhooks: Webhooks,
     pub(crate) policies: Policies,
     pub(crate) aggregation: Aggregation,
+    pub(crate) converter: Converter,
     /// Ends watches and the server's own tasks, and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
     /// Makes `/readyz` fail.
@@ -81,6 +83,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             health: Health::default(),
             webhooks: Webhooks::new(config.store.clone(), outbound.clone()),
+            converter: Converter::new(outbound.clone(), shutdown.clone()),
             aggregation: Aggregation::new(config.store.clone(), outbound, front_proxy),
             policies: Policies::new(config.store.clone()),
             _end: shutdown.clone().drop_guard(),

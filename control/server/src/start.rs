@@ -83,6 +83,7 @@ impl ApiServer {
         tokio::spawn(flow::care(Arc::downgrade(&self.inner), self.store().clone(), end.clone()));
         care::start(self);
         tokio::spawn(aggregation::keep_checked(Arc::downgrade(&self.inner), end.clone()));
+        tokio::spawn(aggregation::keep_registered(Arc::downgrade(&self.inner), end.clone()));
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
         tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())

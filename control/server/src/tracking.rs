@@ -1,6 +1,6 @@
 //! Who manages which fields: the manager of a request, and the tracking of its writes.
 
-use carrack_api::apply::{self, Write};
+use carrack_api::apply::{self, Versions, Write};
 use carrack_api::status::{self, FieldError, FieldPath};
 use http::HeaderMap;
 use http::header::USER_AGENT;
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::conversion::Forms;
 use crate::object::to_served;
 use crate::query::Query;
 use crate::service::Origin;
@@ -63,9 +64,10 @@ fn checked(name: &str) -> Result<String, ApiError> {
     Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into())
 }
 
-/// What a call writes, for [`carrack_api::apply`].
-pub(crate) fn write(call: &Call) -> Write<'_> {
+/// What a call writes, for [`carrack_api::apply`]; `forms` are for objects that a webhook converts.
+pub(crate) fn write<'a>(call: &'a Call, forms: &'a Forms) -> Write<'a> {
     Write {
+        versions: is_converted(call).then_some(forms as &dyn Versions),
         resource: &call.resource,
         subresource: call.subresource.map_or("", |s| s.name),
         manager: &call.manager,
@@ -73,13 +75,31 @@ pub(crate) fn write(call: &Call) -> Write<'_> {
     }
 }
 
-/// Tracks what the call changed from `old` to `new`, both in the stored form. An apply has tracked it by itself.
-pub(crate) fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
+/// Whether a webhook converts objects of the resource.
+fn is_converted(call: &Call) -> bool {
+    call.resource.custom().is_some_and(|custom| custom.webhook().is_some())
+}
+
+/// Tracks what the call changed from `old` to `new`, both in the form that writes work on. An apply has tracked it by
+/// itself.
+pub(crate) async fn track(call: &Call, old: Option<&Value>, new: &mut Value) -> Result<(), ApiError> {
     if call.is_apply() {
-        return;
+        return Ok(());
+    }
+    let forms = Forms::default();
+    if is_converted(call) {
+        loop {
+            let mut tracked = new.clone();
+            apply::track(&write(call, &forms), old, &mut tracked);
+            if !forms.fill(call).await? {
+                *new = tracked;
+                return Ok(());
+            }
+        }
     }
     if call.resource.conversion.is_none() {
-        return apply::track(&write(call), old, new);
+        apply::track(&write(call, &forms), old, new);
+        return Ok(());
     }
     let served = |object: &Value| {
         let mut object = object.clone();
@@ -87,7 +107,7 @@ pub(crate) fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
         object
     };
     let mut tracked = served(new);
-    apply::track(&write(call), old.map(served).as_ref(), &mut tracked);
+    apply::track(&write(call, &forms), old.map(served).as_ref(), &mut tracked);
     let managed = tracked.pointer_mut("/metadata/managedFields").map(Value::take);
     if let Some(metadata) = carrack_api::meta::metadata_mut(new) {
         match managed {
@@ -95,6 +115,7 @@ pub(crate) fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
             None => metadata.remove("managedFields"),
         };
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -379,6 +379,67 @@ async fn versions_differ_and_old_objects_get_new_defaults() {
 }
 
 #[tokio::test]
+async fn a_version_goes_once_nothing_is_stored_in_it() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let mut both = definition();
+    let mut v2 = both["spec"]["versions"][0].clone();
+    v2["name"] = json!("v2");
+    both["spec"]["versions"].as_array_mut().unwrap().push(v2);
+    both["spec"]["versions"][1]["storage"] = json!(false);
+    let mut moved = established(&client, &both).await;
+    client.post(CRONTABS, &crontab("a")).await.expect(201);
+    moved["spec"]["versions"][0]["storage"] = json!(false);
+    moved["spec"]["versions"][1]["storage"] = json!(true);
+    let path = format!("{DEFINITIONS}/{NAME}");
+    let mut moved = client.put(&path, &moved).await.expect(200);
+    assert_eq!(moved["status"]["storedVersions"], json!(["v1", "v2"]));
+    // A migration writes each object again, which brings it into the version that is stored now.
+    let in_v2 = "/apis/stable.example.com/v2/namespaces/default/crontabs/a";
+    eventually(&client, in_v2, |code, _| code == 200).await;
+    let before = client.get(in_v2).await.expect(200);
+    let after = client.put(in_v2, &before).await.expect(200);
+    assert_ne!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    moved["status"]["storedVersions"] = json!(["v2"]);
+    moved["metadata"]["resourceVersion"] = Value::Null;
+    client.put(&format!("{path}/status"), &moved).await.expect(200);
+    let mut only = client.get(&path).await.expect(200);
+    assert_eq!(only["status"]["storedVersions"], json!(["v2"]));
+    only["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    client.put(&path, &only).await.expect(200);
+    eventually(&client, "/apis/stable.example.com/v1", |code, _| code == 404).await;
+    client.get(in_v2).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_a_stricter_schema_refuses_stays_until_it_is_changed() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let mut stricter = established(&client, &definition()).await;
+    let mut object = crontab("a");
+    object["spec"]["image"] = json!("long-name");
+    client.post(CRONTABS, &object).await.expect(201);
+    let fields =
+        &mut stricter["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    fields["image"]["maxLength"] = json!(3);
+    client.put(&format!("{DEFINITIONS}/{NAME}"), &stricter).await.expect(200);
+    for _ in 0..200 {
+        if client.post(&format!("{CRONTABS}?dryRun=All"), &json!({
+            "apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": "b"}, "spec": {"image": "long"},
+        })).await.code == 422
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let path = format!("{CRONTABS}/a");
+    client.patch("merge", &path, &json!({"spec": {"replicas": 2}})).await.expect(200);
+    client.patch("merge", &format!("{path}/status"), &json!({"status": {"replicas": 1}})).await.expect(200);
+    client.patch("merge", &path, &json!({"spec": {"image": "longer"}})).await.expect(422);
+    client.patch("merge", &path, &json!({"spec": {"image": "abc"}})).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_watch_ends_when_the_schema_changes() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

@@ -51,6 +51,35 @@ async fn objects_and_lists_are_sent_as_messages() {
 }
 
 #[tokio::test]
+async fn definitions_of_custom_resources_are_sent_and_taken_as_messages() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let definition = json!({
+        "metadata": {"name": "tabs.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Cluster", "names": {"plural": "tabs", "kind": "Tab"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"spec": {"type": "object", "additionalProperties": {"type": "string"}}},
+            }}}],
+        },
+    });
+    let client = cluster.client().with("accept", PROTOBUF).with("content-type", PROTOBUF);
+    let created =
+        cluster.client().with("accept", PROTOBUF).post(&format!("{path}?dryRun=All"), &definition).await;
+    assert_eq!((created.code, content_type(&created)), (201, PROTOBUF));
+    let taken = client.send(Method::POST, path, created.bytes.clone()).await;
+    assert_eq!((taken.code, content_type(&taken)), (201, PROTOBUF), "{}", taken.text());
+    let stored = cluster.client().get(&format!("{path}/tabs.example.com")).await.expect(200);
+    let schema = &stored["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    assert_eq!(schema["properties"]["spec"]["additionalProperties"], json!({"type": "string"}));
+    assert_eq!(
+        (&stored["spec"]["names"]["singular"], &stored["spec"]["versions"][0]["storage"]),
+        (&json!("tab"), &json!(true))
+    );
+    assert!(holds(&client.get(path).await.bytes, b"CustomResourceDefinitionList"));
+}
+
+#[tokio::test]
 async fn a_watch_is_a_sequence_of_frames() {
     let cluster = Cluster::start().await;
     cluster.client().post(MAPS, &map("a", "some-text")).await.expect(201);

@@ -53,6 +53,14 @@ pub struct Write<'a> {
     pub manager: &'a str,
     /// The time of the write.
     pub now: Timestamp,
+    /// Converts custom resources; `None` where versions differ in their name alone.
+    pub versions: Option<&'a dyn Versions>,
+}
+
+/// Converts the objects of a custom resource to other versions, as far as it can.
+pub trait Versions: Sync {
+    /// The object in the form of that version; `None` when that is not known.
+    fn convert(&self, object: &Value, api_version: &str) -> Option<Value>;
 }
 
 impl Write<'_> {
@@ -69,10 +77,16 @@ impl Write<'_> {
 }
 
 /// The object in the form of another version of its kind; `None` when that is not served.
-fn in_version<'r>(resource: &'r Resource, object: &Value, api_version: &str) -> Option<(Value, Form<'r>)> {
+fn in_version<'w>(write: &Write<'w>, object: &Value, api_version: &str) -> Option<(Value, Form<'w>)> {
+    let resource = write.resource;
     if let Some(custom) = resource.custom() {
-        // A conversion that changes nothing but the version.
-        return Some((object.clone(), Form::Resource(&custom.find(api_version)?.schema)));
+        let form = Form::Resource(&custom.find(api_version)?.schema);
+        let object = match write.versions {
+            Some(versions) => versions.convert(object, api_version)?,
+            // A conversion that changes nothing but the version.
+            None => object.clone(),
+        };
+        return Some((object, form));
     }
     let same =
         |row: &&Resource| row.storage_prefix == resource.storage_prefix && row.api_version == api_version;
@@ -108,8 +122,8 @@ fn take_over(
             Some(own)
         } else {
             let other = by_version.entry(entry.api_version.clone()).or_insert_with(|| {
-                let (old, form) = in_version(write.resource, old, &entry.api_version)?;
-                let (new, _) = in_version(write.resource, new, &entry.api_version)?;
+                let (old, form) = in_version(write, old, &entry.api_version)?;
+                let (new, _) = in_version(write, new, &entry.api_version)?;
                 Some(compare(&old, &new, form))
             });
             other.as_ref()

@@ -10,7 +10,7 @@ const T1: &str = "2026-01-01T00:00:00Z";
 const T2: &str = "2026-01-01T00:00:05Z";
 
 fn write<'a>(resource: &'a Resource, manager: &'a str, time: &str) -> Write<'a> {
-    Write { resource, subresource: "", manager, now: time.parse().unwrap() }
+    Write { resource, subresource: "", manager, now: time.parse().unwrap(), versions: None }
 }
 
 fn deployments() -> &'static Resource {

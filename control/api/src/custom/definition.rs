@@ -1,7 +1,7 @@
 //! From the JSON of a CustomResourceDefinition to rows of the catalogue.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::columns::PrinterColumn;
 use super::path::simple;
 use super::structural::{SchemaError, Structural};
-use super::{Custom, Definition, Scale, Version};
+use super::{Custom, Definition, Scale, Version, Webhook};
 use crate::catalogue::intern;
 use crate::kinds::{custom_row, custom_subresources};
 use crate::resource::{GroupVersionKind, Resource, Scope};
@@ -86,10 +86,26 @@ pub fn rows(definition: &Value) -> Result<Vec<Resource>, SchemaError> {
         categories: texts("/categories"),
         storage: specs.iter().position(|v| v["storage"] == true).unwrap_or(0),
         versions,
+        webhook: webhook(&spec["conversion"]),
+        generation: GENERATIONS.fetch_add(1, atomic::Ordering::Relaxed),
     });
     let mut served: Vec<usize> = (0..specs.len()).filter(|at| specs[*at]["served"] == true).collect();
     served.sort_by(|a, b| priority(definition.versions[*a].name, definition.versions[*b].name));
     Ok(served.into_iter().map(|at| row(&definition, at, names)).collect())
+}
+
+/// Counts the states of definitions that rows were made of.
+static GENERATIONS: atomic::AtomicU64 = atomic::AtomicU64::new(1);
+
+/// The webhook of a definition's `conversion`.
+fn webhook(conversion: &Value) -> Option<Webhook> {
+    (text(conversion, "/strategy") == "Webhook").then(|| {
+        let reviews = list(conversion, "/webhook/conversionReviewVersions").iter();
+        Webhook {
+            client: conversion["webhook"]["clientConfig"].clone(),
+            reviews: reviews.filter_map(Value::as_str).map(str::to_owned).collect(),
+        }
+    })
 }
 
 fn row(definition: &Arc<Definition>, at: usize, names: &Value) -> Resource {

@@ -11,29 +11,55 @@ use crate::meta;
 use crate::names;
 use crate::status::{FieldError, FieldPath};
 
-/// Appends what is wrong with lists that hold an entry twice, and with resources inside the object.
-pub(super) fn validate(object: &Value, schema: &Structural, errors: &mut Vec<FieldError>) {
-    node(object, schema, &FieldPath::default(), errors);
+/// What is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Lists that hold an entry twice.
+    Twins,
+    /// Resources inside the object.
+    Embedded,
 }
 
-fn node(value: &Value, schema: &Structural, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// Appends what is wrong with lists that hold an entry twice, unless the object that is replaced had such ones, and with
+/// resources inside the object.
+pub(super) fn validate(
+    object: &Value,
+    schema: &Structural,
+    old: Option<&Value>,
+    errors: &mut Vec<FieldError>,
+) {
+    let look = |of: &Value, look: Look| {
+        let mut found = Vec::new();
+        node(of, schema, look, &FieldPath::default(), &mut found);
+        found
+    };
+    let twins = look(object, Look::Twins);
+    if !twins.is_empty() && old.is_none_or(|old| look(old, Look::Twins).is_empty()) {
+        errors.extend(twins);
+    }
+    errors.extend(look(object, Look::Embedded));
+}
+
+fn node(value: &Value, schema: &Structural, look: Look, path: &FieldPath, errors: &mut Vec<FieldError>) {
     match value {
         Value::Object(fields) => {
-            if schema.embedded {
+            if schema.embedded && look == Look::Embedded {
                 embedded(value, fields, path, errors);
             }
             for (name, field) in fields {
                 if let Some(below) = schema.field(name) {
                     let known = schema.properties.contains_key(name);
-                    node(field, below, &if known { path.child(name) } else { path.key(name) }, errors);
+                    node(field, below, look, &if known { path.child(name) } else { path.key(name) }, errors);
                 }
             }
         }
         Value::Array(entries) => {
-            twins(entries, &schema.list, path, errors);
+            if look == Look::Twins {
+                twins(entries, &schema.list, path, errors);
+            }
             if let Some(items) = &schema.items {
                 for (index, entry) in entries.iter().enumerate() {
-                    node(entry, items, &path.index(index), errors);
+                    node(entry, items, look, &path.index(index), errors);
                 }
             }
         }

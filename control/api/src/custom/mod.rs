@@ -31,6 +31,7 @@ pub use default::default;
 pub use definition::{condition, is_served, rows, same_rows, set_condition};
 pub use prune::prune;
 pub use rules::{Judged, Rules};
+pub use stored::{Webhook, is_in};
 pub use validate::validate;
 
 pub(crate) use prune::prune_default;
@@ -93,6 +94,9 @@ pub struct Definition {
     categories: Vec<String>,
     versions: Vec<Version>,
     storage: usize,
+    webhook: Option<Webhook>,
+    /// Tells this state of the definition from all others that this process saw; later ones have greater numbers.
+    generation: u64,
 }
 
 /// What a row of a custom resource has of its own, beside what every [`crate::Resource`] has.
@@ -104,6 +108,12 @@ pub struct Custom {
 }
 
 impl Custom {
+    /// Tells this row from all others that this process had: the number of the state of its definition, which grows,
+    /// and the place of its version therein.
+    pub fn identity(&self) -> (u64, usize) {
+        (self.definition.generation, self.at)
+    }
+
     /// The row's version.
     pub fn version(&self) -> &Version {
         &self.definition.versions[self.at]

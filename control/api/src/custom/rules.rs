@@ -30,6 +30,11 @@ pub struct Judged {
 pub(super) type Slot = OnceLock<Option<Box<dyn Rules>>>;
 
 impl Version {
+    /// Whether somebody asked for the rules, so that asking again costs nothing.
+    pub fn has_compiled(&self) -> bool {
+        self.rules.get().is_some()
+    }
+
     /// The rules of the schema, by `compile` when nobody asked before. It gets the schema as the definition has it, and
     /// answers `None` when there are no rules in it.
     pub fn rules(&self, compile: fn(&Value) -> Option<Box<dyn Rules>>) -> Option<&dyn Rules> {

@@ -27,11 +27,11 @@ impl Custom {
         }
     }
 
-    /// What the schema says against an object.
-    fn judge(&self, object: &Value, errors: &mut Vec<FieldError>) {
+    /// What the schema says against an object, which replaces `old`.
+    fn judge(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         let schema = &self.version().schema;
-        errors.extend(validate(object, schema));
-        lists::validate(object, schema, errors);
+        errors.extend(validate(object, schema, old));
+        lists::validate(object, schema, old, errors);
         self.judge_scale(object, errors);
     }
 
@@ -97,14 +97,14 @@ impl Strategy for Custom {
     fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_create(object, self.scope(), NameRule::Subdomain, &mut errors);
-        self.judge(object, &mut errors);
+        self.judge(object, None, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_update(new, old, &mut errors);
-        self.judge(new, &mut errors);
+        self.judge(new, Some(old), &mut errors);
         errors
     }
 
@@ -112,12 +112,8 @@ impl Strategy for Custom {
         let mut errors = Vec::new();
         meta::validate_update(new, old, &mut errors);
         let schema = &self.version().schema;
-        let mut found = validate(new, schema);
-        lists::validate(new, schema, &mut found);
-        // What is wrong with the rest is not this writer's doing.
-        errors.extend(found.into_iter().filter(|error| {
-            error.field == "status" || error.field.starts_with("status.") || error.field.starts_with('<')
-        }));
+        errors.extend(validate(new, schema, Some(old)));
+        lists::validate(new, schema, Some(old), &mut errors);
         errors
     }
 

@@ -151,7 +151,7 @@ fn values_are_judged_in_upstreams_words() {
         ),
     ];
     for (of, value, expected) in cases {
-        let errors = validate(&json!({"f": value}), &field(of.clone()));
+        let errors = validate(&json!({"f": value}), &field(of.clone()), None);
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(found.join("; "), expected, "{of} {value}");
     }
@@ -220,6 +220,90 @@ fn defaults_fill_what_is_absent_or_null_without_leave() {
     assert_eq!(object, expected);
     default(&mut object, &of);
     assert_eq!(object, expected);
+}
+
+#[test]
+fn what_was_wrong_before_and_is_the_same_is_let_through() {
+    let of = json!({"type": "object", "required": ["need"], "properties": {
+        "short": {"type": "string", "maxLength": 1},
+        "other": {"type": "string"},
+        "tags": {"type": "array", "maxItems": 1, "items": {"type": "string", "maxLength": 1}},
+        "ports": {
+            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "properties": {
+                "name": {"type": "string"}, "port": {"type": "integer", "maximum": 9}, "x": {"type": "string"},
+            }},
+        },
+        "kept": {"type": "object", "additionalProperties": {"type": "integer", "maximum": 9}},
+    }});
+    let of = schema(of);
+    let cases = [
+        // Another field changed: what is wrong with this one stays; the object itself changed, and lacks a field.
+        (json!({"short": "long"}), json!({"short": "long", "other": "x"}), "need"),
+        (json!({"short": "long", "need": 1}), json!({"short": "long", "need": 1, "other": "x"}), ""),
+        (json!({"short": "long", "need": 1}), json!({"short": "longer", "need": 1}), "short"),
+        (json!({"short": "long"}), json!({"short": "long"}), ""),
+        // Entries of lists that are no maps cannot be told apart.
+        (json!({"need": 1, "tags": ["aa"]}), json!({"need": 2, "tags": ["aa"]}), ""),
+        (json!({"need": 1, "tags": ["aa"]}), json!({"need": 1, "tags": ["aa", "b"]}), "tags[0],tags"),
+        (
+            json!({"need": 1, "ports": [{"name": "a", "port": 10}, {"name": "b", "port": 11}]}),
+            json!({"need": 1, "ports": [{"name": "b", "port": 11, "x": "y"}, {"name": "a", "port": 12}, {"name": "c", "port": 13}]}),
+            "ports[1].port,ports[2].port",
+        ),
+        (json!({"need": 1, "kept": {"a": 10}}), json!({"need": 1, "kept": {"a": 10, "b": 11}}), "kept.b"),
+    ];
+    for (old, new, expected) in cases {
+        let errors = validate(&new, &of, Some(&old));
+        let found: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(found.join(","), expected, "{old} {new}");
+    }
+}
+
+#[test]
+fn lists_hold_no_entry_twice_unless_they_did_before() {
+    let set = json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "integer"}});
+    let map = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+        "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}},
+    });
+    let cases = [
+        (&set, json!([1, 2]), None, ""),
+        (&set, json!([1, 2, 1.0]), None, "f[2]: Duplicate value: 1.0"),
+        (&set, json!([1, 1]), Some(json!([1])), "f[1]: Duplicate value: 1"),
+        (&set, json!([1, 1, 3]), Some(json!([1, 1])), ""),
+        (&map, json!([{"k": "a", "v": 1}, {"k": "b", "v": 1}]), None, ""),
+        (&map, json!([{"k": "a", "v": 1}, {"k": "a", "v": 2}]), None, r#"f[1]: Duplicate value: {"k":"a"}"#),
+    ];
+    for (of, value, old, expected) in cases {
+        let (new, old) = (json!({"f": value}), old.map(|old| json!({"f": old})));
+        let mut errors = Vec::new();
+        super::lists::validate(&new, &field(of.clone()), old.as_ref(), &mut errors);
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(found.join("; "), expected, "{new}");
+    }
+}
+
+#[test]
+fn resources_inside_of_others_say_what_they_are() {
+    let of = field(json!({"type": "object", "x-kubernetes-embedded-resource": true,
+        "x-kubernetes-preserve-unknown-fields": true}));
+    let cases = [
+        (json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "b"}}, "any": 1}), ""),
+        (json!({"kind": "Pod"}), "f.apiVersion"),
+        (json!({"apiVersion": "v1", "kind": ""}), "f.kind"),
+        (json!({"apiVersion": "a/b/c", "kind": "Not_A_Kind"}), "f.apiVersion,f.kind"),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "not one"}}}),
+            "f.metadata.labels",
+        ),
+    ];
+    for (value, expected) in cases {
+        let mut errors = Vec::new();
+        super::lists::validate(&json!({"f": value}), &of, None, &mut errors);
+        let found: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(found.join(","), expected, "{value}");
+    }
 }
 
 #[test]

@@ -4,16 +4,18 @@ use serde_json::Value;
 
 use super::formats;
 use super::numbers;
-use super::structural::{Additional, Structural, Type};
+use super::structural::{Additional, ListType, Structural, Type};
 use crate::status::{ErrorType, FieldError, FieldPath};
 
 /// Most errors that are reported for one object.
 const MAX_ERRORS: usize = 100;
 
-/// What is wrong with `object`.
-pub fn validate(object: &Value, schema: &Structural) -> Vec<FieldError> {
+/// What is wrong with `object`, which replaces `old`, if anything. What is wrong with a value that was the same before is
+/// let through, as far as it can be told which value it was: upstream's ratcheting
+/// (`apiserver/validation/ratcheting.go`).
+pub fn validate(object: &Value, schema: &Structural, old: Option<&Value>) -> Vec<FieldError> {
     let mut found = Found::default();
-    node(object, schema, &FieldPath::default(), &mut found);
+    node(object, schema, &FieldPath::default(), old, &mut found);
     found.errors.truncate(MAX_ERRORS);
     found.errors
 }
@@ -21,7 +23,7 @@ pub fn validate(object: &Value, schema: &Structural) -> Vec<FieldError> {
 /// What is wrong with a value of a node, such as a default, which is at `path`.
 pub(crate) fn judge_at(value: &Value, schema: &Structural, path: &FieldPath) -> Vec<FieldError> {
     let mut found = Found::default();
-    node(value, schema, path, &mut found);
+    node(value, schema, path, None, &mut found);
     found.errors
 }
 
@@ -61,11 +63,19 @@ impl Found {
 
 fn probe(value: &Value, schema: &Structural, path: &FieldPath) -> Found {
     let mut found = Found::default();
-    node(value, schema, path, &mut found);
+    node(value, schema, path, None, &mut found);
     found
 }
 
-fn node(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Found) {
+fn node(value: &Value, schema: &Structural, path: &FieldPath, old: Option<&Value>, found: &mut Found) {
+    let before = found.errors.len();
+    judge(value, schema, path, old, found);
+    if found.errors.len() > before && old.is_some_and(|old| numbers::equal(old, value)) {
+        found.errors.truncate(before);
+    }
+}
+
+fn judge(value: &Value, schema: &Structural, path: &FieldPath, old: Option<&Value>, found: &mut Found) {
     found.checks += 1;
     if value.is_null() && schema.nullable {
         return;
@@ -80,8 +90,8 @@ fn node(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Found)
     match value {
         Value::String(text) => string(text, value, schema, path, found),
         Value::Number(_) => number(value, schema, path, found),
-        Value::Array(entries) => list(entries, value, schema, path, found),
-        Value::Object(_) => object(value, schema, path, found),
+        Value::Array(entries) => list(entries, value, schema, path, old, found),
+        Value::Object(_) => object(value, schema, path, old, found),
         Value::Null | Value::Bool(_) => {}
     }
     choices(value, schema, path, found);
@@ -179,11 +189,25 @@ fn number(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Foun
     }
 }
 
-fn list(entries: &[Value], value: &Value, schema: &Structural, path: &FieldPath, found: &mut Found) {
+/// The entry of a list that `entry` replaces: entries of other lists than maps cannot be told apart.
+fn correlated<'v>(entry: &Value, list: &ListType, old: Option<&'v Value>) -> Option<&'v Value> {
+    let ListType::Map(keys) = list else { return None };
+    let is_same = |other: &&Value| keys.iter().all(|key| other.get(key) == entry.get(key));
+    old?.as_array()?.iter().find(is_same)
+}
+
+fn list(
+    entries: &[Value],
+    value: &Value,
+    schema: &Structural,
+    path: &FieldPath,
+    old: Option<&Value>,
+    found: &mut Found,
+) {
     let limits = &schema.limits;
     if let Some(items) = &schema.items {
         for (index, entry) in entries.iter().enumerate() {
-            node(entry, items, &path.index(index), found);
+            node(entry, items, &path.index(index), correlated(entry, &schema.list, old), found);
             if found.errors.len() > MAX_ERRORS {
                 return;
             }
@@ -202,7 +226,7 @@ fn list(entries: &[Value], value: &Value, schema: &Structural, path: &FieldPath,
     }
 }
 
-fn object(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Found) {
+fn object(value: &Value, schema: &Structural, path: &FieldPath, old: Option<&Value>, found: &mut Found) {
     let Some(fields) = value.as_object() else { return };
     let limits = &schema.limits;
     let count = fields.len() as u64;
@@ -217,9 +241,10 @@ fn object(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Foun
         found.add(ErrorType::Required, &path.child(name), None, String::new());
     }
     for (name, field) in fields {
+        let was = old.and_then(|old| old.get(name));
         match (schema.properties.get(name), &schema.additional) {
-            (Some(below), _) => node(field, below, &path.child(name), found),
-            (None, Some(Additional::Schema(below))) => node(field, below, &path.child(name), found),
+            (Some(below), _) => node(field, below, &path.child(name), was, found),
+            (None, Some(Additional::Schema(below))) => node(field, below, &path.child(name), was, found),
             (None, Some(Additional::Allowed(false))) => {
                 found.invalid(&path.child(name), &"".into(), "is a forbidden property");
             }

@@ -15,7 +15,7 @@ const PRIORITIES: &[(&str, i64)] = &[
     ("node.k8s.io", 16300), ("discovery.k8s.io", 16200), ("flowcontrol.apiserver.k8s.io", 16100),
     ("resource.k8s.io", 15900),
 ];
-/// The priority of a group that is not in the table: that of custom resources.
+/// The priority of a group that is not in the table.
 const OTHER: i64 = 1000;
 /// The priority of a version, and how much less each further one of its group has.
 const VERSION: i64 = 15;

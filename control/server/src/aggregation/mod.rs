@@ -9,6 +9,7 @@ mod discovery;
 mod index;
 mod local;
 mod proxy;
+mod registered;
 mod remote;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 pub(crate) use local::register;
+pub(crate) use registered::keep_registered;
 pub(crate) use watch::keep_checked;
 
 use crate::ApiError;

@@ -27,7 +27,11 @@ pub(super) async fn step(
     if !meta::finalizers(definition).any(|f| f == FINALIZER) {
         return Ok(true);
     }
-    let Some(row) = rows.first() else {
+    // In the version that is stored no webhook is needed, which may be gone by now.
+    let is_stored = |row: &&Arc<Resource>| {
+        row.custom().is_some_and(|custom| custom.storage().api_version == row.api_version)
+    };
+    let Some(row) = rows.iter().find(is_stored).or(rows.first()) else {
         return Ok(release(server, name, definition).await);
     };
     let namespaces = occupied(server, row).await?;

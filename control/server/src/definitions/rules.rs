@@ -10,6 +10,7 @@ use carrack_api::status::{ErrorType, FieldPath};
 use carrack_cel::{Budget, PER_REQUEST, rules};
 use serde_json::Value;
 
+use crate::ApiError;
 use crate::call::Call;
 
 /// Errors that say that an object is not of the shape that rules are written for.
@@ -23,23 +24,41 @@ const BLOCKING: &[ErrorType] = &[
 
 /// Appends to `errors`, which are those of the kind's other rules, what rules say against `new`, which replaces `old`:
 /// those in a definition itself, or those that a definition has for its objects. Warnings go to the client.
-pub(crate) fn judge(call: &Call, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+///
+/// Compiling is work of many milliseconds, and is done beside the workers that answer requests.
+pub(crate) async fn judge(
+    call: &Call,
+    new: &Value,
+    old: Option<&Value>,
+    errors: &mut Vec<FieldError>,
+) -> Result<(), ApiError> {
     let Some(custom) = call.resource.custom() else {
         if call.resource.kind == "CustomResourceDefinition" && errors.is_empty() {
-            check(new, old, errors);
+            let (new, old) = (new.clone(), old.cloned());
+            errors.extend(aside(move || check(&new, old.as_ref())).await?);
         }
-        return;
+        return Ok(());
     };
-    let Some(rules) = custom.version().rules(compile) else { return };
+    if !custom.version().has_compiled() {
+        let custom = custom.clone();
+        aside(move || custom.version().rules(compile).is_some()).await?;
+    }
+    let Some(rules) = custom.version().rules(compile) else { return Ok(()) };
     if errors.iter().any(|error| BLOCKING.contains(&error.kind)) {
         let detail = "some validation rules were not checked because the object was invalid; correct the existing \
                       errors to complete validation";
         errors.push(FieldError::invalid(&FieldPath::root("<nil>"), Value::Null, detail));
-        return;
+        return Ok(());
     }
     let judged = rules.judge(new, old);
     errors.extend(judged.errors);
     call.warnings.add(judged.warnings);
+    Ok(())
+}
+
+/// Runs work on a thread where nobody waits for others.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)
 }
 
 /// The rules of a version.
@@ -92,9 +111,10 @@ fn differ_in_metadata_alone(new: &Value, old: &Value) -> bool {
     new.keys().chain(old.keys()).filter(rest).all(|name| new.get(name) == old.get(name))
 }
 
-/// Appends what is wrong with the rules of a definition. Schemas that `old` has are not judged again, so that what was
+/// What is wrong with the rules of a definition. Schemas that `old` has are not judged again, so that what was
 /// let in by another version of this server can be changed elsewhere.
-fn check(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn check(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     let versions = versions(new);
     let known = old.map_or(&[][..], self::versions);
     let spec = FieldPath::root("spec");
@@ -114,9 +134,10 @@ fn check(new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         let before = errors.len();
         errors.extend(rules::compile(schema, true, &at).1);
         if errors.len() == before {
-            defaults(schema, &at, &mut Budget::new(PER_REQUEST), errors);
+            defaults(schema, &at, &mut Budget::new(PER_REQUEST), &mut errors);
         }
     }
+    errors
 }
 
 fn versions(definition: &Value) -> &[Value] {

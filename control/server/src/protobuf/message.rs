@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use carrack_api::meta;
-use carrack_api::schema::{ObjectType, Shape, registry};
+use carrack_api::schema::{ObjectType, Shape, TypeId, registry};
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
@@ -12,7 +12,8 @@ use super::numbers::{self, Entry, Numbers};
 use super::wire::{Reader, Wire, text};
 
 /// Deepest nesting of messages; the JSON that comes out is bounded alike.
-const MAX_DEPTH: usize = 64;
+/// Schemas of custom resources take the most, with four levels for each of theirs.
+const MAX_DEPTH: usize = 220;
 
 /// Turns a message of an object type into a JSON object.
 pub(super) fn message(bytes: &[u8], shape: &Shape) -> Result<Value, ProtobufError> {
@@ -22,9 +23,13 @@ pub(super) fn message(bytes: &[u8], shape: &Shape) -> Result<Value, ProtobufErro
 fn object(bytes: &[u8], shape: &Shape, depth: usize) -> Result<Value, ProtobufError> {
     let Shape::Object(id) = shape else { return Err(ProtobufError::UnknownType) };
     let kind = registry().get(*id);
-    let numbers = numbers::of(kind).ok_or(ProtobufError::UnknownType)?;
     let mut out = Map::new();
-    fields(bytes, kind, numbers, &mut out, depth)?;
+    match numbers::of(kind) {
+        Some(numbers) => fields(bytes, kind, numbers, &mut out, depth)?,
+        // A type without fields needs no row.
+        None if kind.fields.is_empty() => {}
+        None => return Err(ProtobufError::UnknownType),
+    }
     Ok(out.into())
 }
 
@@ -45,13 +50,28 @@ fn fields(
             (None, _) => {}
             (Some(Entry::Inline(inner)), Wire::Bytes(bytes)) => fields(bytes, kind, inner, out, depth + 1)?,
             (Some(Entry::Inline(_)), _) => return Err(ProtobufError::Malformed),
-            (Some(Entry::Field { name, zero_counts }), wire) => {
+            (Some(Entry::Field { name, zero_counts, wrapped }), wire) => {
                 let Some(field) = kind.field(name) else { continue };
+                let wire = if *wrapped { unwrapped(wire)? } else { wire };
                 add(out, name, *zero_counts, &field.shape, wire, depth + 1)?;
             }
         }
     }
     Ok(())
+}
+
+/// What stands in field 1 of a message, which has no other.
+fn unwrapped(wire: Wire<'_>) -> Result<Wire<'_>, ProtobufError> {
+    let Wire::Bytes(bytes) = wire else { return Err(ProtobufError::Malformed) };
+    let mut reader = Reader::new(bytes);
+    let mut found = Wire::Bytes(&[]);
+    while let Some((number, wire)) = reader.field()? {
+        if number != 1 {
+            return Err(ProtobufError::UnknownType);
+        }
+        found = wire;
+    }
+    Ok(found)
 }
 
 /// Adds one occurrence of a field.
@@ -135,10 +155,11 @@ fn single(shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Value, Protobuf
         (Shape::Bool, Wire::Varint(number)) => Ok((number != 0).into()),
         // Negative numbers are sign-extended to 64 bits on the wire.
         (Shape::Int32 | Shape::Int64, Wire::Varint(number)) => Ok(number.cast_signed().into()),
-        (Shape::Number, Wire::Fixed64(bits)) => Ok(Number::from_f64(f64::from_bits(bits)).into()),
+        (Shape::Number, Wire::Fixed64(bits)) => Ok(float(f64::from_bits(bits))),
         (Shape::Text, Wire::Bytes(bytes)) => Ok(text(bytes)?.into()),
         (Shape::Bytes, Wire::Bytes(bytes)) => Ok(STANDARD.encode(bytes).into()),
         (Shape::Object(_), Wire::Bytes(bytes)) => object(bytes, shape, depth + 1),
+        (Shape::ObjectOrBool(id), Wire::Bytes(bytes)) => object_or_bool(bytes, *id, depth),
         (Shape::Quantity, Wire::Bytes(bytes)) => quantity(bytes),
         (Shape::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes),
         (Shape::Time, Wire::Bytes(bytes)) => time(bytes, meta::format_time),
@@ -157,6 +178,29 @@ fn single(shape: &Shape, wire: Wire<'_>, depth: usize) -> Result<Value, Protobuf
         }
         _ => Err(ProtobufError::Malformed),
     }
+}
+
+/// A floating-point number, as JSON writes whole ones: without a fraction.
+fn float(number: f64) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < EXACT {
+        return (number as i64).into();
+    }
+    Number::from_f64(number).into()
+}
+
+/// `JSONSchemaPropsOrBool`: a switch in field 1, or an object in field 2.
+fn object_or_bool(bytes: &[u8], id: TypeId, depth: usize) -> Result<Value, ProtobufError> {
+    let mut reader = Reader::new(bytes);
+    let mut found = Value::Bool(false);
+    while let Some(field) = reader.field()? {
+        match field {
+            (1, Wire::Varint(number)) if !found.is_object() => found = (number != 0).into(),
+            (2, Wire::Bytes(bytes)) => found = object(bytes, &Shape::Object(id), depth + 1)?,
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 /// `resource.Quantity`: its text in field 1.

@@ -14,6 +14,8 @@ pub(super) enum Entry {
         name: &'static str,
         /// Whether a zero is a value, and not the absence of one.
         zero_counts: bool,
+        /// Whether the value stands in field 1 of a message around it.
+        wrapped: bool,
     },
     /// A message whose fields are the outer type's own in JSON.
     Inline(&'static Numbers),
@@ -34,6 +36,7 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub(super) fn full_name(short: &str) -> String {
     let package = match short.split('.').next() {
         Some("meta") => "io.k8s.apimachinery.pkg.apis.",
+        Some("apiextensions") => "io.k8s.apiextensions-apiserver.pkg.apis.",
         Some("apiregistration") => "io.k8s.kube-aggregator.pkg.apis.",
         _ => "io.k8s.api.",
     };
@@ -51,7 +54,10 @@ fn parse(fields: &'static str) -> Numbers {
                 let Some(inner) = inline(inner) else { continue };
                 Entry::Inline(inner)
             }
-            None => Entry::Field { name: name.trim_end_matches('?'), zero_counts: name.ends_with('?') },
+            None => {
+                let (name, wrapped) = name.strip_suffix("/1").map_or((name, false), |name| (name, true));
+                Entry::Field { name: name.trim_end_matches('?'), zero_counts: name.ends_with('?'), wrapped }
+            }
         };
         numbers.insert(number, entry);
     }

@@ -17,6 +17,8 @@ pub(super) struct Field {
     pub(super) path: Path,
     /// What it holds.
     pub(super) shape: &'static Shape,
+    /// Whether that stands in field 1 of a message around it.
+    pub(super) wrapped: bool,
 }
 
 /// The fields of a type, sorted by name.
@@ -49,9 +51,9 @@ fn collect(
         *path.get_mut(depth)? = *number;
         match entry {
             Entry::Inline(inner) => collect(kind, inner, path, depth + 1, out)?,
-            Entry::Field { name, .. } => {
+            Entry::Field { name, wrapped, .. } => {
                 if let Some(field) = kind.field(name) {
-                    out.push(Field { name, path, shape: &field.shape });
+                    out.push(Field { name, path, shape: &field.shape, wrapped: *wrapped });
                 }
             }
         }

@@ -198,7 +198,35 @@ fn objects_come_back_as_they_went() {
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
         "spec": {"user": "jane", "extra": {"scope": ["a", "b"]}}, "status": {"allowed": true},
     });
-    for object in [&pod, &lease, &secret, &review] {
+    let rule = json!({"rule": "self.a > 1", "reason": "FieldValueInvalid", "optionalOldSelf": false});
+    let schema = json!({
+        "type": "object", "required": ["a"], "x-kubernetes-validations": [rule], "properties": {
+            "a": {"type": "integer", "minimum": 0, "maximum": 9, "default": 3, "enum": [1, 3], "multipleOf": 1.5},
+            "list": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            "map": {"type": "object", "additionalProperties": {"type": "string", "nullable": true}},
+            "free": {"type": "object", "additionalProperties": true},
+            "none": {"type": "object", "additionalProperties": false},
+            "any": {"x-kubernetes-preserve-unknown-fields": true, "default": {"x": [1, "y"]}},
+        },
+    });
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "tabs.a.io"},
+        "spec": {
+            "group": "a.io", "scope": "Cluster", "names": {"plural": "tabs", "kind": "Tab", "shortNames": ["t"]},
+            "conversion": {"strategy": "Webhook", "webhook": {
+                "clientConfig": {"service": {"namespace": "n", "name": "s", "port": 443}, "caBundle": "AP8="},
+                "conversionReviewVersions": ["v1"],
+            }},
+            "versions": [{
+                "name": "v1", "served": true, "storage": false, "schema": {"openAPIV3Schema": schema},
+                "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}},
+                "selectableFields": [{"jsonPath": ".a"}],
+                "additionalPrinterColumns": [{"name": "A", "type": "integer", "jsonPath": ".a", "priority": 1}],
+            }],
+        },
+        "status": {"storedVersions": ["v1"], "acceptedNames": {"plural": "tabs", "kind": "Tab"}},
+    });
+    for object in [&pod, &lease, &secret, &review, &definition] {
         assert_eq!(round_trip(object), *object);
     }
     // The text of a stored object gives the same bytes as its value, fields in the order of their numbers.

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::plan::{self, Path, Plan};
 
 /// Deepest nesting that is written; objects in the store are bounded alike.
-const MAX_DEPTH: usize = 128;
+const MAX_DEPTH: usize = 220;
 
 /// How a field's content stands on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,11 @@ impl<'de> Visitor<'de> for Message<'_> {
             };
             let is_metadata = depth == 0 && key.0 == "metadata";
             let (path, shape) = (field.path, field.shape);
-            source.next_value_seed(Field { writer, path, shape, depth: depth + 1, is_metadata })?;
+            if field.wrapped {
+                source.next_value_seed(Wrapped { writer, path, shape, depth: depth + 1 })?;
+            } else {
+                source.next_value_seed(Field { writer, path, shape, depth: depth + 1, is_metadata })?;
+            }
         }
         writer.complete(first, start);
         Ok(())
@@ -249,6 +253,7 @@ impl<'de> Visitor<'de> for Field<'_> {
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
         match self.shape {
             Shape::Bool => self.number(u64::from(value)),
+            Shape::ObjectOrBool(_) => self.message(|out| wire::number(out, 1, u64::from(value))),
             _ => return Err(misfit()),
         }
         Ok(())
@@ -316,10 +321,46 @@ impl<'de> Visitor<'de> for Field<'_> {
             }
             return Ok(());
         }
+        if let Shape::ObjectOrBool(id) = shape {
+            // Go writes the switch in every case, and a schema means that there are other keys.
+            let (first, start) = (writer.parts.len(), writer.out.len());
+            wire::varint(&mut writer.out, 1);
+            writer.part(KEY, Form::Number, start);
+            let plan = plan_of(&Shape::Object(*id)).ok_or_else(misfit)?;
+            let inner = writer.out.len();
+            Message { writer: &mut *writer, plan, depth, is_metadata: false }.visit_map(source)?;
+            writer.part(VALUE, Form::Bytes, inner);
+            writer.complete(first, start);
+            writer.part(path, Form::Bytes, start);
+            return Ok(());
+        }
         let plan = plan_of(shape).ok_or_else(misfit)?;
         let start = writer.out.len();
         Message { writer: &mut *writer, plan, depth, is_metadata }.visit_map(source)?;
         writer.part(path, Form::Bytes, start);
+        Ok(())
+    }
+}
+
+/// Writes a value as the field 1 of a message, and that as a field; nothing for null.
+struct Wrapped<'w> {
+    writer: &'w mut Writer,
+    path: Path,
+    shape: &'static Shape,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Wrapped<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
+        let Wrapped { writer, path, shape, depth } = self;
+        let (first, start) = (writer.parts.len(), writer.out.len());
+        Field { writer: &mut *writer, path: KEY, shape, depth, is_metadata: false }.deserialize(source)?;
+        if writer.parts.len() > first {
+            writer.complete(first, start);
+            writer.part(path, Form::Bytes, start);
+        }
         Ok(())
     }
 }

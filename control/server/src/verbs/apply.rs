@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::scale;
 use crate::authz::decide;
 use crate::call::{Answer, Body, Call};
+use crate::conversion::Forms;
 use crate::object::{to_served, to_storage};
 use crate::options::WriteOptions;
-use crate::rewrite::{Part, rewrite};
+use crate::rewrite::{Part, Rewritten, rewrite};
 use crate::{ApiError, tracking};
 
 /// How often it is tried again because the object came or went meanwhile.
@@ -27,8 +28,7 @@ pub(super) async fn apply(call: &Call, body: Body, part: Part) -> Result<Answer,
     })?;
     check(call, &config)?;
     for _ in 0..ATTEMPTS {
-        let change = |old: &Value| applied(call, old, &config);
-        if let Some(result) = rewrite(call, call.name(), part, options.dry_run, change).await? {
+        if let Some(result) = change(call, part, &config, &options).await? {
             return Ok(result.into_answer(call));
         }
         if part != Part::Object {
@@ -53,9 +53,8 @@ pub(super) async fn apply_scale(call: &Call, body: Body) -> Result<Answer, ApiEr
     if let Some(replicas) = wanted.pointer("/spec/replicas") {
         scale::set_replicas(&call.resource, &mut config, replicas.clone());
     }
-    let change = |old: &Value| applied(call, old, &config);
-    let result = rewrite(call, call.name(), Part::Object, options.dry_run, change).await?;
-    let object = result.ok_or_else(|| call.not_found())?.into_object(&call.resource)?;
+    let result = change(call, Part::Object, &config, &options).await?;
+    let object = result.ok_or_else(|| call.not_found())?.into_object()?;
     Ok(Answer::Other(200, scale::scale_of(&call.resource, &object)?))
 }
 
@@ -116,13 +115,35 @@ fn check(call: &Call, config: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The present object (in the stored form) with the configuration applied.
-fn applied(call: &Call, old: &Value, config: &Value) -> Result<Value, ApiError> {
+/// Applies the configuration to the object that is there; `None` when there is none.
+async fn change(
+    call: &Call,
+    part: Part,
+    config: &Value,
+    options: &WriteOptions,
+) -> Result<Option<Rewritten>, ApiError> {
+    let forms = Forms::default();
+    loop {
+        let change = |old: &Value| applied(call, old, config, &forms);
+        let result = rewrite(call, call.name(), part, options.dry_run, change).await;
+        // What could not be told without a webhook is asked for, and told then.
+        if result.is_ok() || !forms.fill(call).await? {
+            return result;
+        }
+    }
+}
+
+/// The present object (in the form that writes work on) with the configuration applied. Fails when `forms` lack
+/// something.
+fn applied(call: &Call, old: &Value, config: &Value, forms: &Forms) -> Result<Value, ApiError> {
     let mut served = old.clone();
     to_served(&call.resource, &mut served);
     let force = call.query.flag("force");
-    let mut new = apply::apply(&tracking::write(call), Some(&served), config, force)
-        .map_err(apply::ApplyError::into_status)?;
+    let new = apply::apply(&tracking::write(call, forms), Some(&served), config, force);
+    if forms.lacks() {
+        return Err(ApiError::internal("the object is not known in the versions of its managers"));
+    }
+    let mut new = new.map_err(apply::ApplyError::into_status)?;
     to_storage(&call.resource, &mut new);
     Ok(new)
 }
@@ -143,8 +164,9 @@ async fn create(call: &Call, config: &Value, options: &WriteOptions) -> Result<A
     if !meta::resource_version(config).is_empty() {
         return Err(call.not_found());
     }
-    let mut object =
-        apply::apply(&tracking::write(call), None, config, true).map_err(apply::ApplyError::into_status)?;
+    let forms = Forms::default();
+    let mut object = apply::apply(&tracking::write(call, &forms), None, config, true)
+        .map_err(apply::ApplyError::into_status)?;
     meta::set(&mut object, "name", call.name());
     super::create::from_object(call, object, options).await
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::call::{Answer, Body, Call};
 use crate::definitions::rules;
-use crate::object::{encode, to_served, to_storage};
+use crate::object::{to_served, to_storage};
 use crate::options::WriteOptions;
-use crate::registry::{Beside, Swap, written};
+use crate::registry::{Beside, Swap};
 use crate::{ApiError, Operation, namespaces, quota, side, tracking};
 
 /// How often a generated name is tried; upstream's figure.
@@ -77,7 +77,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     to_storage(&call.resource, &mut new);
     call.strategy().default(&mut new);
     call.strategy().prepare_create(&mut new);
-    tracking::track(call, None, &mut new);
+    tracking::track(call, None, &mut new).await?;
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
     if call.mutate(&admission, &mut new).await? {
         if !call.namespace().is_empty() {
@@ -109,13 +109,13 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
             }
         };
         let (mut errors, warnings) = call.strategy().review(&object, None);
-        rules::judge(call, &object, None, &mut errors);
+        rules::judge(call, &object, None, &mut errors).await?;
         if !errors.is_empty() {
             return Err(status::invalid_object(&call.resource, &name, &errors).into());
         }
         call.warnings.add(warnings);
         // Who was asked about this very object is not asked again.
-        let value: Bytes = encode(&call.resource, &object)?;
+        let value: Bytes = call.encode(&object).await?;
         if judged.as_ref() != Some(&value) {
             call.judge(&admission, Some(&object)).await?;
             judged = Some(value.clone());
@@ -153,7 +153,7 @@ async fn store(
         return Ok(Some(Answer::Object(201, object)));
     }
     match call.registry().put(&key, 0, value.clone(), beside).await? {
-        Swap::Done(revision) => Ok(Some(Answer::Stored(201, written(value, revision)))),
+        Swap::Done(revision) => Ok(Some(Answer::Stored(201, call.written(value, revision).await?))),
         Swap::Lost(Some(_)) => Err(exists()),
         Swap::Lost(None) => Ok(None),
     }

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::call::{Answer, Body, Call};
-use crate::object::{Stored, encode, to_served};
+use crate::object::to_served;
 use crate::options::{DeleteOptions, Propagation};
-use crate::registry::{Swap, written};
+use crate::registry::Swap;
 use crate::rewrite::{is_namespace, spec_finalizers};
 use crate::{ApiError, Operation, quota, side};
 
@@ -79,7 +79,7 @@ pub(super) async fn delete_named(
         let Some(kv) = present else {
             return Err(status::not_found(&call.resource, name).into());
         };
-        let old = Stored::from(&*kv).working(&call.resource)?;
+        let old = call.read(&kv).await?.object()?;
         check_preconditions(call, name, &old, options)?;
         let admission = call.admission(Operation::Delete, call.resource.kind, Some(&old), options.dry_run);
         call.judge(&admission, None).await?;
@@ -90,7 +90,7 @@ pub(super) async fn delete_named(
             plan(call.strategy(), &old, options, now)
         };
         present = match plan {
-            Plan::Pending => return Ok(Answer::Stored(200, Stored::from(&*kv))),
+            Plan::Pending => return Ok(Answer::Stored(200, call.read(&kv).await?)),
             Plan::Remove if options.dry_run => return Ok(removed(call, name, old)),
             Plan::Mark(mut object) if options.dry_run => {
                 to_served(&call.resource, &mut object);
@@ -105,9 +105,11 @@ pub(super) async fn delete_named(
                 }
             }
             Plan::Mark(object) => {
-                let value = encode(&call.resource, &object)?;
+                let value = call.encode(&object).await?;
                 match call.registry().put(&key, kv.mod_revision, value.clone(), side::keep(&kv)).await? {
-                    Swap::Done(revision) => return Ok(Answer::Stored(200, written(value, revision))),
+                    Swap::Done(revision) => {
+                        return Ok(Answer::Stored(200, call.written(value, revision).await?));
+                    }
                     Swap::Lost(found) => found,
                 }
             }

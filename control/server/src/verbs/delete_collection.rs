@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
-use crate::object::Stored;
 use crate::options::ListOptions;
 
 /// Deletions that are under way at once.
@@ -17,9 +16,9 @@ pub(super) async fn delete(call: &Call, body: Body) -> Result<Answer, ApiError> 
     let deletion = super::delete::parse_options(call, &body)?;
     let page = super::list::page(call, &options).await?;
     let deletion = &deletion;
-    let deleted: Vec<Option<Value>> = stream::iter(page.kvs)
-        .map(|kv| async move {
-            let object = Stored::from(&*kv).served(&call.resource)?;
+    let deleted: Vec<Option<Value>> = stream::iter(page.objects)
+        .map(|found| async move {
+            let object = found.stored().served(&call.resource)?;
             let name = carrack_api::meta::name(&object).to_owned();
             match super::delete::delete_named(call, &name, deletion).await {
                 Ok(_) => Ok(Some(object)),

@@ -2,11 +2,10 @@
 
 use crate::ApiError;
 use crate::call::{Answer, Call};
-use crate::object::Stored;
 
 /// Answers the object.
 pub(super) async fn get(call: &Call) -> Result<Answer, ApiError> {
     let found = call.registry().get(&call.resource, call.namespace(), call.name()).await?;
     let kv = found.ok_or_else(|| call.not_found())?;
-    Ok(Answer::Stored(200, Stored::from(&*kv)))
+    Ok(Answer::Stored(200, call.read(&kv).await?))
 }

@@ -1,21 +1,19 @@
 //! `list`: a consistent page of a collection, made of the stored bytes while it is sent.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use carrack_api::select::Selection;
 use carrack_api::table::{self, Include, Version};
 use carrack_api::{ResourceRef, Scope, codec, status};
-use carrack_store::{KeyRange, KeyValue, Range, ReadError, Revision};
+use carrack_store::{KeyRange, Range, ReadError, Revision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Answer, Call};
+use crate::conversion::Found;
 use crate::negotiate::{Media, Transform};
-use crate::object::{Stored, view};
 use crate::options::{Consistency, ListOptions};
 use crate::respond::{self, Pieces};
 use crate::{ApiError, BoxError, protobuf};
@@ -63,7 +61,7 @@ impl ContinueToken {
 
 /// A page of a collection.
 pub(crate) struct Page {
-    pub(crate) kvs: Vec<Arc<KeyValue>>,
+    pub(crate) objects: Vec<Found>,
     /// The revision that the page shows.
     pub(crate) revision: Revision,
     pub(crate) continue_token: Option<String>,
@@ -78,18 +76,18 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
     let representation = &call.representation;
     let pieces = match representation.transform {
         Transform::None if representation.is_verbatim() => {
-            verbatim(call.resource.clone(), page.kvs, metadata)?
+            verbatim(call.resource.clone(), page.objects, metadata)?
         }
         Transform::None if representation.media == Media::Protobuf => {
-            match messages(&call.resource, &page.kvs, &metadata).await? {
+            match messages(&call.resource, &page.objects, &metadata).await? {
                 Some(parts) => parts,
-                None => return whole(call, page.kvs, metadata),
+                None => return whole(call, page.objects, metadata),
             }
         }
         Transform::Table(version) if !needs_whole(call) => {
-            tables(call.resource.clone(), page.kvs, metadata, version, respond::include(&call.query)?)?
+            tables(call.resource.clone(), page.objects, metadata, version, respond::include(&call.query)?)?
         }
-        _ => return whole(call, page.kvs, metadata),
+        _ => return whole(call, page.objects, metadata),
     };
     Ok(Answer::Ready(pieces.into_response(200, representation)))
 }
@@ -97,14 +95,14 @@ pub(super) async fn list(call: &Call) -> Result<Answer, ApiError> {
 /// A list in protobuf; `None` when the kind has no message.
 async fn messages(
     resource: &ResourceRef,
-    kvs: &[Arc<KeyValue>],
+    objects: &[Found],
     metadata: &Value,
 ) -> Result<Option<Pieces>, ApiError> {
     let mut list = protobuf::encode::List::new(resource.clone());
-    for kv in kvs {
+    for object in objects {
         tokio::task::consume_budget().await;
-        let stored = Stored::from(&**kv);
-        let added = if resource.is_storage_version() {
+        let stored = object.stored();
+        let added = if resource.conversion.is_none() {
             list.add(&stored)
         } else {
             list.add_value(&stored.served(resource)?)
@@ -210,7 +208,8 @@ async fn collect(
 ) -> Result<Page, Collect> {
     let everything = selection.is_everything();
     let store = call.registry().store();
-    let mut kvs: Vec<Arc<KeyValue>> = Vec::new();
+    let mut objects: Vec<Found> = Vec::new();
+    let converter = &call.server.converter;
     range.limit = match (limit, everything) {
         (0, _) => 0,
         (limit, true) => limit,
@@ -222,33 +221,35 @@ async fn collect(
         // All further reads see the same state.
         range.revision = Some(revision);
         let Some(last) = response.kvs.last() else {
-            return Ok(Page { kvs, revision, continue_token: None, remaining: None });
+            return Ok(Page { objects, revision, continue_token: None, remaining: None });
         };
         let next = after(&last.key);
         if everything {
             let token = if response.more { Some(token(call, revision, &next)?) } else { None };
             let remaining = response.more.then(|| response.count.saturating_sub(response.kvs.len() as u64));
-            return Ok(Page { kvs: response.kvs, revision, continue_token: token, remaining });
+            let objects = converter.found(&call.resource, response.kvs).await.map_err(Collect::Other)?;
+            return Ok(Page { objects, revision, continue_token: token, remaining });
         }
-        for kv in response.kvs {
+        let found = converter.found(&call.resource, response.kvs).await.map_err(Collect::Other)?;
+        for object in found {
             // The first look at an object parses it, so that a long list takes a while.
             tokio::task::consume_budget().await;
-            if !selection.matches(&view(&call.resource, &kv)) {
+            if !selection.matches(&object.view(&call.resource)) {
                 continue;
             }
             // One match more than the page holds: only now it is sure that there is another page.
-            if limit > 0 && kvs.len() == limit {
-                let start = kvs.last().map(|kv| after(&kv.key)).unwrap_or_default();
+            if limit > 0 && objects.len() == limit {
+                let start = objects.last().map(|last| after(last.key())).unwrap_or_default();
                 let token = token(call, revision, &start)?;
-                return Ok(Page { kvs, revision, continue_token: Some(token), remaining: None });
+                return Ok(Page { objects, revision, continue_token: Some(token), remaining: None });
             }
-            kvs.push(kv);
+            objects.push(object);
         }
         let KeyRange::Span { end, .. } = range.keys else {
-            return Ok(Page { kvs, revision, continue_token: None, remaining: None });
+            return Ok(Page { objects, revision, continue_token: None, remaining: None });
         };
         if !response.more {
-            return Ok(Page { kvs, revision, continue_token: None, remaining: None });
+            return Ok(Page { objects, revision, continue_token: None, remaining: None });
         }
         range.keys = KeyRange::span(next, end);
     }
@@ -296,21 +297,21 @@ fn opening(kind: &str, api_version: &str, metadata: &Value) -> Result<Vec<u8>, A
 }
 
 /// A list made of the stored bytes. As upstream has it, items do not repeat kind and apiVersion.
-fn verbatim(resource: ResourceRef, kvs: Vec<Arc<KeyValue>>, metadata: Value) -> Result<Pieces, ApiError> {
+fn verbatim(resource: ResourceRef, kvs: Vec<Found>, metadata: Value) -> Result<Pieces, ApiError> {
     let mut opening = opening(resource.list_kind, resource.api_version, &metadata)?;
     opening.extend_from_slice(b",\"items\":[");
-    if !resource.is_storage_version() {
-        let item = move |kv: &KeyValue, out: &mut Vec<u8>| {
-            let served = Stored::from(kv).served(&resource)?;
+    if resource.conversion.is_some() {
+        let item = move |kv: &Found, out: &mut Vec<u8>| {
+            let served = kv.stored().served(&resource)?;
             serde_json::to_writer(out, &served).map_err(BoxError::from)
         };
         return Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", item)), length: None });
     }
     let skip = codec::head_length(&resource);
-    let item = move |kv: &KeyValue, out: &mut Vec<u8>| -> Result<(), BoxError> {
-        let tail = kv.value.get(skip..).ok_or("a stored object is damaged: it is too short")?;
+    let item = move |kv: &Found, out: &mut Vec<u8>| -> Result<(), BoxError> {
+        let tail = kv.value().get(skip..).ok_or("a stored object is damaged: it is too short")?;
         out.extend_from_slice(ITEM_HEAD);
-        write_decimal(out, kv.mod_revision);
+        write_decimal(out, kv.revision());
         out.extend_from_slice(b"\",");
         out.extend_from_slice(tail);
         Ok(())
@@ -318,7 +319,7 @@ fn verbatim(resource: ResourceRef, kvs: Vec<Arc<KeyValue>>, metadata: Value) -> 
     let items: u64 = kvs
         .iter()
         .map(|kv| {
-            (ITEM_HEAD.len() + decimal_length(kv.mod_revision) + 2 + kv.value.len().saturating_sub(skip))
+            (ITEM_HEAD.len() + decimal_length(kv.revision()) + 2 + kv.value().len().saturating_sub(skip))
                 as u64
         })
         .sum();
@@ -343,7 +344,7 @@ fn decimal_length(number: i64) -> usize {
 /// A list as a Table, row by row.
 fn tables(
     resource: ResourceRef,
-    kvs: Vec<Arc<KeyValue>>,
+    kvs: Vec<Found>,
     metadata: Value,
     version: Version,
     include: Include,
@@ -353,21 +354,21 @@ fn tables(
     serde_json::to_writer(&mut opening, &table::column_definitions(&resource)).map_err(ApiError::internal)?;
     opening.extend_from_slice(b",\"rows\":[");
     let now = Timestamp::now();
-    let row = move |kv: &KeyValue, out: &mut Vec<u8>| -> Result<(), BoxError> {
-        if resource.is_storage_version() {
-            let revision = kv.mod_revision.unsigned_abs();
-            return Ok(table::write_row(out, &resource, &kv.value, revision, (include, version), now)?);
+    let row = move |object: &Found, out: &mut Vec<u8>| -> Result<(), BoxError> {
+        if resource.conversion.is_none() {
+            let revision = object.revision().unsigned_abs();
+            return Ok(table::write_row(out, &resource, object.value(), revision, (include, version), now)?);
         }
-        let served = Stored::from(kv).served(&resource)?;
+        let served = object.stored().served(&resource)?;
         Ok(serde_json::to_writer(out, &table::row(&resource, &served, include, version, now))?)
     };
     Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", row)), length: None })
 }
 
 /// A list as one value: for YAML, indented JSON and metadata alone.
-fn whole(call: &Call, kvs: Vec<Arc<KeyValue>>, metadata: Value) -> Result<Answer, ApiError> {
+fn whole(call: &Call, kvs: Vec<Found>, metadata: Value) -> Result<Answer, ApiError> {
     let resource = &call.resource;
-    let served = kvs.iter().map(|kv| Stored::from(&**kv).served(resource));
+    let served = kvs.iter().map(|kv| kv.stored().served(resource));
     let value = match call.representation.transform {
         Transform::None => {
             let items: Vec<Value> = served.collect::<Result<_, _>>()?;
@@ -395,21 +396,21 @@ fn whole(call: &Call, kvs: Vec<Arc<KeyValue>>, metadata: Value) -> Result<Answer
 /// Items with commas between them, in pieces of about [`PIECE`] bytes.
 struct Joined<F> {
     buffer: Vec<u8>,
-    kvs: std::vec::IntoIter<Arc<KeyValue>>,
+    kvs: std::vec::IntoIter<Found>,
     closing: Option<&'static [u8]>,
     first: bool,
     item: F,
 }
 
 impl<F> Joined<F> {
-    fn new(opening: Vec<u8>, kvs: Vec<Arc<KeyValue>>, closing: &'static [u8], item: F) -> Self {
+    fn new(opening: Vec<u8>, kvs: Vec<Found>, closing: &'static [u8], item: F) -> Self {
         Joined { buffer: opening, kvs: kvs.into_iter(), closing: Some(closing), first: true, item }
     }
 }
 
 impl<F> Iterator for Joined<F>
 where
-    F: FnMut(&KeyValue, &mut Vec<u8>) -> Result<(), BoxError>,
+    F: FnMut(&Found, &mut Vec<u8>) -> Result<(), BoxError>,
 {
     type Item = Result<Bytes, BoxError>;
 

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
-use crate::object::Stored;
 use crate::options::WriteOptions;
 use crate::rewrite::{Part, rewrite};
 
@@ -20,7 +19,7 @@ pub(super) const SCALE: (&str, &str) = ("autoscaling/v1", "Scale");
 pub(super) async fn get(call: &Call) -> Result<Answer, ApiError> {
     let found = call.registry().get(&call.resource, call.namespace(), call.name()).await?;
     let kv = found.ok_or_else(|| call.not_found())?;
-    let object = Stored::from(&*kv).working(&call.resource)?;
+    let object = call.read(&kv).await?.object()?;
     Ok(Answer::Other(200, scale_of(&call.resource, &object)?))
 }
 
@@ -76,7 +75,7 @@ async fn write(
         Ok(new)
     };
     let result = rewrite(call, call.name(), Part::Object, dry_run, apply).await?;
-    let object = result.ok_or_else(|| call.not_found())?.into_object(&call.resource)?;
+    let object = result.ok_or_else(|| call.not_found())?.into_object()?;
     Ok(Answer::Other(200, scale_of(&call.resource, &object)?))
 }
 
@@ -92,7 +91,7 @@ fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
 }
 
 /// Sets the wanted replicas, wherever objects of the resource have them.
-pub(super) fn set_replicas(resource: &Resource, object: &mut Value, replicas: Value) {
+pub(crate) fn set_replicas(resource: &Resource, object: &mut Value, replicas: Value) {
     match resource.custom().and_then(|custom| custom.version().scale.as_ref()) {
         // Something else on the way is refused by validation, which sees the object as it is.
         Some(scale) => drop(path::set(object, &scale.spec, replicas)),

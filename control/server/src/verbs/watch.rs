@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carrack_api::ResourceRef;
 use carrack_api::select::Selection;
-use carrack_store::{Event, KeyValue, Range, Revision, Watch, Watcher};
+use carrack_store::{Event, Range, Revision, Watch, Watcher};
 use futures::{FutureExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
@@ -19,10 +20,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Answer, Call};
+use crate::conversion::{Change, Converter, Found};
 use crate::events::{Encoder, Type};
 use crate::kinds::End;
 use crate::negotiate::Media;
-use crate::object::view;
 use crate::options::{WatchOptions, WatchStart};
 use crate::{ApiError, BoxError, protobuf, respond};
 
@@ -71,10 +72,10 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
                 super::list::check_reached(call, least)?;
             }
             let response = store.range(Range::of(keys.clone())).await?;
-            for kv in response.kvs {
+            for found in call.server.converter.found(&call.resource, response.kvs).await? {
                 tokio::task::consume_budget().await;
-                if selection.is_everything() || selection.matches(&view(&call.resource, &kv)) {
-                    initial.push_back(kv);
+                if selection.is_everything() || selection.matches(&found.view(&call.resource)) {
+                    initial.push_back(found);
                 }
             }
             Watch::of(keys).since(response.revision + 1)
@@ -93,6 +94,8 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
     );
     let now = Instant::now();
     Ok(Session {
+        resource: call.resource.clone(),
+        converter: call.server.converter.clone(),
         encoder: Encoder::new(call.resource.clone(), &call.representation, include),
         mark_initial_end: matches!(options.start, WatchStart::StateThenBookmark(_)),
         initial,
@@ -111,9 +114,11 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
 
 /// A running watch.
 struct Session {
+    resource: ResourceRef,
+    converter: Converter,
     encoder: Encoder,
     /// Objects that are still to be sent as ADDED.
-    initial: VecDeque<Arc<KeyValue>>,
+    initial: VecDeque<Found>,
     /// Whether a bookmark says when all of `initial` was sent.
     mark_initial_end: bool,
     watcher: Watcher,
@@ -150,9 +155,9 @@ impl Session {
             return Err(error);
         }
         let mut out = Vec::new();
-        while let Some(kv) = self.initial.pop_front() {
+        while let Some(found) = self.initial.pop_front() {
             self.sent.fetch_add(1, Ordering::Relaxed);
-            self.encoder.event(&mut out, Type::Added, &kv.value, kv.mod_revision)?;
+            self.encoder.event(&mut out, Type::Added, found.value(), found.revision())?;
             if out.len() >= PIECE {
                 return Ok(Some(out.into()));
             }
@@ -175,8 +180,8 @@ impl Session {
                 }
             };
             let Some(news) = news else { return Ok(None) };
-            self.encode(&mut out, news?)?;
-            if let Err(error) = self.encode_what_is_there(&mut out) {
+            self.encode(&mut out, news?).await?;
+            if let Err(error) = self.encode_what_is_there(&mut out).await {
                 self.failed = Some(error);
             }
         }
@@ -184,10 +189,10 @@ impl Session {
     }
 
     /// Adds the changes that are there without waiting, up to a piece.
-    fn encode_what_is_there(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    async fn encode_what_is_there(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
         while out.len() < PIECE {
             match relevant(&mut self.watcher, &self.encoder, &self.selection).now_or_never() {
-                Some(Some(news)) => self.encode(out, news?)?,
+                Some(Some(news)) => self.encode(out, news?).await?,
                 _ => break,
             }
         }
@@ -205,41 +210,71 @@ impl Session {
         Ok(Some(out.into()))
     }
 
+    /// What changes of a custom resource mean to this watcher.
+    async fn judge(&self, events: Vec<Event>) -> Result<Vec<(Type, Change)>, ApiError> {
+        let everything = self.selection.is_everything();
+        let mut judged = Vec::with_capacity(events.len());
+        for event in events {
+            let change = self.converter.change(&self.resource, event, everything).await?;
+            if let Some(kind) = self.encoder.judge(&change, &self.selection) {
+                judged.push((kind, change));
+            }
+        }
+        Ok(judged)
+    }
+
     /// Encodes what the changes of one revision mean to this watcher.
-    fn encode(&mut self, out: &mut Vec<u8>, news: Vec<(Type, Event)>) -> Result<(), ApiError> {
-        for (kind, event) in news {
+    async fn encode(&mut self, out: &mut Vec<u8>, news: News) -> Result<(), ApiError> {
+        let judged = match news {
+            News::Judged(judged) => judged,
+            News::Open(events) => self.judge(events).await?,
+        };
+        for (kind, change) in judged {
             self.sent.fetch_add(1, Ordering::Relaxed);
-            let revision: Revision = event.kv.mod_revision;
-            match (kind, &event.prev) {
-                (Type::Deleted, Some(prev)) => self.encoder.event(out, kind, &prev.value, revision)?,
-                (Type::Deleted, None) if event.kv.value.is_empty() => {
-                    self.encoder.forgotten(out, &event.kv.key, revision)?;
+            let revision: Revision = change.event.kv.mod_revision;
+            match (kind, &change.before, &change.now) {
+                (Type::Deleted, Some(before), _) => {
+                    self.encoder.event(out, kind, before.value(), revision)?
                 }
-                _ => self.encoder.event(out, kind, &event.kv.value, revision)?,
+                (_, _, Some(now)) => self.encoder.event(out, kind, now.value(), revision)?,
+                (_, _, None) => self.encoder.forgotten(out, &change.event.kv.key, revision)?,
             }
         }
         Ok(())
     }
 }
 
-/// The next changes of one revision that mean something to this watcher; never none. It goes on by itself over what
-/// does not, as most changes do not concern most of many watchers with selectors: what waits beside it is left alone.
-/// Nothing is lost if the future is dropped before it is done.
+/// Changes of one revision.
+enum News {
+    /// Those that mean something to the watcher.
+    Judged(Vec<(Type, Change)>),
+    /// Those of a custom resource, whose form has to be asked for before they can be judged.
+    Open(Vec<Event>),
+}
+
+/// The next changes of one revision that mean something to this watcher, as far as that can be told without waiting;
+/// never none. It goes on by itself over what does not, as most changes do not concern most of many watchers with
+/// selectors: what waits beside it is left alone. Nothing is lost if the future is dropped before it is done.
 async fn relevant(
     watcher: &mut Watcher,
     encoder: &Encoder,
     selection: &Selection,
-) -> Option<Result<Vec<(Type, Event)>, ApiError>> {
+) -> Option<Result<News, ApiError>> {
     loop {
         let batch = match watcher.next().await? {
             Ok(batch) => batch,
             Err(error) => return Some(Err(error.into())),
         };
-        let judged =
-            batch.events.into_iter().filter_map(|event| Some((encoder.judge(&event, selection)?, event)));
-        let news: Vec<_> = judged.collect();
-        if !news.is_empty() {
-            return Some(Ok(news));
+        if encoder.is_custom() {
+            return Some(Ok(News::Open(batch.events)));
+        }
+        let judged = batch.events.into_iter().filter_map(|event| {
+            let change = Change::of_built_in(event, selection.is_everything());
+            Some((encoder.judge(&change, selection)?, change))
+        });
+        let judged: Vec<_> = judged.collect();
+        if !judged.is_empty() {
+            return Some(Ok(News::Judged(judged)));
         }
     }
 }

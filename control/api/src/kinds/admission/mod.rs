@@ -7,4 +7,4 @@ mod webhook;
 
 pub(super) use policy::RESOURCE as POLICY;
 pub(super) use policy_binding::RESOURCE as POLICY_BINDING;
-pub(super) use webhook::{MUTATING, VALIDATING};
+pub(super) use webhook::{MUTATING, VALIDATING, web_address};

@@ -233,7 +233,8 @@ fn client(client: &admission::WebhookClientConfig, path: &FieldPath, errors: &mu
     }
 }
 
-fn web_address(url: &str, path: &FieldPath, errors: &mut Errors) {
+/// A URL that a webhook is called by.
+pub(in crate::kinds) fn web_address(url: &str, path: &FieldPath, errors: &mut Errors) {
     const FORM: &str = "; desired format: https://host[/path]";
     let Some(rest) = url.strip_prefix("https://") else {
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);

@@ -1,8 +1,8 @@
-//! What is wrong with a definition, but for its schemas: names, versions, conversion, approval. Upstream:
+//! What is wrong with a definition, but for its schemas: names, versions, approval. Upstream:
 //! `apiextensions/validation`.
 
 use super::super::prelude::*;
-use super::versions;
+use super::{conversion, versions};
 use crate::custom::{APPROVED, is_protected};
 use crate::table::read::{list, text};
 
@@ -40,7 +40,6 @@ pub(super) fn spec(spec: &Value, old: Option<&Value>, errors: &mut Errors) {
                    spec.versions[*].schema instead";
         errors.push(FieldError::invalid(&path.child("preserveUnknownFields"), true, why));
     }
-    conversion(&spec["conversion"], &path.child("conversion"), errors);
 }
 
 fn group(group: &str, path: &FieldPath, errors: &mut Errors) {
@@ -88,33 +87,9 @@ pub(super) fn names(names: &Value, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
-fn conversion(conversion: &Value, path: &FieldPath, errors: &mut Errors) {
-    if conversion.is_null() {
-        return;
-    }
-    match text(conversion, "/strategy") {
-        "" => errors.push(FieldError::required(&path.child("strategy"), "")),
-        "None" => {
-            if !conversion["webhook"].is_null() {
-                let why = "should not be set when strategy is not set to Webhook";
-                errors.push(FieldError::forbidden(&path.child("webhook"), why));
-            }
-        }
-        // The seam of conversion by webhook: once the server can call one, what is checked here is its client's
-        // configuration.
-        "Webhook" => {
-            let why = "conversion by webhook is not carried out by this server yet: use strategy None, which \
-                       changes nothing but apiVersion";
-            errors.push(FieldError::invalid(&path.child("strategy"), "Webhook", why));
-        }
-        other => {
-            errors.push(FieldError::not_supported(&path.child("strategy"), other, &["None", "Webhook"]));
-        }
-    }
-}
-
-/// Status, stored versions, and the approval of protected groups.
+/// Conversion, status, stored versions, and the approval of protected groups.
 pub(super) fn rest(definition: &Value, old: Option<&Value>, errors: &mut Errors) {
+    conversion::check(&definition["spec"]["conversion"], old, &spec_path().child("conversion"), errors);
     let path = status_path();
     names(&definition["status"]["acceptedNames"], &path.child("acceptedNames"), errors);
     stored_versions(definition, &path.child("storedVersions"), errors);

@@ -1,6 +1,7 @@
 //! CustomResourceDefinition: the kind that makes kinds. What becomes of one is in [`crate::custom`].
 
 mod check;
+mod conversion;
 mod openapi;
 mod shape;
 mod versions;

@@ -102,7 +102,7 @@ impl Run<'_> {
         if !self.is_selected(&policy.matching, &target).await? {
             return Ok(());
         }
-        let asked = Asked::new(self.call, self.request, self.object, &form)?;
+        let asked = Asked::new(self.call, self.request, self.object, &form).await?;
         for binding in bindings {
             if let Some(matching) = &binding.matching
                 && (matching.form(&target, &forms).is_none() || !self.is_selected(matching, &target).await?)

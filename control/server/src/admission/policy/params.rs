@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use carrack_api::select::LabelSelector;
-use carrack_api::{Resource, Scope, meta};
-use carrack_store::Range;
+use carrack_api::{ResourceRef, Scope, meta};
+use carrack_store::{KeyValue, Range};
 use serde_json::Value;
 
 use super::compile::Policy;
@@ -12,7 +12,6 @@ use super::index::Binding;
 use crate::ApiError;
 use crate::authn::text;
 use crate::call::Call;
-use crate::object::Stored;
 
 /// The objects to judge with, one after the other; a single null when the policy has no parameters. `Ok(Err)` says why
 /// there are none.
@@ -52,12 +51,12 @@ pub(super) async fn find(
             Ok(selector) => selector,
             Err(why) => return Ok(Err(why.to_string())),
         };
-        let all = list(call, &row, namespace).await?;
+        let found = call.registry().range(Range::prefix(row.list_prefix(namespace))).await?;
+        let all = served(call, &row, found.kvs).await?;
         all.into_iter().filter(|object| is_selected(&selector, object)).collect()
     } else {
         let stored = call.registry().get(&row, namespace, name).await?;
-        let served = stored.map(|kv| Stored::from(&*kv).served(&row).map(Arc::new)).transpose()?;
-        served.into_iter().collect::<Vec<_>>()
+        served(call, &row, stored.into_iter().collect()).await?
     };
     if found.is_empty() && text(reference, "/parameterNotFoundAction") == "Deny" {
         return Ok(Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()));
@@ -65,10 +64,14 @@ pub(super) async fn find(
     Ok(Ok(found))
 }
 
-/// The objects of a resource in a namespace, or in all of them, in the form that `paramKind` names.
-async fn list(call: &Call, row: &Resource, namespace: &str) -> Result<Vec<Arc<Value>>, ApiError> {
-    let found = call.registry().range(Range::prefix(row.list_prefix(namespace))).await?;
-    found.kvs.iter().map(|kv| Stored::from(&**kv).served(row).map(Arc::new)).collect()
+/// Stored objects in the form that `paramKind` names.
+async fn served(
+    call: &Call,
+    row: &ResourceRef,
+    kvs: Vec<Arc<KeyValue>>,
+) -> Result<Vec<Arc<Value>>, ApiError> {
+    let found = call.server.converter.found(row, kvs).await?;
+    found.iter().map(|object| object.stored().served(row).map(Arc::new)).collect()
 }
 
 fn is_selected(selector: &LabelSelector, object: &Value) -> bool {

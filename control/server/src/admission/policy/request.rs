@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::super::matching::{Form, operation_name};
 use super::rights::Rights;
 use crate::call::Call;
-use crate::object::to_served;
 use crate::{AdmissionRequest, ApiError, Operation};
 
 /// A request in the form that a policy is about.
@@ -25,7 +24,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn new(
+    pub(super) async fn new(
         call: &Call,
         request: &AdmissionRequest<'_>,
         object: Option<&Value>,
@@ -33,14 +32,12 @@ impl Asked {
     ) -> Result<Self, ApiError> {
         let found = call.server.kinds.now().find(&form.group, &form.version, &form.resource);
         let row = found.unwrap_or_else(|| call.resource.clone());
-        let show = |object: Option<&Value>| match object {
+        let show = async |object: Option<&Value>| match object {
             Some(object) if request.kind == call.resource.kind => {
-                let mut shown = object.clone();
-                to_served(&row, &mut shown);
-                shown
+                call.server.converter.shown(&row, object).await
             }
-            Some(object) => object.clone(),
-            None => Value::Null,
+            Some(object) => Ok(object.clone()),
+            None => Ok(Value::Null),
         };
         let attributes = request.attributes;
         let rights = Arc::new(Rights {
@@ -57,8 +54,8 @@ impl Asked {
             ..Check::default()
         };
         Ok(Asked {
-            object: show(object),
-            old: show(request.old),
+            object: show(object).await?,
+            old: show(request.old).await?,
             request: facts(call, request, object, form, row.kind),
             authorizer: query(Check::default()),
             resource: query(resource),

@@ -37,7 +37,7 @@ pub(super) async fn ask(
     })?;
     let target = hook.target.as_ref().map_err(|why| calling("could not get REST client", why))?;
     let uid = uuid::Uuid::new_v4().to_string();
-    let question = question(asked, form, &uid, object).map_err(Failure::Refused)?;
+    let question = question(asked, form, &uid, object).await.map_err(Failure::Refused)?;
     let body = serde_json::to_vec(&review::question(version, question))
         .map_err(|why| calling("could not create admission objects", &why))?;
     let outbound = &asked.call.server.webhooks.outbound;
@@ -55,7 +55,7 @@ pub(super) async fn ask(
 }
 
 /// All that a review, or a condition, is told of the request.
-pub(super) fn question<'a>(
+pub(super) async fn question<'a>(
     asked: &'a Asked<'a>,
     form: &'a Form,
     uid: &'a str,
@@ -75,7 +75,7 @@ pub(super) fn question<'a>(
         operation: request.operation,
         user: &request.attributes.user,
         object: object.cloned().unwrap_or(Value::Null),
-        old: request.old.map(|old| asked.show(form, old)).transpose()?.unwrap_or(Value::Null),
+        old: asked.show_any(form, request.old).await?.unwrap_or(Value::Null),
         dry_run: request.dry_run,
         options: asked.options(),
     })

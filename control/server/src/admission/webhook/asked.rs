@@ -12,7 +12,7 @@ use super::ask::question;
 use super::hook::Hook;
 use super::review;
 use crate::call::Call;
-use crate::object::{to_served, to_storage};
+use crate::object::to_storage;
 use crate::verbs::scale;
 use crate::{AdmissionRequest, ApiError, Operation};
 
@@ -67,17 +67,22 @@ impl<'a> Asked<'a> {
         if !meant {
             return Ok(None);
         }
-        Ok(self.meets_conditions(hook, &form, object)?.then_some(form))
+        Ok(self.meets_conditions(hook, &form, object).await?.then_some(form))
     }
 
     /// Whether the request meets the webhook's conditions; where that cannot be told, `failurePolicy` decides between
     /// not to ask and to refuse.
-    fn meets_conditions(&self, hook: &Hook, form: &Form, object: Option<&Value>) -> Result<bool, ApiError> {
+    async fn meets_conditions(
+        &self,
+        hook: &Hook,
+        form: &Form,
+        object: Option<&Value>,
+    ) -> Result<bool, ApiError> {
         let held = match &hook.conditions {
             Ok(conditions) if conditions.is_empty() => return Ok(true),
             Ok(conditions) => {
-                let shown = object.map(|object| self.show(form, object)).transpose()?;
-                let mut request = review::request(question(self, form, "", shown.as_ref())?);
+                let shown = self.show_any(form, object).await?;
+                let mut request = review::request(question(self, form, "", shown.as_ref()).await?);
                 let mut take = |field: &str| request.get_mut(field).map(Value::take).unwrap_or_default();
                 let (object, old) = (take("object"), take("oldObject"));
                 conditions.hold(&object, &old, &request)
@@ -129,31 +134,46 @@ impl<'a> Asked<'a> {
         found.unwrap_or_else(|| self.call.resource.clone())
     }
 
-    /// What a webhook is shown of an object in the stored form.
-    pub(super) fn show(&self, form: &Form, object: &Value) -> Result<Value, ApiError> {
+    /// What a webhook is shown of an object in the form that writes work on.
+    async fn show(&self, form: &Form, object: &Value) -> Result<Value, ApiError> {
         match self.body() {
             Body::Other => Ok(object.clone()),
-            Body::Scale => scale::scale_of(&self.row(form), object),
-            Body::Object => {
-                let mut shown = object.clone();
-                to_served(&self.row(form), &mut shown);
-                Ok(shown)
-            }
+            Body::Scale => scale::scale_of(&self.call.resource, object),
+            Body::Object => self.call.server.converter.shown(&self.row(form), object).await,
+        }
+    }
+
+    /// The same of an object that need not be there.
+    pub(super) async fn show_any(
+        &self,
+        form: &Form,
+        object: Option<&Value>,
+    ) -> Result<Option<Value>, ApiError> {
+        match object {
+            Some(object) => self.show(form, object).await.map(Some),
+            None => Ok(None),
         }
     }
 
     /// Takes over what a webhook made of what it was shown: fields that the kind does not have are dropped, defaults
     /// are set, and the object is in the stored form again.
-    pub(super) fn take(&self, form: &Form, object: &mut Value, patched: Value) -> Result<(), ApiError> {
+    pub(super) async fn take(&self, form: &Form, object: &mut Value, patched: Value) -> Result<(), ApiError> {
         match self.body() {
             Body::Other => *object = patched,
             Body::Scale => {
-                object["spec"]["replicas"] = patched.pointer("/spec/replicas").cloned().unwrap_or(json!(0));
+                let replicas = patched.pointer("/spec/replicas").cloned().unwrap_or(json!(0));
+                scale::set_replicas(&self.call.resource, object, replicas);
             }
             Body::Object => {
                 let row = self.row(form);
                 let mut new = codec::check(patched, &row).map_err(ApiError::internal)?.value;
-                to_storage(&row, &mut new);
+                match row.custom() {
+                    Some(custom) => {
+                        let own = self.call.resource.api_version;
+                        new = self.call.server.converter.convert(custom, &new, own).await?;
+                    }
+                    None => to_storage(&row, &mut new),
+                }
                 self.call.strategy().default(&mut new);
                 *object = new;
             }

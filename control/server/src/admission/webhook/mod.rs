@@ -35,6 +35,7 @@ use asked::Asked;
 use hook::Hook;
 use index::{Hooks, Which};
 pub(crate) use mutating::Mutation;
+pub(crate) use status::unexpected;
 
 /// All webhooks, and the way to them.
 pub(crate) struct Webhooks {

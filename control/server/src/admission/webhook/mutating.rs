@@ -78,8 +78,7 @@ impl<'a> Mutation<'a> {
 
     /// Asks one webhook and applies its patch; says whether the object changed.
     async fn apply(&self, hook: &Hook, form: &Form, object: Option<&mut Value>) -> Result<bool, Failure> {
-        let shown = object.as_deref().map(|object| self.asked.show(form, object));
-        let shown = shown.transpose().map_err(Failure::Refused)?;
+        let shown = self.asked.show_any(form, object.as_deref()).await.map_err(Failure::Refused)?;
         let patch = ask(&self.asked, hook, form, true, shown.as_ref()).await?;
         if patch.is_empty() {
             return Ok(false);
@@ -99,7 +98,7 @@ impl<'a> Mutation<'a> {
         let refuse = |why: &dyn std::fmt::Display| Failure::Refused(ApiError::internal(why));
         patch::json_patch(&mut patched, patch).map_err(|why| refuse(&why))?;
         let before = object.clone();
-        self.asked.take(form, object, patched).map_err(Failure::Refused)?;
+        self.asked.take(form, object, patched).await.map_err(Failure::Refused)?;
         Ok(*object != before)
     }
 }

@@ -108,7 +108,7 @@ pub(super) fn calling(webhook: &str, why: &str) -> String {
 }
 
 /// What client libraries of upstream make of an answer that is no success.
-pub(super) fn unexpected(code: u16, body: &[u8]) -> String {
+pub(crate) fn unexpected(code: u16, body: &[u8]) -> String {
     let status: Option<Value> = serde_json::from_slice(body).ok();
     if let Some(status) = status.filter(|status| text(status, "/kind") == "Status") {
         return text(&status, "/message").to_owned();

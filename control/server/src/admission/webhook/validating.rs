@@ -23,7 +23,7 @@ pub(super) async fn ask_all(
         }
     }
     let answers = join_all(meant.iter().map(|(hook, form)| async move {
-        let shown = object.map(|object| asked.show(form, object)).transpose().map_err(Failure::Refused)?;
+        let shown = asked.show_any(form, object).await.map_err(Failure::Refused)?;
         ask(asked, hook, form, false, shown.as_ref()).await
     }));
     for ((hook, _), answer) in meant.iter().zip(answers.await) {
