@@ -142,7 +142,8 @@ impl<'de> Visitor<'de> for Message<'_> {
             return Err(A::Error::custom("nested too deeply"));
         }
         let (first, start) = (writer.parts.len(), writer.out.len());
-        if let (true, Some(version)) = (is_metadata, writer.version.take())
+        if is_metadata
+            && let Some(version) = writer.version.take()
             && let Some(field) = plan.field("resourceVersion")
         {
             writer.out.extend_from_slice(version.as_bytes());
