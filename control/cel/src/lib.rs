@@ -31,6 +31,7 @@ mod tests;
 mod times;
 mod types;
 mod url;
+mod uses;
 mod value;
 
 pub use check::Environment;
