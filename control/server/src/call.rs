@@ -197,13 +197,12 @@ impl Call {
         request: &AdmissionRequest<'_>,
         object: &mut Value,
     ) -> Result<bool, ApiError> {
-        let given = object.clone();
-        policy::typecheck::note(self, request, object);
         let mut policies = policy::mutation(self, request).await?;
         let mut hooks = webhook::mutation(self, request).await?;
         if self.server.config.admission.is_empty() && hooks.is_none() && policies.is_none() {
-            return Ok(*object != given);
+            return Ok(false);
         }
+        let before = object.clone();
         self.complete(request, object).await?;
         let mut changed = false;
         if let Some(policies) = &mut policies {
@@ -222,7 +221,7 @@ impl Call {
                 hooks.run_again(object).await?;
             }
         }
-        Ok(*object != given)
+        Ok(*object != before)
     }
 
     /// Runs the plugins that change objects.

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn one_that_does_not_hold_settles_it() {
-        let pods = "list /pods @kube-system";
+        let pods = "list pods @kube-system";
         for (expressions, expected) in [
             (&["has(request.resourceAttributes)"][..], Ok(true)),
             (&["request.resourceAttributes.namespace == 'kube-system'", "request.user == 'jane'"], Ok(true)),
@@ -184,7 +184,7 @@ mod tests {
             (&["request.name == 'x'"], "undefined field 'name'"),
             (&["object == null"], "undeclared reference to 'object'"),
         ] {
-            let error = held(expressions, "get /pods @web").unwrap_err();
+            let error = held(expressions, "get pods @web").unwrap_err();
             assert!(error.contains(says), "{error}");
         }
         assert!(held(&["true"; 65], "get /x").unwrap_err().contains("must have at most 64 items"));
