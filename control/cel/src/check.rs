@@ -9,6 +9,9 @@ use crate::parser::spelled;
 use crate::types::{DYN, Max, STRING, Type};
 use crate::value::Value;
 
+/// The type of the operations of a JSON patch.
+const PATCH: &str = "JSONPatch";
+
 /// The names of types, as expressions write them and as values of them are called.
 const TYPES: &[(&str, &str)] = &[
     ("bool", "bool"),
@@ -187,7 +190,7 @@ impl Checker<'_> {
 
     fn field(&mut self, at: usize, of: &Type, field: &str) -> Type {
         match of {
-            Type::Dyn(_) | Type::Param(_) => DYN,
+            Type::Dyn(_) | Type::Param(_) | Type::Made(_) => DYN,
             Type::Map(key, value, _) if matches!(**key, Type::String(_)) || key.is_dyn() => (**value).clone(),
             Type::Optional(inner) => as_optional(self.field(at, inner, field)),
             Type::Object(object) => match object.field(field) {
@@ -263,7 +266,7 @@ impl Checker<'_> {
         for (node, optional) in elements.iter_mut() {
             self.node(node);
             let ty = if *optional { inside(&node.ty) } else { node.ty.clone() };
-            element = Some(element.map_or(ty.clone(), |other| other.join(&ty)));
+            element = Some(self.alike(node.at, element, &ty));
         }
         Type::list_of(element.unwrap_or(DYN), Max(elements.len() as u64))
     }
@@ -273,12 +276,10 @@ impl Checker<'_> {
         for (key, value, optional) in entries.iter_mut() {
             self.node(key);
             self.node(value);
-            let value = if *optional { inside(&value.ty) } else { value.ty.clone() };
-            let key_type = as_key(&key.ty);
-            types = Some(match types {
-                None => (key_type, value),
-                Some((k, v)) => (k.join(&key_type), v.join(&value)),
-            });
+            let ty = if *optional { inside(&value.ty) } else { value.ty.clone() };
+            let (keys, values) = types.unzip();
+            let key_type = self.alike(key.at, keys, &as_key(&key.ty));
+            types = Some((key_type, self.alike(value.at, values, &ty)));
         }
         let (key, value) = types.unwrap_or((DYN, DYN));
         Type::map(key, value).with_max(entries.len() as u64)
@@ -288,8 +289,37 @@ impl Checker<'_> {
         for (_, node, _) in fields.iter_mut() {
             self.node(node);
         }
-        let known = name == "JSONPatch" || name == "Object" || name.starts_with("Object.");
-        if known && self.environment.makes_objects { DYN } else { self.undeclared(at, name) }
+        let is_patch = name == PATCH;
+        let known = is_patch || name == "Object" || name.starts_with("Object.");
+        if !known || !self.environment.makes_objects {
+            return self.undeclared(at, name);
+        }
+        for (field, node, optional) in fields.iter().filter(|_| is_patch) {
+            let found = if *optional { inside(&node.ty) } else { node.ty.clone() };
+            match field.as_str() {
+                "value" => {}
+                "op" | "path" | "from" if compatible(&STRING, &found) => {}
+                "op" | "path" | "from" => {
+                    self.issue(
+                        node.at,
+                        format!(
+                            "expected type of field '{field}' is 'string' but provided type is '{found}'"
+                        ),
+                    );
+                }
+                _ => drop(self.issue(node.at, format!("undefined field '{field}'"))),
+            }
+        }
+        Type::Made(name.into())
+    }
+
+    /// What the elements of a literal are: of one type, which Kubernetes asks for (`HomogeneousAggregateLiterals`).
+    fn alike(&mut self, at: usize, known: Option<Type>, next: &Type) -> Type {
+        match known {
+            None => next.clone(),
+            Some(known) if compatible(&known, next) => known.join(next),
+            Some(known) => self.issue(at, format!("expected type '{known}' but found '{next}'")),
+        }
     }
 
     fn logic(&mut self, at: usize, name: &str, parts: &mut [Node]) -> Type {

@@ -30,7 +30,9 @@ pub(crate) fn estimate(node: &Node) -> u64 {
     match &node.kind {
         Kind::Literal(_) => 0,
         Kind::Ident(_) => LOOKUP,
-        Kind::Select { operand, .. } | Kind::Has { operand, .. } => estimate(operand).saturating_add(LOOKUP),
+        Kind::Select { operand, .. } => estimate(operand).saturating_add(LOOKUP),
+        // Kubernetes keeps the question itself free (`PresenceTestHasCost(false)`).
+        Kind::Has { operand, .. } => estimate(operand),
         Kind::Index { operand, index, .. } => {
             estimate(operand).saturating_add(estimate(index)).saturating_add(LOOKUP)
         }

@@ -73,7 +73,7 @@ impl<'a> Eval<'a, '_> {
             Kind::Call { target, args, rows, .. } => self.call(target.as_deref(), args, rows),
             Kind::List(elements) => self.list(elements),
             Kind::Map(entries) => self.map(entries),
-            Kind::Struct { fields, .. } => self.object(fields),
+            Kind::Struct { name, fields } => self.object(name, fields),
             Kind::And(parts) => self.logic(parts, false),
             Kind::Or(parts) => self.logic(parts, true),
             Kind::Choose(parts) => self.choose(parts),
@@ -133,7 +133,6 @@ impl<'a> Eval<'a, '_> {
             return Ok(Value::Bool(true));
         }
         let value = self.node(operand)?;
-        self.meter.spend(LOOKUP)?;
         let inner = match &value {
             Value::Optional(None) => return Ok(Value::Bool(false)),
             Value::Optional(Some(inner)) => inner,
@@ -222,23 +221,23 @@ impl<'a> Eval<'a, '_> {
         Ok(Value::Map(Map::Own(Arc::new(map))))
     }
 
-    fn object(&mut self, fields: &'a [(String, Node, bool)]) -> Result1<'a> {
+    fn object(&mut self, name: &'a str, fields: &'a [(String, Node, bool)]) -> Result1<'a> {
         self.meter.spend(MAKE_OBJECT)?;
         self.meter.elements(fields.len() * 2)?;
         let mut map = BTreeMap::new();
-        for (name, node, optional) in fields {
+        for (field, node, optional) in fields {
             let value = match (self.node(node)?, optional) {
                 (Value::Optional(None), true) => continue,
                 (Value::Optional(Some(inner)), true) => inner.as_ref().clone(),
                 (value, _) => value,
             };
-            let name = match crate::escape::unescape(name) {
+            let field = match crate::escape::unescape(field) {
                 Some(plain) => Text::Own(plain.into()),
-                None => Text::Ref(name),
+                None => Text::Ref(field),
             };
-            map.insert(Key::String(name), value);
+            map.insert(Key::String(field), value);
         }
-        Ok(Value::Map(Map::Own(Arc::new(map))))
+        Ok(Value::Map(Map::Made(name, Arc::new(map))))
     }
 
     /// Parts of which one that is `decides` settles it; what cannot be evaluated counts only when none does.

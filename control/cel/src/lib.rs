@@ -1,5 +1,5 @@
-//! The Common Expression Language as Kubernetes uses it: for validation rules of custom resources, admission policies and
-//! match conditions.
+//! The Common Expression Language as Kubernetes uses it: for validation rules of custom resources, admission policies, match
+//! conditions, and the configuration of authentication.
 //!
 //! [`Program::compile`] reads and checks an expression against an [`Environment`], with `cel-go`'s messages;
 //! [`Program::evaluate`] runs it on [`Bindings`] over `serde_json` values, of which nothing is copied. Time and memory are
@@ -31,6 +31,7 @@ mod tests;
 mod times;
 mod types;
 mod url;
+mod uses;
 mod value;
 
 pub use check::Environment;

@@ -63,6 +63,8 @@ pub enum Type {
     Map(Arc<Type>, Arc<Type>, Max),
     /// An object with named fields.
     Object(Arc<ObjectType>),
+    /// An object that expressions make, by the name of its type: `Object.spec`. Nothing is known of its fields.
+    Made(Arc<str>),
     /// A value that may be missing.
     Optional(Arc<Type>),
     /// A type as a value.
@@ -134,6 +136,16 @@ impl Type {
         matches!(self, Type::Dyn(_) | Type::Param(_))
     }
 
+    /// Whether a value of the other type can be one of this type.
+    pub fn accepts(&self, other: &Type) -> bool {
+        crate::functions::compatible(self, other)
+    }
+
+    /// Whether null can stand for a value of it.
+    pub(crate) fn is_nullable(&self) -> bool {
+        matches!(self, Type::Object(_) | Type::Made(_) | Type::Timestamp | Type::Duration | Type::Opaque(_))
+    }
+
     /// The largest size values have: elements of lists and maps, bytes of text, one for all else.
     pub fn max(&self) -> u64 {
         match self {
@@ -167,12 +179,8 @@ impl Type {
     pub fn join(&self, other: &Type) -> Type {
         let max = self.max().max(other.max());
         match (self, other) {
-            (Type::Null, Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_)) => {
-                other.clone()
-            }
-            (Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_), Type::Null) => {
-                self.clone()
-            }
+            (Type::Null, other) if other.is_nullable() => other.clone(),
+            (ty, Type::Null) if ty.is_nullable() => ty.clone(),
             (Type::List(a), Type::List(b)) => Type::list_of(a.element.join(&b.element), Max(max)),
             (Type::Optional(a), Type::Optional(b)) => Type::optional(a.join(b)),
             (Type::Map(ka, va, _), Type::Map(kb, vb, _)) => {
@@ -191,6 +199,7 @@ impl fmt::Display for Type {
             Type::Map(key, value, _) => return write!(f, "map({key}, {value})"),
             Type::Optional(inner) => return write!(f, "optional_type({inner})"),
             Type::Object(object) => return f.write_str(&object.name),
+            Type::Made(name) => return f.write_str(name),
             Type::Opaque(kind) => return f.write_str(kind.name()),
             Type::Param(which) => return write!(f, "{}", char::from(b'A' + which)),
             Type::Dyn(_) => "dyn",

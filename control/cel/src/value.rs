@@ -85,6 +85,8 @@ pub enum Map<'a> {
     Json(&'a serde_json::Map<String, Json>, &'a Type),
     /// Entries.
     Own(Arc<BTreeMap<Key<'a>, Value<'a>>>),
+    /// An object that the expression made: the name of its type, and its fields.
+    Made(&'a str, Arc<BTreeMap<Key<'a>, Value<'a>>>),
 }
 
 /// What a map can be looked up by. Numbers of different types that are equal are the same key.
@@ -205,6 +207,7 @@ impl<'a> Value<'a> {
             Value::Timestamp(_) => "google.protobuf.Timestamp",
             Value::List(_) => "list",
             Value::Map(Map::Json(_, Type::Object(object))) => &object.name,
+            Value::Map(Map::Made(name, _)) => name,
             Value::Map(_) => "map",
             Value::Optional(_) => "optional_type",
             Value::Type(_) => "type",
@@ -263,7 +266,7 @@ impl<'a> Value<'a> {
                 entries.values().try_for_each(|value| weigh(value, left))?;
                 Json::Object((*entries).clone())
             }
-            Value::Map(Map::Own(entries)) => entries_json(entries, left)?,
+            Value::Map(Map::Own(entries) | Map::Made(_, entries)) => entries_json(entries, left)?,
             Value::Optional(Some(value)) => return value.write(left),
             Value::Type(_) | Value::Opaque(_) => {
                 return Err(EvalError::other(format!("{} has no form in JSON", self.type_name())));
@@ -373,7 +376,7 @@ impl<'a> Map<'a> {
     pub fn len(&self) -> usize {
         match self {
             Map::Json(entries, _) => entries.len(),
-            Map::Own(entries) => entries.len(),
+            Map::Own(entries) | Map::Made(_, entries) => entries.len(),
         }
     }
 
@@ -389,7 +392,7 @@ impl<'a> Map<'a> {
                 let Key::String(name) = key else { return None };
                 entries.get(&**name).map(|value| Value::json(value, inner(ty)))
             }
-            Map::Own(entries) => entries.get(key).cloned().map(Ok),
+            Map::Own(entries) | Map::Made(_, entries) => entries.get(key).cloned().map(Ok),
         }
     }
 
@@ -407,7 +410,7 @@ impl<'a> Map<'a> {
                 });
                 value.map(|value| Value::json(value, inner(ty)))
             }
-            Map::Own(_) => self.get(&Key::String(Text::Ref(name))),
+            Map::Own(_) | Map::Made(..) => self.get(&Key::String(Text::Ref(name))),
         }
     }
 
@@ -415,7 +418,7 @@ impl<'a> Map<'a> {
     pub fn keys(&self) -> Vec<Key<'a>> {
         match self {
             Map::Json(entries, _) => entries.keys().map(|key| Key::String(Text::Ref(key))).collect(),
-            Map::Own(entries) => entries.keys().cloned().collect(),
+            Map::Own(entries) | Map::Made(_, entries) => entries.keys().cloned().collect(),
         }
     }
 }

@@ -214,17 +214,29 @@ impl Call {
         request: &AdmissionRequest<'_>,
         object: &mut Value,
     ) -> Result<bool, ApiError> {
-        let hooks = webhook::mutation(self, request).await?;
-        if self.server.config.admission.is_empty() && hooks.is_none() {
+        let mut policies = policy::mutation(self, request).await?;
+        let mut hooks = webhook::mutation(self, request).await?;
+        if self.server.config.admission.is_empty() && hooks.is_none() && policies.is_none() {
             return Ok(false);
         }
         let before = object.clone();
         self.complete(request, object).await?;
-        if let Some(mut hooks) = hooks
-            && hooks.run(object).await?
-        {
+        let mut changed = false;
+        if let Some(policies) = &mut policies {
+            changed |= policies.run(object).await?;
+        }
+        if let Some(hooks) = &mut hooks {
+            changed |= hooks.run(object).await?;
+        }
+        // Who wants to see what others changed after it does so once.
+        if changed {
             self.complete(request, object).await?;
-            hooks.run_again(object).await?;
+            if let Some(policies) = &mut policies {
+                policies.run_again(object).await?;
+            }
+            if let Some(hooks) = &mut hooks {
+                hooks.run_again(object).await?;
+            }
         }
         Ok(*object != before)
     }

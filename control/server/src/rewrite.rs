@@ -10,6 +10,7 @@ use carrack_api::{Scope, meta, status};
 use carrack_store::KeyValue;
 use serde_json::Value;
 
+use crate::admission::policy::typecheck;
 use crate::call::{Answer, Call};
 use crate::definitions::rules;
 use crate::object::{Stored, to_served};
@@ -113,6 +114,7 @@ async fn round(
         check_identity(call, name, part, &mut new, old)?;
         prepare(call, part, &mut new, old)?;
     }
+    typecheck::note(call, &admission, &mut new);
     let beside = match part {
         Part::Object => side::prepare(call, Some(old), Some(&mut new), dry_run).await?,
         Part::Status | Part::Sub(_) | Part::Exact => side::keep(kv),

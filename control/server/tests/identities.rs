@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use carrack_server::authn::{
-    Anonymous, AuthnOptions, Condition, Issuer, Mapping, ProxyOptions, TokenWebhook,
+    Anonymous, AuthnOptions, Condition, Expressions, Issuer, Mapping, ProxyOptions, Rule, TokenWebhook,
 };
 use carrack_server::authz::config::{Choice, plain_webhook, read};
 use carrack_server::{Target, UserInfo};
@@ -139,6 +139,46 @@ async fn tokens_of_an_issuer_count_while_its_keys_change_and_while_it_is_away() 
     let strange = unknown.sign(&claims(json!({})));
     assert!(cluster.refusal(&strange).await.contains("failed to verify id token signature"));
     assert!(cluster.whoami(&newer).await.is_ok());
+}
+
+#[tokio::test]
+async fn claims_become_a_user_by_expressions() {
+    let key = Key::new("one");
+    let fake = Fake::start(|_, _| (503, json!(null))).await;
+    fake.answer(provider(fake.url.clone(), &[&key]));
+    let rule =
+        |expression: &str, message: &str| Rule { expression: expression.into(), message: message.into() };
+    let issuer = Issuer {
+        url: fake.url.clone(),
+        authority: Some(fake.authority.clone()),
+        audiences: vec!["kube".into()],
+        expressions: Expressions {
+            username: "'ci:' + claims.repository.split('/')[0]".into(),
+            groups: "claims.teams.filter(t, t.startsWith('dev')).map(t, 'ci:' + t)".into(),
+            extra: vec![("example.org/ref".into(), "claims.ref".into())],
+            claim_rules: vec![rule("claims.exp - claims.iat <= 3600", "it lives too long")],
+            user_rules: vec![rule("!user.username.endsWith(':root')", "nobody is root")],
+            ..Expressions::default()
+        },
+        ..Issuer::default()
+    };
+    let authn = AuthnOptions { issuers: vec![issuer], ..AuthnOptions::default() };
+    let cluster = Cluster::start(Setup { authn, ..Setup::default() }).await;
+    let token = |repository: &str, seconds: i64| {
+        key.sign(&json!({"iss": fake.url, "aud": "kube", "iat": now(), "exp": now() + seconds, "repository": repository,
+            "teams": ["dev-a", "ops"], "ref": "main"}))
+    };
+    let good = token("acme/site", 600);
+    wait(async || cluster.whoami(&good).await.is_ok(), "the issuer's keys").await;
+    let user = cluster.whoami(&good).await.unwrap();
+    assert_eq!((&user["username"], &user["extra"]["example.org/ref"]), (&json!("ci:acme"), &json!(["main"])));
+    assert_eq!(user["groups"], json!(["ci:dev-a", "system:authenticated"]));
+    for (token, says) in
+        [(token("acme/site", 4000), "it lives too long"), (token("root/x", 600), "nobody is root")]
+    {
+        assert!(cluster.refusal(&token).await.contains(says), "{}", cluster.refusal(&token).await);
+        assert_eq!(cluster.whoami(&token).await, Err(401));
+    }
 }
 
 #[tokio::test]
@@ -277,6 +317,33 @@ async fn an_authorization_webhook_is_asked_in_its_turn() {
     let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
     let (_, answer) = cluster.ask(&jane(), "POST", path, &[], &review).await;
     assert_eq!(answer["status"]["incomplete"], true, "a webhook lists no rules");
+}
+
+#[tokio::test]
+async fn conditions_decide_what_an_authorization_webhook_is_asked() {
+    let hook = Fake::start(|_, _| (200, json!({"status": {"allowed": true}}))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("authorization.yaml");
+    let text = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n- type: Webhook\n  \
+         name: some\n  webhook:\n    timeout: 3s\n    subjectAccessReviewVersion: v1\n    \
+         matchConditionSubjectAccessReviewVersion: v1\n    failurePolicy: Deny\n    matchConditions:\n    - expression: \
+         has(request.resourceAttributes)\n    - expression: request.resourceAttributes.namespace != 'kube-system'\n    - \
+         expression: request.resourceAttributes.namespace != 'broken' || request.nonResourceAttributes.path == ''\n    \
+         connectionInfo: {{type: KubeConfigFile, kubeConfigFile: {}}}\n",
+        hook.kubeconfig().display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let choices = read(&file, None).unwrap();
+    let cluster = Cluster::start(Setup { choices, ..Setup::default() }).await;
+    let ask = async |path: &str| cluster.ask(&jane(), "GET", path, &[], &json!(null)).await.0;
+    let maps = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
+    assert_eq!(ask(&maps("default")).await, 200);
+    let count = hook.count();
+    assert_eq!(ask(&maps("kube-system")).await, 403, "nobody else allows it");
+    assert_eq!(ask("/metrics").await, 403);
+    assert_eq!(ask(&maps("broken")).await, 403, "a condition that fails refuses, as the policy says");
+    assert_eq!(hook.count(), count, "it was not asked about any of them");
 }
 
 #[tokio::test]

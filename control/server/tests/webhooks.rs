@@ -297,6 +297,32 @@ async fn webhooks_run_in_order_and_again_when_they_want_to() {
     assert_eq!(hooked.paths(), ["/count", "/label-a"], "label-a changed nothing, it was there");
 }
 
+/// Policies come before webhooks, and both see in a second round what the others did.
+#[tokio::test]
+async fn webhooks_run_again_after_policies_and_the_other_way_round() {
+    let hooked = Hooked::start().await;
+    let client = &hooked.client;
+    let policies = "/apis/admissionregistration.k8s.io/v1beta1";
+    let expression =
+        "Object{metadata: Object.metadata{labels: {'seen': object.metadata.?labels[?'a'].orValue('0')}}}";
+    let policy = json!({"metadata": {"name": "p"}, "spec": {
+        "reinvocationPolicy": "IfNeeded",
+        "matchConstraints": {"resourceRules": [
+            {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]}});
+    client.post(&format!("{policies}/mutatingadmissionpolicies"), &policy).await.expect(201);
+    let binding = json!({"metadata": {"name": "p"}, "spec": {"policyName": "p"}});
+    client.post(&format!("{policies}/mutatingadmissionpolicybindings"), &binding).await.expect(201);
+    let again = json!({"reinvocationPolicy": "IfNeeded"});
+    hooked.configure("mutating", "a", vec![hooked.hook("/label-a", again)]).await;
+    let made = client.post(MAPS, &map("x", "1")).await.expect(201);
+    let asked = hooked.take();
+    let labels: Vec<&Value> =
+        asked.iter().map(|(_, review)| &review["request"]["object"]["metadata"]["labels"]).collect();
+    assert_eq!(labels, [&json!({"seen": "0"}), &json!({"seen": "1", "a": "1"})]);
+    assert_eq!(made["metadata"]["labels"], json!({"seen": "1", "a": "1"}));
+}
+
 #[tokio::test]
 async fn failures_end_the_request_or_are_ignored() {
     let hooked = Hooked::start().await;
@@ -533,6 +559,7 @@ async fn conditions_decide_who_is_asked() {
             vec![
                 hooked.hook("/named", when(named, "Fail")),
                 hooked.hook("/ignored", when("object.data.nothing == '1'", "Ignore")),
+                hooked.hook("/rights", when("!authorizer.requestResource.check('update').allowed()", "Fail")),
             ],
         )
         .await;

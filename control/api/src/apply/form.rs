@@ -58,7 +58,8 @@ impl<'a> Form<'a> {
         }
     }
 
-    fn of_type(name: &str) -> Form<'static> {
+    /// The form of objects of a built-in type, by its OpenAPI name.
+    pub(super) fn of_type(name: &str) -> Form<'static> {
         registry().find(name).map_or(Form::Leaf, |id| Form::Struct(registry().get(id)))
     }
 
@@ -134,6 +135,17 @@ impl<'a> Form<'a> {
             Form::Resource(_) if matches!(name, "apiVersion" | "kind" | "metadata") => true,
             Form::Resource(schema) | Form::Custom(schema) => schema.properties.contains_key(name),
             _ => false,
+        }
+    }
+
+    /// Whether a value may have a field of that name.
+    pub(super) fn allows(self, name: &str) -> bool {
+        match self {
+            Form::Struct(_) => self.declares(name),
+            Form::Resource(schema) | Form::Custom(schema) => {
+                self.declares(name) || schema.preserve || schema.field(name).is_some()
+            }
+            _ => true,
         }
     }
 

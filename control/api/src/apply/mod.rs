@@ -11,6 +11,7 @@ mod conflict;
 mod form;
 mod managed;
 mod merge;
+mod overlay;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use conflict::ApplyError;
+pub use overlay::{Kind, OverlayError, overlay};
 
 use crate::meta;
 use crate::resource::Resource;

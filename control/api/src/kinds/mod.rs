@@ -74,6 +74,8 @@ static RESOURCES: &[Resource] = &[
     admission::POLICY,
     admission::POLICY_BINDING,
     admission::VALIDATING,
+    admission::MUTATING_POLICY,
+    admission::MUTATING_BINDING,
     definition::RESOURCE,
     api_service::RESOURCE,
     controller_revision::RESOURCE,

@@ -67,7 +67,10 @@ pub enum PatchError {
     /// The patch has too many operations or copies too much: 413.
     #[error("{0}")]
     TooLarge(String),
-    /// The patch does not fit to the object (a failed `test`, a path that is not there): 422.
+    /// A `test` of the patch does not hold: 422.
+    #[error("{0}")]
+    TestFailed(String),
+    /// The patch does not fit to the object (a path that is not there): 422.
     #[error("{0}")]
     DoesNotApply(String),
     /// The patched object is not of the kind's type: 422.
@@ -85,7 +88,7 @@ impl PatchError {
             },
             PatchError::Malformed(why) => status::bad_request(why),
             PatchError::TooLarge(why) => status::request_too_large(&why),
-            PatchError::DoesNotApply(why) => status::unprocessable(&why),
+            PatchError::DoesNotApply(why) | PatchError::TestFailed(why) => status::unprocessable(&why),
             PatchError::Result(why) => status::invalid_patch(resource, name, patch, &why.to_string()),
         }
     }
@@ -146,8 +149,10 @@ pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
                 )));
             }
         }
-        json_patch::patch_unsafe(target, std::slice::from_ref(&operation))
-            .map_err(|why| PatchError::DoesNotApply(why.to_string()))?;
+        json_patch::patch_unsafe(target, std::slice::from_ref(&operation)).map_err(|why| match why.kind {
+            json_patch::PatchErrorKind::TestFailed => PatchError::TestFailed(why.to_string()),
+            _ => PatchError::DoesNotApply(why.to_string()),
+        })?;
     }
     Ok(())
 }

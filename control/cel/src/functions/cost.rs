@@ -32,8 +32,10 @@ pub(crate) enum Cost {
     Match,
     /// A text times another.
     Contains,
-    /// The product of two lists.
-    Product,
+    /// So many units, and a reading of the argument of this index.
+    FixedAndRead(u64, usize),
+    /// One unit, and so many times the product of two lists.
+    Product(u64),
 }
 
 fn units(size: u64, factor: f64) -> u64 {
@@ -67,7 +69,8 @@ impl Cost {
                 text.saturating_mul(units(size(1), REGEX))
             }
             Cost::Contains => units(size(0), CHARACTER).saturating_mul(units(size(1), CHARACTER)),
-            Cost::Product => size(0).saturating_mul(size(1)),
+            Cost::FixedAndRead(units, index) => units.saturating_add(self::units(size(index), CHARACTER)),
+            Cost::Product(times) => size(0).saturating_mul(size(1)).saturating_mul(times).saturating_add(1),
             Cost::Result(_) | Cost::Elements => size(0),
         }
     }

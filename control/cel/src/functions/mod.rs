@@ -9,6 +9,7 @@ mod lists;
 pub(crate) mod named_format;
 mod net;
 mod operators;
+mod optionals;
 mod quantity;
 mod regexes;
 mod semvers;
@@ -105,6 +106,7 @@ impl Row {
 
 const TABLES: &[&[Row]] = &[
     operators::ROWS,
+    optionals::ROWS,
     convert::ROWS,
     time::ROWS,
     strings::ROWS,
@@ -227,8 +229,7 @@ fn bind(slot: &mut Option<Type>, ty: &Type) -> bool {
 /// Whether a value of one type can be compared to, or be taken for, one of the other.
 pub(crate) fn compatible(a: &Type, b: &Type) -> bool {
     match (a, b) {
-        (Type::Null, Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_))
-        | (Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_), Type::Null) => true,
+        (Type::Null, other) | (other, Type::Null) if other.is_nullable() => true,
         (Type::List(a), Type::List(b)) => compatible(&a.element, &b.element),
         (Type::Map(ka, va, _), Type::Map(kb, vb, _)) => compatible(ka, kb) && compatible(va, vb),
         (Type::Optional(a), Type::Optional(b)) => compatible(a, b),

@@ -14,7 +14,6 @@ use crate::value::{Key, List, Map, Value};
 
 const LIST: T = T::List(&T::A);
 const MAP: T = T::Map(&T::A, &T::B);
-const OPT: T = T::Opt(&T::A);
 
 const fn less(args: &'static [T], cost: Cost) -> Row {
     Row::global("_<_", args, T::Bool, |_, args| ordered(args, Ordering::is_lt)).costs(cost)
@@ -112,44 +111,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::member("size", &[T::Bytes], T::Int, size),
     Row::member("size", &[LIST], T::Int, size),
     Row::member("size", &[MAP], T::Int, size),
-    Row::global("optional.of", &[T::A], OPT, |_, args| Ok(Value::some(first(args)?))),
-    Row::global("optional.ofNonZeroValue", &[T::A], OPT, |_, args| {
-        let value = first(args)?;
-        Ok(if is_zero(&value) { Value::Optional(None) } else { Value::some(value) })
-    }),
-    Row::global("optional.none", &[], OPT, |_, _| Ok(Value::Optional(None))),
-    Row::member("hasValue", &[OPT], T::Bool, |_, args| {
-        Ok(Value::Bool(matches!(args.first(), Some(Value::Optional(Some(_))))))
-    }),
-    Row::member("value", &[OPT], T::A, |_, args| match args.first() {
-        Some(Value::Optional(Some(value))) => Ok(value.as_ref().clone()),
-        _ => Err(EvalError::other("optional.none() dereference")),
-    }),
-    Row::member("orValue", &[OPT, T::A], T::A, |_, args| match args {
-        [Value::Optional(Some(value)), _] => Ok(value.as_ref().clone()),
-        [_, other] => Ok(other.clone()),
-        _ => Err(EvalError::NoSuchOverload),
-    }),
-    Row::member("or", &[OPT, OPT], OPT, |_, args| match args {
-        [some @ Value::Optional(Some(_)), _] => Ok(some.clone()),
-        [_, other] => Ok(other.clone()),
-        _ => Err(EvalError::NoSuchOverload),
-    }),
 ];
-
-fn first<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
-    args.first().cloned().ok_or(EvalError::NoSuchOverload)
-}
-
-fn is_zero(value: &Value<'_>) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) | Value::Int(0) | Value::Uint(0) | Value::Duration(0) => true,
-        Value::Double(number) => *number == 0.0,
-        Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_) => value.size() == 0,
-        Value::Optional(inner) => inner.is_none(),
-        _ => false,
-    }
-}
 
 fn size<'a>(_: &mut Meter, args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
     let size = args.first().ok_or(EvalError::NoSuchOverload)?.size();

@@ -12,12 +12,12 @@ pub(super) const ROWS: &[Row] = &[
     Row::global("sets.contains", LISTS, T::Bool, |meter, args| {
         Ok(Value::Bool(contains(meter, list(args, 0)?, list(args, 1)?)?))
     })
-    .costs(Cost::Product),
+    .costs(Cost::Product(1)),
     Row::global("sets.equivalent", LISTS, T::Bool, |meter, args| {
         let (a, b) = (list(args, 0)?, list(args, 1)?);
         Ok(Value::Bool(contains(meter, a, b)? && contains(meter, b, a)?))
     })
-    .costs(Cost::Product),
+    .costs(Cost::Product(2)),
     Row::global("sets.intersects", LISTS, T::Bool, |meter, args| {
         let (a, b) = (list(args, 0)?, list(args, 1)?);
         for element in b.iter() {
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
         }
         Ok(Value::Bool(false))
     })
-    .costs(Cost::Product),
+    .costs(Cost::Product(1)),
 ];
 
 /// Whether all elements of `b` are in `a`.

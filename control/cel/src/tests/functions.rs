@@ -85,11 +85,11 @@ fn strings() {
 #[test]
 fn format() {
     check(&[
-        ("'%s is %d'.format(['x', 3])", r#""x is 3""#),
+        ("'%s is %d'.format([dyn('x'), 3])", r#""x is 3""#),
         ("'%.2f %e %%'.format([1.239, 1052.033])", r#""1.24 1.052033e+03 %""#),
         ("'%x %X %o %b'.format([255, 255, 8, 5])", r#""ff FF 10 101""#),
-        ("'%s %s'.format([[1, 'a'], {'k': true}])", r#""[1, a] {k: true}""#),
-        ("'%s %x'.format([duration('1s'), 'hi'])", r#""1s 6869""#),
+        ("'%s %s'.format([dyn([dyn(1), 'a']), {'k': true}])", r#""[1, a] {k: true}""#),
+        ("'%s %x'.format([dyn(duration('1s')), 'hi'])", r#""1s 6869""#),
         (
             "'%d'.format(['x'])",
             "error: error during formatting: decimal clause can only be used on integers, was given string",
@@ -114,6 +114,17 @@ fn lists_and_sets() {
         ("sets.contains([1, 2, 3], [2, 1]) && !sets.contains([1], [2])", "true"),
         ("sets.equivalent([1, 2], [2, 1, 1]) && !sets.equivalent([1], [1, 2])", "true"),
         ("sets.intersects([1, 2], [2, 3]) && !sets.intersects([1], [2])", "true"),
+    ]);
+}
+
+#[test]
+fn optional_values_in_lists() {
+    check(&[
+        ("[3, 4].first().value() * 10 + [3, 4].last().value()", "34"),
+        ("[].first().hasValue() || [].last().hasValue()", "false"),
+        ("object.list.last().orValue(9)", "2"),
+        ("[optional.of(1), optional.none(), optional.of(3)].unwrapOpt()", "[1,3]"),
+        ("optional.unwrap([optional.of('a')])", r#"["a"]"#),
     ]);
 }
 

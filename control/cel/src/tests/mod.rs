@@ -4,6 +4,7 @@ mod bounds;
 mod errors;
 mod functions;
 mod language;
+mod made;
 
 use std::sync::Arc;
 

@@ -30,7 +30,8 @@ use serde_json::Value;
 
 pub use impersonate::{Impersonation, impersonation};
 pub use jwt::{
-    Anonymous, AuthenticationSettings, Condition, Issuer, IssuerError, Mapping, read as read_authentication,
+    Anonymous, AuthenticationSettings, Condition, Expressions, Issuer, IssuerError, Mapping, Rule,
+    read as read_authentication,
 };
 pub use objects::Objects;
 pub(crate) use objects::text;

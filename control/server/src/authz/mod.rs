@@ -3,6 +3,7 @@
 
 pub mod abac;
 pub mod bootstrap;
+pub mod conditions;
 pub mod config;
 mod decide;
 mod escalation;

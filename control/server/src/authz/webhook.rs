@@ -2,11 +2,13 @@
 //!
 //! Requests, answers and what follows from them are upstream's (`authorization.k8s.io/v1`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::conditions::Conditions;
 use crate::authn::text;
 use crate::remote::{RemoteError, Target};
 use crate::ttl::TtlCache;
@@ -40,8 +42,10 @@ pub struct WebhookOptions {
     pub authorized_ttl: Duration,
     /// How long anything else is remembered.
     pub unauthorized_ttl: Duration,
-    /// What to do when there is no answer.
+    /// What to do when there is no answer, or a condition cannot be evaluated.
     pub failure_policy: FailurePolicy,
+    /// Which requests it is asked about; all where there are none.
+    pub conditions: Arc<Conditions>,
 }
 
 /// Asks a webhook.
@@ -73,6 +77,10 @@ impl Webhook {
 
     fn failed(&self, error: &RemoteError) -> Decision {
         tracing::warn!(webhook = self.options.name, %error, "the authorization webhook did not answer");
+        self.without_answer()
+    }
+
+    fn without_answer(&self) -> Decision {
         match self.options.failure_policy {
             FailurePolicy::NoOpinion => Decision::NoOpinion(String::new()),
             FailurePolicy::Deny => Decision::Deny(String::new()),
@@ -83,7 +91,15 @@ impl Webhook {
 #[async_trait::async_trait]
 impl Authorizer for Webhook {
     fn authorize(&self, request: &Attributes) -> Decision {
-        key(&spec(request)).and_then(|key| self.known.get(&key)).unwrap_or(Decision::Ask)
+        match self.options.conditions.hold(request) {
+            Ok(true) => key(&spec(request)).and_then(|key| self.known.get(&key)).unwrap_or(Decision::Ask),
+            Ok(false) => Decision::NoOpinion(String::new()),
+            Err(error) => {
+                let webhook = &self.options.name;
+                tracing::warn!(webhook, error, "a condition of the authorization webhook failed");
+                self.without_answer()
+            }
+        }
     }
 
     async fn ask(&self, request: &Attributes) -> Decision {

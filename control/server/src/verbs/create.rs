@@ -5,6 +5,7 @@ use carrack_api::{meta, status};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::admission::policy::typecheck;
 use crate::call::{Answer, Body, Call};
 use crate::definitions::rules;
 use crate::object::{to_served, to_storage};
@@ -88,6 +89,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
         // What follows from the rest of the object, such as a pod's quality of service.
         call.strategy().prepare_create(&mut new);
     }
+    typecheck::note(call, &admission, &mut new);
     let name = meta::name(&new).to_owned();
     // Allocation comes before validation, as upstream has it, and is tried anew with what it chooses by itself.
     let mut judged = None;

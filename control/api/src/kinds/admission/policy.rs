@@ -35,15 +35,20 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     )
 };
 
-fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
+/// The cell that shows a policy's kind of parameters.
+pub(super) fn param_kind_cell(object: &Value) -> Value {
     let kind = object.pointer("/spec/paramKind").map_or_else(
         || "<unset>".to_owned(),
         |of| format!("{}/{}", read::text(of, "/apiVersion"), read::text(of, "/kind")),
     );
+    kind.into()
+}
+
+fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         meta::name(object).into(),
         read::list(object, "/spec/validations").len().into(),
-        kind.into(),
+        param_kind_cell(object),
         age(object, now),
     ]
 }
@@ -74,24 +79,7 @@ impl Rules for PolicyRules {
     fn validate(policy: &Self::Object, errors: &mut Errors) {
         let empty = admission::ValidatingAdmissionPolicySpec::default();
         let (spec, path) = (policy.spec.as_ref().unwrap_or(&empty), spec_path());
-        matching::policies(&spec.failure_policy, &None, &path, errors);
-        if let Some(kind) = &spec.param_kind {
-            let at = path.child("paramKind");
-            require(&at.child("apiVersion"), validate::text(&kind.api_version), errors);
-            require(&at.child("kind"), validate::text(&kind.kind), errors);
-        }
-        let at = path.child("matchConstraints");
-        match &spec.match_constraints {
-            None => errors.push(FieldError::required(&at, "")),
-            Some(constraints) => {
-                matching::resources_matched(constraints, &at, errors);
-                if validate::list(&constraints.resource_rules).is_empty() {
-                    errors.push(FieldError::required(&at.child("resourceRules"), ""));
-                }
-            }
-        }
-        matching::conditions(validate::list(&spec.match_conditions), &path.child("matchConditions"), errors);
-        variables(validate::list(&spec.variables), &path.child("variables"), errors);
+        common(spec, &path, errors);
         let (validations, annotations) =
             (validate::list(&spec.validations), validate::list(&spec.audit_annotations));
         if validations.is_empty() && annotations.is_empty() {
@@ -105,6 +93,28 @@ impl Rules for PolicyRules {
         }
         audit_annotations(annotations, &path.child("auditAnnotations"), errors);
     }
+}
+
+/// What validating and mutating policies share.
+pub(super) fn common(spec: &admission::ValidatingAdmissionPolicySpec, path: &FieldPath, errors: &mut Errors) {
+    matching::policies(&spec.failure_policy, &None, path, errors);
+    if let Some(kind) = &spec.param_kind {
+        let at = path.child("paramKind");
+        require(&at.child("apiVersion"), validate::text(&kind.api_version), errors);
+        require(&at.child("kind"), validate::text(&kind.kind), errors);
+    }
+    let at = path.child("matchConstraints");
+    match &spec.match_constraints {
+        None => errors.push(FieldError::required(&at, "")),
+        Some(constraints) => {
+            matching::resources_matched(constraints, &at, errors);
+            if validate::list(&constraints.resource_rules).is_empty() {
+                errors.push(FieldError::required(&at.child("resourceRules"), ""));
+            }
+        }
+    }
+    matching::conditions(validate::list(&spec.match_conditions), &path.child("matchConditions"), errors);
+    variables(validate::list(&spec.variables), &path.child("variables"), errors);
 }
 
 fn one_validation(validation: &admission::Validation, path: &FieldPath, errors: &mut Errors) {

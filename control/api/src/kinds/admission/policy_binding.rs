@@ -71,15 +71,24 @@ impl Rules for BindingRules {
     fn validate(binding: &Self::Object, errors: &mut Errors) {
         let empty = admission::ValidatingAdmissionPolicyBindingSpec::default();
         let (spec, path) = (binding.spec.as_ref().unwrap_or(&empty), spec_path());
-        let name = validate::text(&spec.policy_name);
-        require_by(&path.child("policyName"), name, names::dns1123_subdomain, errors);
-        if let Some(of) = &spec.param_ref {
-            param_ref(of, &path.child("paramRef"), errors);
-        }
-        if let Some(resources) = &spec.match_resources {
-            matching::resources_matched(resources, &path.child("matchResources"), errors);
-        }
+        common(spec, &path, errors);
         actions(validate::list(&spec.validation_actions), &path.child("validationActions"), errors);
+    }
+}
+
+/// What bindings of validating and mutating policies share.
+pub(super) fn common(
+    spec: &admission::ValidatingAdmissionPolicyBindingSpec,
+    path: &FieldPath,
+    errors: &mut Errors,
+) {
+    let name = validate::text(&spec.policy_name);
+    require_by(&path.child("policyName"), name, names::dns1123_subdomain, errors);
+    if let Some(of) = &spec.param_ref {
+        param_ref(of, &path.child("paramRef"), errors);
+    }
+    if let Some(resources) = &spec.match_resources {
+        matching::resources_matched(resources, &path.child("matchResources"), errors);
     }
 }
 

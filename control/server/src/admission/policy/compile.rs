@@ -23,13 +23,33 @@ pub(super) struct Policy {
     /// What is wrong with its expressions, when it was let in all the same by another version of this server.
     pub(super) broken: Option<String>,
     /// Whether what cannot be judged is let pass.
-    ignores_failure: bool,
+    pub(super) ignores_failure: bool,
     /// `apiVersion` and `kind` of the parameters.
     pub(super) param_kind: Option<(String, String)>,
     pub(super) conditions: Vec<Condition>,
     pub(super) variables: Vec<(String, Program)>,
     pub(super) validations: Vec<Validation>,
     pub(super) annotations: Vec<Annotation>,
+    pub(super) mutations: Vec<Mutation>,
+    /// Whether its mutations want to see what others changed after them.
+    pub(super) reinvoke: bool,
+}
+
+/// What a mutation's expression gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patch {
+    /// An object that is merged.
+    Apply,
+    /// Operations on the object.
+    Json,
+}
+
+/// A mutation.
+#[derive(Debug)]
+pub(super) struct Mutation {
+    pub(super) patch: Patch,
+    pub(super) source: String,
+    pub(super) program: Program,
 }
 
 /// A match condition.
@@ -78,6 +98,8 @@ impl Policy {
             variables,
             validations: compiler.validations(spec, &base, &full),
             annotations: compiler.annotations(spec, &full),
+            mutations: compiler.mutations(spec, &full.with_objects()),
+            reinvoke: text(spec, "/reinvocationPolicy") == "IfNeeded",
         };
         read.broken = compiler.errors.first().map(|error| format!("{}: {}", error.field, error.detail));
         Ok((read, compiler.errors))
@@ -94,6 +116,16 @@ impl Policy {
 
 struct Compiler {
     errors: Vec<FieldError>,
+}
+
+/// Whether an expression of type `found` can be taken for what is wanted. Patches have to say what they are.
+fn fits(wanted: &Type, found: &Type) -> bool {
+    match (wanted, found) {
+        (Type::Made(_), _) => wanted == found,
+        (Type::List(_), Type::List(_)) => wanted.accepts(found),
+        (Type::List(_), _) => false,
+        _ => found.is_dyn() || wanted == found,
+    }
 }
 
 /// What an expression has to be, and what is said otherwise.
@@ -126,7 +158,7 @@ impl Compiler {
         let wrong = match Program::compile(source, environment) {
             Ok(program) => {
                 let ty = program.result_type();
-                if types.is_empty() || ty.is_dyn() || types.contains(ty) {
+                if types.is_empty() || types.iter().any(|wanted| fits(wanted, ty)) {
                     return Some((source.to_owned(), program));
                 }
                 otherwise.to_owned()
@@ -183,6 +215,25 @@ impl Compiler {
                 })
             })
             .collect()
+    }
+
+    fn mutations(&mut self, spec: &Value, environment: &Environment) -> Vec<Mutation> {
+        let object = [Type::Made("Object".into())];
+        let operations = [Type::list(Type::Made("JSONPatch".into()))];
+        let mut mutations = Vec::new();
+        for (at, entry) in entries(spec, "mutations") {
+            let (patch, field, wanted): (_, _, Wanted<'_>) = match text(entry, "/patchType") {
+                "ApplyConfiguration" => {
+                    (Patch::Apply, "applyConfiguration", (&object, "must evaluate to Object"))
+                }
+                "JSONPatch" => (Patch::Json, "jsonPatch", (&operations, "must evaluate to list(JSONPatch)")),
+                // Validation does not let this in.
+                _ => continue,
+            };
+            let compiled = self.compile(&entry[field], "expression", &at.child(field), environment, wanted);
+            mutations.extend(compiled.map(|(source, program)| Mutation { patch, source, program }));
+        }
+        mutations
     }
 
     fn annotations(&mut self, spec: &Value, environment: &Environment) -> Vec<Annotation> {

@@ -7,6 +7,9 @@ use super::compile::Policy;
 use crate::call::Call;
 use crate::{AdmissionRequest, ApiError};
 
+/// The resources of policies.
+const POLICIES: [&str; 2] = ["mutatingadmissionpolicies", "validatingadmissionpolicies"];
+
 /// Refuses a policy with an expression that cannot be compiled.
 pub(super) fn check(
     call: &Call,
@@ -15,7 +18,7 @@ pub(super) fn check(
 ) -> Result<(), ApiError> {
     let attributes = request.attributes;
     let is_policy = attributes.api_group == "admissionregistration.k8s.io"
-        && attributes.resource == "validatingadmissionpolicies"
+        && POLICIES.contains(&attributes.resource.as_str())
         && attributes.subresource.is_empty();
     let Some(object) = object.filter(|_| is_policy) else { return Ok(()) };
     // What was let in before is left alone until it is changed.

@@ -1,21 +1,16 @@
 //! Runs a policy's expressions on one request. Source: `apiserver/pkg/admission/plugin/policy/validating/validator.go`.
 
-use std::sync::LazyLock;
-
 use carrack_cel::{
-    Bindings, Budget, EvalError, Opaque, PER_MATCH_CONDITIONS, PER_REQUEST, Program, Type, Value as Cel,
+    Bindings, Budget, EvalError, Opaque, PER_MATCH_CONDITIONS, PER_REQUEST, Program, Value as Cel,
 };
 use serde_json::Value;
 
 use super::compile::{Policy, Validation};
-use super::request::{Asked, namespace_type, request_type};
+use super::request::{Asked, NAMESPACE, REQUEST};
 
 /// Bytes of a message, and of an annotation, at most.
 const MAX_MESSAGE: usize = 5 << 10;
 const MAX_ANNOTATION: usize = 10 << 10;
-
-static REQUEST: LazyLock<Type> = LazyLock::new(request_type);
-static NAMESPACE: LazyLock<Type> = LazyLock::new(namespace_type);
 
 /// A validation that does not hold, or could not be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +71,7 @@ pub(super) fn judge(policy: &Policy, asked: &Asked, namespace: &Value, params: &
     judged
 }
 
-fn bind<'a>(
+pub(super) fn bind<'a>(
     policy: &'a Policy,
     asked: &'a Asked,
     namespace: &'a Value,
@@ -93,12 +88,12 @@ fn bind<'a>(
         .with_variables(&policy.variables))
 }
 
-fn failed(source: &str, error: &EvalError) -> String {
+pub(super) fn failed(source: &str, error: &EvalError) -> String {
     format!("expression '{source}' resulted in error: {error}")
 }
 
 /// Whether all match conditions hold. One that does not settles it, whatever the others say.
-fn is_meant<'a>(policy: &'a Policy, bindings: &Bindings<'a>) -> Result<bool, String> {
+pub(super) fn is_meant<'a>(policy: &'a Policy, bindings: &Bindings<'a>) -> Result<bool, String> {
     let mut budget = Budget::new(PER_MATCH_CONDITIONS);
     let mut errors = Vec::new();
     for condition in &policy.conditions {

@@ -29,22 +29,37 @@ pub(super) struct Bound {
     pub(super) bindings: Vec<Arc<Binding>>,
 }
 
+/// The two kinds of policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Validating = 0,
+    Mutating = 1,
+}
+
 /// The policies.
 #[derive(Default)]
-pub(crate) struct Index {
+pub(crate) struct Index([Kind; 2]);
+
+#[derive(Default)]
+struct Kind {
     policies: BTreeMap<String, Arc<Policy>>,
     bindings: BTreeMap<String, Arc<Binding>>,
     /// Those that are bound, ready to be taken along.
     list: Arc<[Bound]>,
 }
 
-const POLICIES: usize = 0;
-
 impl Index {
-    pub(super) fn list(&self) -> Arc<[Bound]> {
-        Arc::clone(&self.list)
+    pub(super) fn list(&self, which: Which) -> Arc<[Bound]> {
+        Arc::clone(&self.0[which as usize].list)
     }
 
+    /// The kind that a resource belongs to, and whether it is that of policies, not of bindings.
+    fn kind(&mut self, resource: usize) -> (&mut Kind, bool) {
+        (&mut self.0[resource / 2], resource.is_multiple_of(2))
+    }
+}
+
+impl Kind {
     fn gather(&mut self) {
         let bound = self.policies.values().map(|policy| {
             let own = self.bindings.values().filter(|binding| binding.policy == policy.name);
@@ -74,17 +89,20 @@ impl index::Index for Index {
     const RESOURCES: &'static [(&'static str, &'static str)] = &[
         ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
     ];
 
     fn put(&mut self, resource: usize, _: &str, name: &str, object: &Value) {
+        let (kind, is_policy) = self.kind(resource);
         // What cannot be read is not let in; what was let in by another version may be such.
-        if resource == POLICIES {
+        if is_policy {
             match Policy::read(object) {
                 Ok((policy, errors)) => {
                     for error in errors {
                         tracing::error!(policy = name, %error.field, error.detail, "an expression cannot be compiled");
                     }
-                    self.policies.insert(name.to_owned(), Arc::new(policy));
+                    kind.policies.insert(name.to_owned(), Arc::new(policy));
                 }
                 Err(error) => {
                     tracing::error!(policy = name, %error, "a policy that cannot be read is not heard")
@@ -92,21 +110,22 @@ impl index::Index for Index {
             }
         } else {
             match Binding::read(name, object) {
-                Ok(binding) => drop(self.bindings.insert(name.to_owned(), Arc::new(binding))),
+                Ok(binding) => drop(kind.bindings.insert(name.to_owned(), Arc::new(binding))),
                 Err(error) => {
                     tracing::error!(binding = name, %error, "a binding that cannot be read binds nothing")
                 }
             }
         }
-        self.gather();
+        kind.gather();
     }
 
     fn remove(&mut self, resource: usize, _: &str, name: &str) {
-        if resource == POLICIES {
-            self.policies.remove(name);
+        let (kind, is_policy) = self.kind(resource);
+        if is_policy {
+            kind.policies.remove(name);
         } else {
-            self.bindings.remove(name);
+            kind.bindings.remove(name);
         }
-        self.gather();
+        kind.gather();
     }
 }

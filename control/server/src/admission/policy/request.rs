@@ -1,15 +1,21 @@
 //! What expressions see of a request, and the types of it. Source: the documentation of `AdmissionRequest` and
 //! `apiserver/pkg/admission/plugin/cel/compile.go`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use carrack_cel::{Check, DYN, Environment, OpaqueKind, Query, STRING, Type};
 use serde_json::{Value, json};
 
 use super::super::matching::{Form, operation_name};
+use super::super::webhook::Asked as Review;
 use super::rights::Rights;
 use crate::call::Call;
-use crate::{AdmissionRequest, ApiError, Operation};
+use crate::{AdmissionRequest, ApiError};
+
+/// The type of `request`.
+pub(in crate::admission) static REQUEST: LazyLock<Type> = LazyLock::new(request_type);
+/// The type of `namespaceObject`.
+pub(super) static NAMESPACE: LazyLock<Type> = LazyLock::new(namespace_type);
 
 /// A request in the form that a policy is about.
 pub(super) struct Asked {
@@ -25,81 +31,69 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) async fn new(
-        call: &Call,
-        request: &AdmissionRequest<'_>,
+        review: &Review<'_>,
         object: Option<&Value>,
         form: &Form,
     ) -> Result<Self, ApiError> {
-        let found = call.server.kinds.now().find(&form.group, &form.version, &form.resource);
-        let row = found.unwrap_or_else(|| call.resource.clone());
-        let show = async |object: Option<&Value>| match object {
-            Some(object) if request.kind == call.resource.kind => {
-                call.server.converter.shown(&row, object).await
-            }
-            Some(object) => Ok(object.clone()),
-            None => Ok(Value::Null),
-        };
-        let attributes = request.attributes;
-        let rights = Arc::new(Rights {
-            authorizers: call.server.config.authorizers.clone(),
-            user: attributes.user.clone(),
-        });
-        let query = |check: Check| Query { authorizer: rights.clone(), check: Arc::new(check) };
-        let resource = Check {
-            group: attributes.api_group.clone(),
-            resource: attributes.resource.clone(),
-            subresource: attributes.subresource.clone(),
-            namespace: attributes.namespace.clone(),
-            name: attributes.name.clone(),
-            ..Check::default()
-        };
+        let [authorizer, resource] = questions(review.call, review.request);
         Ok(Asked {
-            object: show(object).await?,
-            old: show(request.old).await?,
-            request: facts(call, request, object, form, row.kind),
-            authorizer: query(Check::default()),
-            resource: query(resource),
+            object: review.show_any(form, object).await?.unwrap_or_default(),
+            old: review.show_any(form, review.request.old).await?.unwrap_or_default(),
+            request: facts(review, object, form),
+            authorizer,
+            resource,
         })
     }
 }
 
-/// The variable `request`.
-fn facts(
-    call: &Call,
-    request: &AdmissionRequest<'_>,
-    object: Option<&Value>,
-    form: &Form,
-    kind: &str,
-) -> Value {
+/// What the variables `authorizer` and `authorizer.requestResource` ask.
+pub(in crate::admission) fn questions(call: &Call, request: &AdmissionRequest<'_>) -> [Query; 2] {
     let attributes = request.attributes;
-    let kind = if request.kind == call.resource.kind { kind } else { request.kind };
-    let own = &call.resource;
-    let options = match (request.operation, attributes.verb.as_str()) {
-        (Operation::Connect, _) => Value::Null,
-        (_, "patch") => json!({"apiVersion": "meta.k8s.io/v1", "kind": "PatchOptions"}),
-        (Operation::Create, _) => json!({"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"}),
-        (Operation::Update, _) => json!({"apiVersion": "meta.k8s.io/v1", "kind": "UpdateOptions"}),
-        (Operation::Delete, _) => json!({"apiVersion": "meta.k8s.io/v1", "kind": "DeleteOptions"}),
+    let rights = Arc::new(Rights {
+        authorizers: call.server.config.authorizers.clone(),
+        user: attributes.user.clone(),
+    });
+    let query = |check: Check| Query { authorizer: rights.clone(), check: Arc::new(check) };
+    let resource = Check {
+        group: attributes.api_group.clone(),
+        resource: attributes.resource.clone(),
+        subresource: attributes.subresource.clone(),
+        namespace: attributes.namespace.clone(),
+        name: attributes.name.clone(),
+        ..Check::default()
     };
+    [query(Check::default()), query(resource)]
+}
+
+/// The variable `request`.
+fn facts(review: &Review<'_>, object: Option<&Value>, form: &Form) -> Value {
+    let request = review.request;
+    let attributes = request.attributes;
+    let kind = |form: &Form| {
+        let kind = review.kind(form);
+        json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
+    };
+    let resource =
+        |form: &Form| json!({"group": form.group, "version": form.version, "resource": form.resource});
     let user = &attributes.user;
     json!({
-        "kind": {"group": form.group, "version": form.version, "kind": kind},
-        "resource": {"group": form.group, "version": form.version, "resource": form.resource},
+        "kind": kind(form),
+        "resource": resource(form),
         "subResource": attributes.subresource,
-        "requestKind": {"group": own.group, "version": own.version, "kind": request.kind},
-        "requestResource": {"group": own.group, "version": own.version, "resource": own.plural},
+        "requestKind": kind(review.own_form()),
+        "requestResource": resource(review.own_form()),
         "requestSubResource": attributes.subresource,
         "name": super::super::display_name(request, object),
         "namespace": attributes.namespace,
         "operation": operation_name(request.operation),
         "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
         "dryRun": request.dry_run,
-        "options": options,
+        "options": review.options(),
     })
 }
 
 /// The type of `request`.
-pub(super) fn request_type() -> Type {
+pub(in crate::admission) fn request_type() -> Type {
     let text = || STRING;
     let kind = || {
         Type::object(
@@ -177,7 +171,7 @@ pub(super) fn environment(params: bool) -> Environment {
 }
 
 /// And the rights of whoever asks.
-pub(super) fn with_authorizer(environment: Environment) -> Environment {
+pub(in crate::admission) fn with_authorizer(environment: Environment) -> Environment {
     environment
         .with("authorizer", Type::Opaque(OpaqueKind::Authorizer))
         .with("authorizer.requestResource", Type::Opaque(OpaqueKind::ResourceCheck))

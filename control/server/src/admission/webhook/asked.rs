@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::super::matching::{Form, NamespaceLabels, Target, forms};
+use super::super::policy::request::questions;
 use super::ask::question;
 use super::hook::Hook;
 use super::review;
@@ -18,8 +19,8 @@ use crate::{AdmissionRequest, ApiError, Operation};
 
 /// A request.
 pub(crate) struct Asked<'a> {
-    pub(super) call: &'a Call,
-    pub(super) request: &'a AdmissionRequest<'a>,
+    pub(in crate::admission) call: &'a Call,
+    pub(in crate::admission) request: &'a AdmissionRequest<'a>,
     pub(super) target: Target<'a>,
     /// The form that was asked for.
     own: Form,
@@ -41,14 +42,14 @@ enum Body {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(call: &'a Call, request: &'a AdmissionRequest<'a>) -> Self {
+    pub(in crate::admission) fn new(call: &'a Call, request: &'a AdmissionRequest<'a>) -> Self {
         let target = Target::of(request.attributes, request.operation);
         let (own, forms) = (target.form(), forms(&call.server.kinds.now(), &target));
         Asked { call, request, target, own, forms, namespace: OnceCell::new() }
     }
 
     /// The form that was asked for.
-    pub(super) fn own_form(&self) -> &Form {
+    pub(in crate::admission) fn own_form(&self) -> &Form {
         &self.own
     }
 
@@ -85,7 +86,7 @@ impl<'a> Asked<'a> {
                 let mut request = review::request(question(self, form, "", shown.as_ref()).await?);
                 let mut take = |field: &str| request.get_mut(field).map(Value::take).unwrap_or_default();
                 let (object, old) = (take("object"), take("oldObject"));
-                conditions.hold(&object, &old, &request)
+                conditions.hold(&object, &old, &request, questions(self.call, self.request))
             }
             Err(why) => Err(why.clone()),
         };
@@ -120,7 +121,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The kind of what is shown in that form.
-    pub(super) fn kind(&self, form: &Form) -> GroupVersionKind {
+    pub(in crate::admission) fn kind(&self, form: &Form) -> GroupVersionKind {
         let row = self.row(form);
         match (self.body(), self.call.subresource) {
             (Body::Object, _) | (_, None) => row.gvk(),
@@ -135,7 +136,7 @@ impl<'a> Asked<'a> {
     }
 
     /// What a webhook is shown of an object in the form that writes work on.
-    async fn show(&self, form: &Form, object: &Value) -> Result<Value, ApiError> {
+    pub(in crate::admission) async fn show(&self, form: &Form, object: &Value) -> Result<Value, ApiError> {
         match self.body() {
             Body::Other => Ok(object.clone()),
             Body::Scale => scale::scale_of(&self.call.resource, object),
@@ -144,7 +145,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The same of an object that need not be there.
-    pub(super) async fn show_any(
+    pub(in crate::admission) async fn show_any(
         &self,
         form: &Form,
         object: Option<&Value>,
@@ -165,20 +166,43 @@ impl<'a> Asked<'a> {
                 scale::set_replicas(&self.call.resource, object, replicas);
             }
             Body::Object => {
-                let row = self.row(form);
-                let mut new = codec::check(patched, &row).map_err(ApiError::internal)?.value;
-                match row.custom() {
-                    Some(custom) => {
-                        let own = self.call.resource.api_version;
-                        new = self.call.server.converter.convert(custom, &new, own).await?;
-                    }
-                    None => to_storage(&row, &mut new),
-                }
-                self.call.strategy().default(&mut new);
-                *object = new;
+                let new = codec::check(patched, &self.row(form)).map_err(ApiError::internal)?.value;
+                *object = self.completed(form, new).await?;
             }
         }
         Ok(())
+    }
+
+    /// The same for what a policy made, whose unknown fields are an error.
+    pub(in crate::admission) async fn take_all(
+        &self,
+        form: &Form,
+        object: &mut Value,
+        patched: Value,
+    ) -> Result<(), ApiError> {
+        if self.body() != Body::Object {
+            return self.take(form, object, patched).await;
+        }
+        let decoded = codec::check(patched, &self.row(form)).map_err(ApiError::internal)?;
+        if let Some(why) = decoded.strict_error() {
+            return Err(ApiError::internal(why));
+        }
+        *object = self.completed(form, decoded.value).await?;
+        Ok(())
+    }
+
+    /// An object in the form that writes work on again, with defaults.
+    async fn completed(&self, form: &Form, mut shown: Value) -> Result<Value, ApiError> {
+        let row = self.row(form);
+        match row.custom() {
+            Some(custom) => {
+                let own = self.call.resource.api_version;
+                shown = self.call.server.converter.convert(custom, &shown, own).await?;
+            }
+            None => to_storage(&row, &mut shown),
+        }
+        self.call.strategy().default(&mut shown);
+        Ok(shown)
     }
 
     /// Name and namespace as reviews tell them.
@@ -191,7 +215,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The options of the verb.
-    pub(super) fn options(&self) -> Value {
+    pub(in crate::admission) fn options(&self) -> Value {
         let kind = match (self.request.operation, self.request.attributes.verb.as_str()) {
             (Operation::Connect, _) => return Value::Null,
             (_, "patch") => "PatchOptions",

@@ -1,13 +1,15 @@
 //! `matchConditions`: expressions in CEL that say which requests a webhook wants to be asked about.
 //!
-//! They see `object`, `oldObject` and `request`; `authorizer` is not there yet, and an expression that names it is
-//! refused when the configuration is written. Source: `apiserver/pkg/admission/plugin/webhook/matchconditions`.
+//! They see `object`, `oldObject`, `request` and `authorizer`. Source: `apiserver/pkg/admission/plugin/webhook/matchconditions`.
 
 use carrack_api::status::{self, FieldError, FieldPath};
-use carrack_cel::{Bindings, Budget, DYN, Environment, PER_MATCH_CONDITIONS, Program, Type, Value as Cel};
+use carrack_cel::{
+    Bindings, Budget, DYN, Environment, Opaque, PER_MATCH_CONDITIONS, Program, Query, Type, Value as Cel,
+};
 use serde_json::Value;
 
 use super::super::matching::GROUP;
+use super::super::policy::request::{REQUEST, request_type, with_authorizer};
 use crate::authn::text;
 use crate::{AdmissionRequest, ApiError, Operation};
 
@@ -16,7 +18,9 @@ use crate::{AdmissionRequest, ApiError, Operation};
 pub(super) struct Conditions(Vec<(String, Program)>);
 
 fn environment() -> Environment {
-    Environment::new().with("object", DYN).with("oldObject", DYN).with("request", DYN)
+    with_authorizer(
+        Environment::new().with("object", DYN).with("oldObject", DYN).with("request", request_type()),
+    )
 }
 
 /// The program of an expression, or what is wrong with it.
@@ -47,12 +51,21 @@ impl Conditions {
         self.0.is_empty()
     }
 
-    /// Whether all hold. One that does not hold counts for more than others that fail.
-    pub(super) fn hold(&self, object: &Value, old: &Value, request: &Value) -> Result<bool, String> {
+    /// Whether all hold. One that does not hold counts for more than others that fail. The questions are those of
+    /// `authorizer` and `authorizer.requestResource`.
+    pub(super) fn hold(
+        &self,
+        object: &Value,
+        old: &Value,
+        request: &Value,
+        [authorizer, resource]: [Query; 2],
+    ) -> Result<bool, String> {
         let bindings = Bindings::new()
             .with("object", Cel::untyped(object))
             .with("oldObject", Cel::untyped(old))
-            .with("request", Cel::untyped(request));
+            .with("request", Cel::json(request, &REQUEST).map_err(|why| why.to_string())?)
+            .with("authorizer", Cel::Opaque(Opaque::Authorizer(authorizer)))
+            .with("authorizer.requestResource", Cel::Opaque(Opaque::ResourceCheck(resource)));
         let mut budget = Budget::new(PER_MATCH_CONDITIONS);
         let mut failed = Vec::new();
         for (expression, program) in &self.0 {

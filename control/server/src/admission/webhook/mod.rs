@@ -31,7 +31,7 @@ use crate::outbound::Outbound;
 use crate::{AdmissionRequest, ApiError, Operation, StoreObjects};
 
 use super::matching::exempt;
-use asked::Asked;
+pub(in crate::admission) use asked::Asked;
 use hook::Hook;
 use index::{Hooks, Which};
 pub(crate) use mutating::Mutation;

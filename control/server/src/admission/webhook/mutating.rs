@@ -35,7 +35,7 @@ impl<'a> Mutation<'a> {
     /// [`Mutation::run_again`] follows.
     pub(crate) async fn run(&mut self, object: &mut Value) -> Result<bool, ApiError> {
         let changed = self.round(Some(object)).await?;
-        self.left = changed.then(|| object.clone());
+        self.left = Some(object.clone());
         Ok(changed)
     }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::config::Issuer;
+use super::expressions::Programs;
 use crate::UserInfo;
 
 /// The claims of a token.
@@ -38,7 +39,7 @@ pub(super) fn check(issuer: &Issuer, claims: &Claims, now: i64) -> Result<(), St
 }
 
 /// The user that the claims describe.
-pub(super) fn user(issuer: &Issuer, claims: &Claims) -> Result<UserInfo, String> {
+pub(super) fn user(issuer: &Issuer, programs: &Programs, claims: &Claims) -> Result<UserInfo, String> {
     if claims.contains_key("_claim_names")
         && issuer.groups.as_ref().is_some_and(|g| is_distributed(claims, &g.claim))
     {
@@ -47,8 +48,16 @@ pub(super) fn user(issuer: &Issuer, claims: &Claims) -> Result<UserInfo, String>
                 .into(),
         );
     }
-    let mut user = UserInfo { name: username(issuer, claims)?, ..UserInfo::default() };
-    user.groups = groups(issuer, claims)?;
+    let name = match programs.username(claims)? {
+        Some(name) => name,
+        None => username(issuer, claims)?,
+    };
+    let mut user = UserInfo { name, ..UserInfo::default() };
+    user.groups = match programs.groups(claims)? {
+        Some(groups) => groups,
+        None => groups(issuer, claims)?,
+    };
+    user.uid = programs.uid(claims)?.unwrap_or_default();
     if let Some(claim) = &issuer.uid {
         user.uid = string(claims, claim).map_err(|why| format!("oidc: parse uid claim {claim:?}: {why}"))?;
     }
@@ -68,6 +77,9 @@ pub(super) fn user(issuer: &Issuer, claims: &Claims) -> Result<UserInfo, String>
         let key = "authentication.kubernetes.io/credential-id".to_owned();
         user.extra.insert(key, vec![format!("JTI={id}")]);
     }
+    user.extra.extend(programs.extra(claims)?);
+    programs.check_claims(claims)?;
+    programs.check_user(&user)?;
     if !user.in_group("system:authenticated") {
         user.groups.push("system:authenticated".into());
     }

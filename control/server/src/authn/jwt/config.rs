@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::expressions::{Expressions, Programs, Rule};
 use crate::settings::{self, SettingsError};
 
 const KIND: &str = "AuthenticationConfiguration";
@@ -30,7 +31,7 @@ pub struct Issuer {
     pub authority: Option<String>,
     /// `aud` has to have one of them.
     pub audiences: Vec<String>,
-    /// The claim that is the user's name, and what is put before it.
+    /// The claim that is the user's name, and what is put before it; empty where an expression gives the name.
     pub username: Mapping,
     /// The claim that lists the groups.
     pub groups: Option<Mapping>,
@@ -38,6 +39,8 @@ pub struct Issuer {
     pub uid: Option<String>,
     /// Claims that must have these values.
     pub required: BTreeMap<String, String>,
+    /// What expressions in CEL say of claims and users.
+    pub expressions: Expressions,
     /// Algorithms that count; all that are known when there are none.
     pub algorithms: Vec<String>,
 }
@@ -90,7 +93,7 @@ struct Entry {
     claim_validation_rules: Vec<ClaimRule>,
     claim_mappings: Mappings,
     #[serde(default)]
-    user_validation_rules: Vec<Expression>,
+    user_validation_rules: Vec<RuleEntry>,
 }
 
 #[derive(Deserialize)]
@@ -113,15 +116,13 @@ struct ClaimRule {
     claim: String,
     required_value: String,
     expression: String,
-    #[allow(dead_code)] // of an expression
     message: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Expression {
+struct RuleEntry {
     expression: String,
-    #[allow(dead_code)]
     message: String,
 }
 
@@ -171,7 +172,7 @@ pub(super) fn parse(text: &str, own: &str) -> Result<AuthenticationSettings, Str
     }
     let mut issuers: Vec<Issuer> = Vec::new();
     for (index, entry) in document.jwt.into_iter().enumerate() {
-        let issuer = issuer(entry).and_then(|issuer| check(&issuer, own).map(|()| issuer));
+        let issuer = issuer(entry).and_then(|issuer| check(&issuer, own).map(|_| issuer));
         let issuer = issuer.map_err(|why| format!("jwt[{index}].{why}"))?;
         if issuers.iter().any(|other| other.url == issuer.url) {
             return Err(format!("jwt[{index}].issuer.url: Duplicate value: {:?}", issuer.url));
@@ -181,8 +182,8 @@ pub(super) fn parse(text: &str, own: &str) -> Result<AuthenticationSettings, Str
     Ok(AuthenticationSettings { jwt: issuers, anonymous: document.anonymous })
 }
 
-/// What no issuer may be, wherever it is configured.
-pub(super) fn check(issuer: &Issuer, own: &str) -> Result<(), String> {
+/// What no issuer may be, wherever it is configured; answers its expressions, compiled.
+pub(super) fn check(issuer: &Issuer, own: &str) -> Result<Programs, String> {
     if issuer.url == own {
         return Err(format!(
             "issuer.url: Invalid value: {own:?}: URL must not overlap with disallowed issuers"
@@ -198,7 +199,7 @@ pub(super) fn check(issuer: &Issuer, own: &str) -> Result<(), String> {
     if issuer.audiences.is_empty() {
         return Err("issuer.audiences: Required value: at least one issuer.audiences is required".into());
     }
-    if issuer.username.claim.is_empty() {
+    if issuer.username.claim.is_empty() && issuer.expressions.username.is_empty() {
         return Err("claimMappings.username: Required value: claim or expression is required".into());
     }
     for algorithm in &issuer.algorithms {
@@ -206,7 +207,7 @@ pub(super) fn check(issuer: &Issuer, own: &str) -> Result<(), String> {
             return Err(format!("unsupported signing alg: {algorithm:?}"));
         }
     }
-    Ok(())
+    Programs::compile(&issuer.expressions)
 }
 
 fn check_url(field: &str, url: &str) -> Result<(), String> {
@@ -240,29 +241,17 @@ fn issuer(entry: Entry) -> Result<Issuer, String> {
             ));
         }
     }
-    let mut required = BTreeMap::new();
-    for (index, rule) in entry.claim_validation_rules.into_iter().enumerate() {
-        let at = format!("claimValidationRules[{index}]");
-        refuse_expression(&format!("{at}.expression"), &rule.expression)?;
-        if rule.claim.is_empty() {
-            return Err(format!("{at}: Required value: claim or expression is required"));
-        }
-        if required.insert(rule.claim.clone(), rule.required_value).is_some() {
-            return Err(format!("{at}.claim: Duplicate value: {:?}", rule.claim));
-        }
-    }
-    if let Some(rule) = entry.user_validation_rules.first() {
-        refuse_expression("userValidationRules[0].expression", &rule.expression)?;
-        return Err("userValidationRules[0].expression: Required value".into());
-    }
+    let (required, claim_rules) = claim_rules(entry.claim_validation_rules)?;
     let maps = entry.claim_mappings;
-    if let Some(extra) = maps.extra.first() {
-        refuse_expression(
-            &format!("claimMappings.extra[{:?}].valueExpression", extra.key),
-            &extra.value_expression,
-        )?;
-        return Err("claimMappings.extra[0].valueExpression: Required value".into());
-    }
+    let rule = |rule: RuleEntry| Rule { expression: rule.expression, message: rule.message };
+    let expressions = Expressions {
+        username: maps.username.expression.clone(),
+        groups: maps.groups.expression.clone(),
+        uid: maps.uid.expression.clone(),
+        extra: maps.extra.into_iter().map(|extra| (extra.key, extra.value_expression)).collect(),
+        claim_rules,
+        user_rules: entry.user_validation_rules.into_iter().map(rule).collect(),
+    };
     let uid = mapping("uid", maps.uid, false)?;
     Ok(Issuer {
         url: source.url,
@@ -273,15 +262,53 @@ fn issuer(entry: Entry) -> Result<Issuer, String> {
         groups: mapping("groups", maps.groups, true)?,
         uid: uid.map(|mapping| mapping.claim),
         required,
+        expressions,
         algorithms: Vec::new(),
     })
 }
 
-/// A claim and its prefix. The prefix has to be given, be it empty: whoever leaves it out may not have thought of
-/// tokens that say `system:masters`.
+/// Claims with the values they must have, and rules by expressions.
+fn claim_rules(rules: Vec<ClaimRule>) -> Result<(BTreeMap<String, String>, Vec<Rule>), String> {
+    let (mut required, mut expressions) = (BTreeMap::new(), Vec::new());
+    for (index, rule) in rules.into_iter().enumerate() {
+        let at = format!("claimValidationRules[{index}]");
+        let wrong = |field: &str, value: &str, why: &str| {
+            Err(format!("{at}{field}: Invalid value: {value:?}: {why}"))
+        };
+        match (rule.claim.is_empty(), rule.expression.is_empty()) {
+            (false, false) => return wrong("", &rule.claim, "claim and expression can't both be set"),
+            (true, true) => return Err(format!("{at}: Required value: claim or expression is required")),
+            (false, true) if !rule.message.is_empty() => {
+                return wrong(".message", &rule.message, "may not be specified when claim is set");
+            }
+            (true, false) if !rule.required_value.is_empty() => {
+                let why = "may not be specified when expression is set";
+                return wrong(".requiredValue", &rule.required_value, why);
+            }
+            (true, false) => expressions.push(Rule { expression: rule.expression, message: rule.message }),
+            (false, true) => {
+                if required.insert(rule.claim.clone(), rule.required_value).is_some() {
+                    return Err(format!("{at}.claim: Duplicate value: {:?}", rule.claim));
+                }
+            }
+        }
+    }
+    Ok((required, expressions))
+}
+
+/// A claim and its prefix; `None` where there is none, or an expression. The prefix has to be given, be it empty: whoever
+/// leaves it out may not have thought of tokens that say `system:masters`.
 fn mapping(field: &str, entry: MappingEntry, with_prefix: bool) -> Result<Option<Mapping>, String> {
     let at = format!("claimMappings.{field}");
-    refuse_expression(&format!("{at}.expression"), &entry.expression)?;
+    if !entry.expression.is_empty() {
+        return match (entry.claim.is_empty(), entry.prefix) {
+            (false, _) => Err(format!("{at}: Invalid value: \"\": claim and expression can't both be set")),
+            (true, Some(prefix)) => Err(format!(
+                "{at}.prefix: Invalid value: {prefix:?}: may not be specified when expression is set"
+            )),
+            (true, None) => Ok(None),
+        };
+    }
     match (entry.claim.is_empty(), entry.prefix) {
         (true, Some(_)) => {
             Err(format!("{at}.prefix: Invalid value: non-nil prefix is not allowed without claim"))
@@ -293,13 +320,4 @@ fn mapping(field: &str, entry: MappingEntry, with_prefix: bool) -> Result<Option
         )),
         (false, prefix) => Ok(Some(Mapping { claim: entry.claim, prefix: prefix.unwrap_or_default() })),
     }
-}
-
-fn refuse_expression(field: &str, expression: &str) -> Result<(), String> {
-    if expression.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "{field}: Invalid value: {expression:?}: expressions are not supported by this server: name a claim"
-    ))
 }

@@ -2,6 +2,7 @@
 
 mod claims;
 mod config;
+mod expressions;
 mod keys;
 mod source;
 #[cfg(test)]
@@ -12,11 +13,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 pub use config::{Anonymous, AuthenticationSettings, Condition, Issuer, Mapping, read};
+pub use expressions::{Expressions, Rule};
 
 use super::judge::{Accepted, Refusal, TokenJudge, among};
 use super::jws::MAX_TOKEN_BYTES;
 use crate::remote::RemoteError;
 use claims::Claims;
+use expressions::Programs;
 use keys::{ALGORITHMS, KeySet};
 use source::Source;
 
@@ -34,6 +37,7 @@ pub struct IssuerError {
 /// Judges the tokens of one issuer.
 pub(super) struct Jwt {
     issuer: Issuer,
+    programs: Programs,
     source: Source,
     /// The audiences that mean this API server.
     own_audiences: Vec<String>,
@@ -63,9 +67,9 @@ impl Jwt {
         own_audiences: Vec<String>,
     ) -> Result<Self, IssuerError> {
         let wrong = |why: String| IssuerError { url: issuer.url.clone(), why };
-        config::check(&issuer, accounts).map_err(wrong)?;
+        let programs = config::check(&issuer, accounts).map_err(wrong)?;
         let source = Source::start(&issuer).map_err(|error: RemoteError| wrong(error.to_string()))?;
-        Ok(Self { issuer, source, own_audiences })
+        Ok(Self { issuer, programs, source, own_audiences })
     }
 
     async fn check_signature(&self, token: &Token<'_>) -> Result<(), String> {
@@ -111,7 +115,7 @@ impl TokenJudge for Jwt {
         let accepted = among(audiences, &self.own_audiences)?;
         claims::check(&self.issuer, &token.claims, jiff::Timestamp::now().as_second())?;
         self.check_signature(&token).await?;
-        let user = claims::user(&self.issuer, &token.claims)?;
+        let user = claims::user(&self.issuer, &self.programs, &token.claims)?;
         Ok(Some(Accepted { user, audiences: accepted }))
     }
 }

@@ -43,24 +43,8 @@ fn what_is_wrong_with_a_configuration_is_named() {
         ),
         (changed("      prefix: 'oidc:'\n", ""), "claimMappings.username.prefix: Required value"),
         (
-            changed("      claim: sub\n      prefix: 'oidc:'\n", "      expression: claims.sub\n"),
-            "not supported by this server",
-        ),
-        (
             changed("      claim: sub\n      prefix: 'oidc:'\n", "      prefix: x\n"),
             "not allowed without claim",
-        ),
-        (
-            format!("{HEAD}{ONE}  userValidationRules: [{{expression: 'true'}}]\n"),
-            "userValidationRules[0].expression",
-        ),
-        (
-            format!("{HEAD}{ONE}  claimValidationRules: [{{expression: 'true'}}]\n"),
-            "claimValidationRules[0].expression",
-        ),
-        (
-            format!("{HEAD}{ONE}    extra: [{{key: a/b, valueExpression: claims.x}}]\n"),
-            "claimMappings.extra[\"a/b\"]",
         ),
         (format!("{HEAD}{ONE}{}", ONE.replace("jwt:\n", "")), "jwt[1].issuer.url: Duplicate value"),
         (
@@ -73,6 +57,137 @@ fn what_is_wrong_with_a_configuration_is_named() {
         let error = parse(&text, OWN).unwrap_err();
         assert!(error.contains(says), "{text}\n{error}");
     }
+}
+
+/// A configuration whose claims become a user by expressions; `username` is that of the name, `more` further lines of the
+/// issuer.
+fn by_expressions(username: &str, more: &str) -> String {
+    let of = format!("      expression: \"{username}\"\n");
+    format!("{HEAD}{}{more}", ONE.replace("      claim: sub\n      prefix: 'oidc:'\n", &of))
+}
+
+#[test]
+fn what_is_wrong_with_expressions_is_named() {
+    let both =
+        by_expressions("claims.sub", "").replace("      expression", "      claim: sub\n      expression");
+    let prefix =
+        by_expressions("claims.sub", "").replace("      expression", "      prefix: x\n      expression");
+    let rules = |rules: &str| by_expressions("claims.sub", &format!("  claimValidationRules: [{rules}]\n"));
+    let user = |rules: &str| by_expressions("claims.sub", &format!("  userValidationRules: [{rules}]\n"));
+    let extra = |key: &str, value: &str| {
+        by_expressions("claims.sub", &format!("    extra: [{{key: '{key}', valueExpression: '{value}'}}]\n"))
+    };
+    let verified = "claims.email_verified must be used in";
+    for (text, says) in [
+        (both, "claimMappings.username: Invalid value: \"\": claim and expression can't both be set"),
+        (prefix, "username.prefix: Invalid value: \"x\": may not be specified when expression is set"),
+        (
+            by_expressions("claims.", ""),
+            "claimMappings.username.expression: Invalid value: \"claims.\": compilation failed",
+        ),
+        (by_expressions("user.name", ""), "undeclared reference to 'user'"),
+        (by_expressions("claims.email", ""), verified),
+        (by_expressions("claims.?email.orValue('x')", ""), verified),
+        (
+            rules("{expression: claims.a}"),
+            "claimValidationRules[0].expression: Invalid value: \"claims.a\": must evaluate to bool",
+        ),
+        (
+            rules("{expression: 'true'}, {expression: 'true'}"),
+            "claimValidationRules[1].expression: Duplicate value",
+        ),
+        (
+            rules("{expression: 'true', requiredValue: x}"),
+            "requiredValue: Invalid value: \"x\": may not be specified",
+        ),
+        (
+            rules("{claim: a, requiredValue: x, message: m}"),
+            "message: Invalid value: \"m\": may not be specified",
+        ),
+        (rules("{claim: a, expression: 'true'}"), "claim and expression can't both be set"),
+        (rules("{message: m}"), "claimValidationRules[0]: Required value: claim or expression is required"),
+        (user("{message: m}"), "userValidationRules[0].expression: Required value"),
+        (user("{expression: user.name == 'x'}"), "undefined field 'name'"),
+        (
+            extra("foo", "claims.x"),
+            "claimMappings.extra[0].key: Invalid value: \"foo\": must be a domain-prefixed path",
+        ),
+        (extra("Example.org/a", "claims.x"), "extra[0].key"),
+        (extra("example.org/A", "claims.x"), "must be lowercase"),
+        (extra("kubernetes.io/a", "claims.x"), "are reserved for Kubernetes use"),
+        (extra("a.k8s.io/a", "claims.x"), "are reserved for Kubernetes use"),
+        (extra("example.org/a", ""), "claimMappings.extra[0].valueExpression: Required value"),
+    ] {
+        let error = parse(&text, OWN).unwrap_err();
+        assert!(error.starts_with("jwt[0].") && error.contains(says), "{text}\n{error}");
+    }
+    for fine in [
+        by_expressions("claims.email_verified ? claims.email : 'nobody'", ""),
+        by_expressions(
+            "claims.email",
+            "  claimValidationRules: [{expression: claims.email_verified == true}]\n",
+        ),
+    ] {
+        parse(&fine, OWN).unwrap();
+    }
+}
+
+#[test]
+fn expressions_make_a_user() {
+    let more = "    groups: {expression: 'claims.roles.split(\",\")'}\n    uid: {expression: claims.sub}\n    extra:\n    \
+        - {key: example.org/tenant, valueExpression: claims.tenant}\n    - {key: example.org/none, valueExpression: '\"\"'}\n  \
+        claimValidationRules:\n  - {expression: 'claims.exp - claims.nbf <= 3600', message: too long}\n  userValidationRules:\n  \
+        - {expression: \"!user.username.startsWith('system:')\", message: reserved}\n  \
+        - {expression: \"user.groups.all(g, g != 'root') && user.extra['example.org/tenant'][0] != ''\"}\n";
+    let text = by_expressions("claims.name + ':' + string(claims.age)", more);
+    let issuer = parse(&text, OWN).unwrap().jwt.remove(0);
+    let programs = Programs::compile(&issuer.expressions).unwrap();
+    let good = json!({"name": "jane", "age": 3, "roles": "a,b,", "sub": "7", "tenant": ["x", ""], "exp": 100, "nbf": 50});
+    let user = claims::user(&issuer, &programs, &claims_of(good.clone())).unwrap();
+    assert_eq!((user.name.as_str(), user.uid.as_str()), ("jane:3", "7"));
+    assert_eq!(user.groups, ["a", "b", "system:authenticated"]);
+    assert_eq!(user.extra, [("example.org/tenant".to_owned(), vec!["x".to_owned()])].into());
+    for (field, value, says) in [
+        ("name", json!(1), "oidc: error evaluating username claim expression: no such overload"),
+        ("roles", json!(1), "oidc: error evaluating group claim expression: no such overload"),
+        (
+            "sub",
+            json!(7),
+            "oidc: error evaluating uid claim expression: uid claim expression must return a string",
+        ),
+        ("sub", Value::Null, "oidc: error evaluating uid claim expression: no such key: sub"),
+        (
+            "tenant",
+            json!([1]),
+            "oidc: error evaluating extra claim expression: expression must return a string or a list",
+        ),
+        (
+            "exp",
+            json!(99999),
+            "oidc: error evaluating claim validation expression: validation expression 'claims.exp - \
+            claims.nbf <= 3600' failed: too long",
+        ),
+        (
+            "name",
+            json!("system:x"),
+            "oidc: error evaluating user info validation rule: validation expression \
+            '!user.username.startsWith('system:')' failed: reserved",
+        ),
+        ("roles", json!("root"), "user info validation rule: validation expression"),
+    ] {
+        let mut claims = claims_of(good.clone());
+        if value.is_null() {
+            claims.remove(field)
+        } else {
+            claims.insert(field.into(), value)
+        };
+        let error = claims::user(&issuer, &programs, &claims).unwrap_err();
+        assert!(error.contains(says), "{field}: {error}");
+    }
+    let nameless = parse(&by_expressions("''", ""), OWN).unwrap().jwt.remove(0);
+    let programs = Programs::compile(&nameless.expressions).unwrap();
+    let error = claims::user(&nameless, &programs, &claims_of(good)).unwrap_err();
+    assert_eq!(error, "oidc: empty username via CEL expression is not allowed");
 }
 
 fn issuer() -> Issuer {
@@ -95,7 +210,7 @@ fn claims_of(value: Value) -> Claims {
 #[test]
 fn claims_become_a_user() {
     let good = json!({"email": "jane@example.com", "groups": ["dev", "ops"], "id": "7", "hd": "example.com", "jti": "x"});
-    let user = claims::user(&issuer(), &claims_of(good.clone())).unwrap();
+    let user = claims::user(&issuer(), &Programs::default(), &claims_of(good.clone())).unwrap();
     assert_eq!((user.name.as_str(), user.uid.as_str()), ("oidc:jane@example.com", "7"));
     assert_eq!(user.groups, ["oidc:dev", "oidc:ops", "system:authenticated"]);
     assert_eq!(user.extra["authentication.kubernetes.io/credential-id"], ["JTI=x"]);
@@ -106,7 +221,7 @@ fn claims_become_a_user() {
         } else {
             claims.insert(field.into(), value)
         };
-        claims::user(&issuer(), &claims)
+        claims::user(&issuer(), &Programs::default(), &claims)
     };
     assert_eq!(changed("groups", json!("dev")).unwrap().groups[0], "oidc:dev", "one group as a string");
     assert_eq!(changed("groups", Value::Null).unwrap().groups, ["system:authenticated"]);

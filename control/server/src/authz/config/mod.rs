@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::abac::{Abac, AbacError};
+use super::conditions::Conditions;
 use super::webhook::{FailurePolicy, Webhook, WebhookOptions};
 use crate::remote::{KubeconfigError, Target};
 use crate::settings::{self, SettingsError};
@@ -180,6 +181,7 @@ pub fn plain_webhook(
             authorized_ttl: authorized,
             unauthorized_ttl: unauthorized,
             failure_policy: FailurePolicy::NoOpinion,
+            conditions: Arc::default(),
         },
     }
 }
@@ -199,16 +201,24 @@ fn webhook(name: &str, entry: WebhookEntry) -> Result<Choice, String> {
             "subjectAccessReviewVersion: Unsupported value: {version:?}: supported values: \"v1\", \"v1beta1\""
         ));
     }
-    if let Some(condition) = entry.match_conditions.first() {
-        return Err(format!(
-            "matchConditions: {:?}: expressions are not supported by this server; without conditions the webhook is \
-             asked about every request",
-            condition.expression
-        ));
+    match entry.match_condition_subject_access_review_version.as_str() {
+        "v1" => {}
+        "" if entry.match_conditions.is_empty() => {}
+        "" => {
+            return Err(
+                "matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are \
+                        specified"
+                    .into(),
+            );
+        }
+        other => {
+            return Err(format!(
+                "matchConditionSubjectAccessReviewVersion: Unsupported value: {other:?}: supported values: \"v1\""
+            ));
+        }
     }
-    if !matches!(entry.match_condition_subject_access_review_version.as_str(), "" | "v1") {
-        return Err("matchConditionSubjectAccessReviewVersion: Unsupported value: it has to be \"v1\"".into());
-    }
+    let conditions: Vec<String> =
+        entry.match_conditions.into_iter().map(|condition| condition.expression).collect();
     let failure_policy = match entry.failure_policy.as_str() {
         "NoOpinion" => FailurePolicy::NoOpinion,
         "Deny" => FailurePolicy::Deny,
@@ -242,6 +252,7 @@ fn webhook(name: &str, entry: WebhookEntry) -> Result<Choice, String> {
                 UNAUTHORIZED_TTL,
             )?,
             failure_policy,
+            conditions: Arc::new(Conditions::compile(&conditions)?),
         },
     })
 }

@@ -41,8 +41,12 @@ fn what_is_wrong_is_named() {
         (hook("KubeConfigFile>InClusterConfig"), "connectionInfo.type: Unsupported value"),
         (hook(": /k>: k"), "must be an absolute path"),
         (
-            hook("failurePolicy>matchConditions: [{expression: 'true'}]\n    failurePolicy"),
-            "not supported by this",
+            hook("failurePolicy>matchConditions: [{expression: 'request.user'}]\n    failurePolicy"),
+            "webhook.matchConditions[0].expression: Invalid value: \"request.user\": must evaluate to bool but got string",
+        ),
+        (
+            hook("matchConditionSubjectAccessReviewVersion: v1\n>matchConditions: [{expression: 'true'}]\n"),
+            "required if match conditions are specified",
         ),
         (
             hook("AccessReviewVersion: v1\n    match>AccessReviewVersion: v2\n    match"),
