@@ -15,7 +15,6 @@ pub use config::{Anonymous, AuthenticationSettings, Condition, Issuer, Mapping, 
 
 use super::judge::{Accepted, Refusal, TokenJudge, among};
 use super::jws::MAX_TOKEN_BYTES;
-use crate::remote::RemoteError;
 use claims::Claims;
 use keys::{ALGORITHMS, KeySet};
 use source::Source;
@@ -64,7 +63,7 @@ impl Jwt {
     ) -> Result<Self, IssuerError> {
         let wrong = |why: String| IssuerError { url: issuer.url.clone(), why };
         config::check(&issuer, accounts).map_err(wrong)?;
-        let source = Source::start(&issuer).map_err(|error: RemoteError| wrong(error.to_string()))?;
+        let source = Source::start(&issuer).map_err(wrong)?;
         Ok(Self { issuer, source, own_audiences })
     }
 
