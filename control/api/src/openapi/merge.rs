@@ -54,12 +54,12 @@ fn put(own: &mut Value, part: &Part<'_>) {
 fn needed(paths: &Map<String, Value>, all: &Map<String, Value>) -> BTreeMap<String, Value> {
     let mut waiting = BTreeSet::new();
     for path in paths.values() {
-        refs(&mut path.clone(), &mut |name| drop(waiting.insert(name.clone())));
+        refs(&mut path.clone(), &mut |name| waiting.extend([name.clone()]));
     }
     let mut found = BTreeMap::new();
     while let Some(name) = waiting.pop_first() {
         let Some(definition) = all.get(&name).filter(|_| !found.contains_key(&name)) else { continue };
-        refs(&mut definition.clone(), &mut |name| drop(waiting.insert(name.clone())));
+        refs(&mut definition.clone(), &mut |name| waiting.extend([name.clone()]));
         found.insert(name, definition.clone());
     }
     found
@@ -79,7 +79,9 @@ fn names(
                 kinds(definition).filter(|kind| !kinds(present).any(|k| k == *kind)).cloned().collect();
             if let (false, Some(fields)) = (more.is_empty(), present.as_object_mut()) {
                 let all = fields.entry(KINDS).or_insert_with(|| Value::Array(Vec::new()));
-                all.as_array_mut().map(|all| all.extend(more)).unwrap_or_default();
+                if let Some(all) = all.as_array_mut() {
+                    all.extend(more);
+                }
             }
             return false;
         }
