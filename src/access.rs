@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use carrack_server::authn::{Anonymous, AuthnOptions, Issuer, Mapping, ProxyOptions, TokenWebhook};
 use carrack_server::authz::config::{self, Choice};
-use carrack_server::{Target, authn, duration};
+use carrack_server::{Remote, authn, duration};
 use clap::Args;
 use http::HeaderName;
 
@@ -151,7 +151,7 @@ impl Access {
             version("--authentication-token-webhook-version", &self.authentication_token_webhook_version)?;
         let ttl = &self.authentication_token_webhook_cache_ttl;
         Ok(Some(TokenWebhook {
-            target: Target::open(path, WEBHOOK_TIMEOUT).context("the authentication webhook")?,
+            target: Remote::open(path, WEBHOOK_TIMEOUT).context("the authentication webhook")?,
             version,
             ttl: time("--authentication-token-webhook-cache-ttl", ttl)?,
         }))

@@ -1,9 +1,11 @@
 //! The options of the audit, under upstream's names.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
-use carrack_server::audit::{Audit, LogOptions};
+use anyhow::{Context, Result, bail};
+use carrack_server::audit::{Audit, LogOptions, WebhookOptions};
+use carrack_server::{Remote, duration};
 use clap::{Args, ValueEnum};
 
 /// What is told of requests, and where.
@@ -27,6 +29,76 @@ pub(crate) struct AuditOptions {
     /// Whether requests wait until they are told of
     #[arg(long, value_enum, default_value_t = Mode::Blocking)]
     audit_log_mode: Mode,
+    #[command(flatten)]
+    webhook: Webhook,
+}
+
+/// How long the webhook may take for a batch; upstream's figure.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The webhook that events are handed to.
+#[derive(Args, Clone, Debug)]
+struct Webhook {
+    /// A kubeconfig of the webhook that audit events are posted to
+    #[arg(long, value_name = "FILE")]
+    audit_webhook_config_file: Option<PathBuf>,
+    /// How events are handed to it
+    #[arg(long, value_enum, default_value_t = WebhookMode::Batch)]
+    audit_webhook_mode: WebhookMode,
+    /// Events that wait for it at most; further ones are dropped and counted
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    audit_webhook_batch_buffer_size: usize,
+    /// Events of a batch at most
+    #[arg(long, value_name = "COUNT", default_value_t = 400)]
+    audit_webhook_batch_max_size: usize,
+    /// How long an event waits for others of its batch
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    audit_webhook_batch_max_wait: String,
+    /// Whether batches are held back to a rate
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    audit_webhook_batch_throttle_enable: bool,
+    /// Batches in a second
+    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    audit_webhook_batch_throttle_qps: f64,
+    /// Batches at once after a while without any
+    #[arg(long, value_name = "COUNT", default_value_t = 15)]
+    audit_webhook_batch_throttle_burst: usize,
+    /// How long to wait before a batch that was not taken is sent again
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    audit_webhook_initial_backoff: String,
+}
+
+/// How events are handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WebhookMode {
+    /// Behind the requests' backs
+    Batch,
+}
+
+impl Webhook {
+    fn options(&self) -> Result<Option<WebhookOptions>> {
+        let Some(path) = &self.audit_webhook_config_file else { return Ok(None) };
+        let WebhookMode::Batch = self.audit_webhook_mode;
+        let time = |name: &str, text: &str| {
+            duration(text).map_err(|why| anyhow::anyhow!("--audit-webhook-{name}: {why}"))
+        };
+        let burst = self.audit_webhook_batch_throttle_burst;
+        let is_held_back = self.audit_webhook_batch_throttle_enable;
+        if self.audit_webhook_batch_max_size == 0 || self.audit_webhook_batch_buffer_size == 0 {
+            bail!("--audit-webhook-batch-max-size and --audit-webhook-batch-buffer-size have to be above 0");
+        }
+        if is_held_back && !(self.audit_webhook_batch_throttle_qps > 0.0 && burst > 0) {
+            bail!("--audit-webhook-batch-throttle-qps and -burst have to be above 0");
+        }
+        Ok(Some(WebhookOptions {
+            remote: Remote::open(path, WEBHOOK_TIMEOUT).context("the audit webhook")?,
+            buffer_size: self.audit_webhook_batch_buffer_size,
+            max_size: self.audit_webhook_batch_max_size,
+            max_wait: time("batch-max-wait", &self.audit_webhook_batch_max_wait)?,
+            throttle: is_held_back.then_some((self.audit_webhook_batch_throttle_qps, burst)),
+            initial_backoff: time("initial-backoff", &self.audit_webhook_initial_backoff)?,
+        }))
+    }
 }
 
 /// How events are written.
@@ -41,19 +113,24 @@ enum Mode {
 impl AuditOptions {
     /// The audit, where one is wanted.
     pub(crate) fn open(&self) -> Result<Option<Audit>> {
-        let (policy, path) = match (&self.audit_policy_file, &self.audit_log_path) {
-            (None, None) => return Ok(None),
-            (Some(policy), Some(path)) => (policy, path),
-            (Some(_), None) => bail!("--audit-policy-file needs --audit-log-path, where events go"),
-            (None, Some(_)) => bail!("--audit-log-path needs --audit-policy-file, which says what is told"),
-        };
-        let log = LogOptions {
+        let webhook = self.webhook.options()?;
+        let log = self.audit_log_path.as_ref().map(|path| LogOptions {
             path: path.clone(),
             max_age: self.audit_log_maxage,
             max_backup: self.audit_log_maxbackup,
             max_size: self.audit_log_maxsize,
             blocking: self.audit_log_mode == Mode::Blocking,
-        };
-        Ok(Some(Audit::open(policy, log)?))
+        });
+        let has_way = log.is_some() || webhook.is_some();
+        match &self.audit_policy_file {
+            Some(policy) if has_way => Ok(Some(Audit::open(policy, log, webhook)?)),
+            Some(_) => bail!(
+                "--audit-policy-file needs --audit-log-path or --audit-webhook-config-file, where events go"
+            ),
+            None if has_way => bail!(
+                "--audit-log-path and --audit-webhook-config-file need --audit-policy-file, which says what is told"
+            ),
+            None => Ok(None),
+        }
     }
 }

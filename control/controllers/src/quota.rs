@@ -105,9 +105,15 @@ impl Quotas {
     }
 
     async fn served(&self, group: &str, plural: &str) -> Result<Option<Resource>, LookError> {
-        let kinds = discovery::deletable(&self.client).await?;
-        let mut resources = kinds.into_iter().map(|kind| kind.resource);
-        Ok(resources.find(|r| r.group == group && r.plural == plural && r.namespaced))
+        let found = discovery::deletable(&self.client).await?;
+        let mut resources = found.kinds.into_iter().map(|kind| kind.resource);
+        let served = resources.find(|r| r.group == group && r.plural == plural && r.namespaced);
+        // Not to know a kind is not to know that there are none of it.
+        let unknown = found.failed.iter().any(|version| version.split('/').next() == Some(group));
+        if served.is_none() && unknown {
+            return Err(LookError::NotYet("the server that a quota's kind is of does not answer"));
+        }
+        Ok(served)
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, kube::Error> {

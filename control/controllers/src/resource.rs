@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use carrack_client::Key;
-use kube::core::ApiResource;
 
 /// One kind of object: enough to build a path and to refer to an object of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,18 +60,6 @@ pub const REPLICA_SET: Resource = known("apps", "ReplicaSet", "replicasets", tru
 pub const ENDPOINT_SLICE: Resource = known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);
 
 impl Resource {
-    /// The resource that discovery described.
-    #[must_use]
-    pub fn discovered(found: &ApiResource, namespaced: bool) -> Self {
-        Self {
-            group: Cow::Owned(found.group.clone()),
-            version: Cow::Owned(found.version.clone()),
-            kind: Cow::Owned(found.kind.clone()),
-            plural: Cow::Owned(found.plural.clone()),
-            namespaced,
-        }
-    }
-
     /// `apps/v1`, or `v1` in the core group.
     #[must_use]
     pub fn api_version(&self) -> String {

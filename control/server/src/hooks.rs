@@ -190,4 +190,13 @@ pub struct NodeRequest {
 pub trait NodeProxy: Send + Sync {
     /// The node's answer; for an upgrade 101, with the bytes copied by a task of its own.
     async fn forward(&self, request: NodeRequest) -> Result<http::Response<ResponseBody>, ApiError>;
+
+    /// What the API of `node` (the stored object) answers to a request (`nodes/proxy`); `path` is that on the node,
+    /// with the query: `/metrics?x=y`. For an upgrade as [`NodeProxy::forward`].
+    async fn proxy(
+        &self,
+        node: &serde_json::Value,
+        path: &str,
+        request: http::Request<RequestBody>,
+    ) -> Result<http::Response<ResponseBody>, ApiError>;
 }

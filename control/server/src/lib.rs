@@ -9,6 +9,7 @@ mod aggregation;
 mod body;
 mod call;
 mod care;
+mod components;
 mod config;
 mod conversion;
 mod definitions;
@@ -30,10 +31,10 @@ mod options;
 mod outbound;
 mod paths;
 mod protobuf;
+mod proxy;
 mod query;
 mod quota;
 mod registry;
-mod remote;
 mod respond;
 mod rewrite;
 mod router;
@@ -66,7 +67,7 @@ pub use hooks::{
     Operation, RuleList, TokenIssuer,
 };
 pub use identity::{Attributes, Requirement, Selectors, UserInfo};
-pub use remote::{KubeconfigError, RemoteError, Target};
+pub use outbound::{CallError, CallFailure, KubeconfigError, Remote, WebhookUsers};
 pub use server::ApiServer;
 pub use service::UserService;
 pub use settings::{SettingsError, duration};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use carrack_api::Resource;
 use parking_lot::Mutex;
 
+use crate::audit::Counts;
 use crate::flow;
 use crate::server::Inner;
 
@@ -228,11 +229,13 @@ fn in_flight(out: &mut String, server: &Inner) {
 
 fn audit(out: &mut String, server: &Inner) {
     let Some(audit) = server.audit.get() else { return };
-    let (events, lost, levels) = audit.counts();
+    let Counts { events, lost, levels } = audit.counts();
     head(out, "apiserver_audit_event_total", "counter", "Audit events made.");
     let _ = writeln!(out, "apiserver_audit_event_total {events}");
     head(out, "apiserver_audit_error_total", "counter", "Audit events lost.");
-    let _ = writeln!(out, "apiserver_audit_error_total{{plugin=\"log\"}} {lost}");
+    for (plugin, lost) in lost {
+        let _ = writeln!(out, "apiserver_audit_error_total{{plugin=\"{plugin}\"}} {lost}");
+    }
     head(out, "apiserver_audit_level_total", "counter", "Requests by the level that the policy gives them.");
     for (level, count) in levels {
         let _ = writeln!(out, "apiserver_audit_level_total{{level=\"{level}\"}} {count}");

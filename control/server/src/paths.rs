@@ -38,13 +38,21 @@ pub(crate) async fn answer(
         return Ok(response);
     }
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
-    let kinds = &*server.kinds.now();
+    let now = server.kinds.now();
+    let kinds = &*now;
     let response = match segments.as_slice() {
         ["metrics"] => text_metrics(server),
-        ["openapi", "v2"] if negotiate::wants_openapi_protobuf(headers) => {
-            openapi_document(openapi::v2_protobuf(kinds), OPENAPI_PROTOBUF, headers)?
+        ["openapi", "v2"] => {
+            let merged = server.aggregation.openapi_v2(now.clone()).await?;
+            let merged = merged.as_deref();
+            if negotiate::wants_openapi_protobuf(headers) {
+                let own = || openapi::v2_protobuf(kinds);
+                openapi_document(merged.map_or_else(own, |m| &m.protobuf), OPENAPI_PROTOBUF, headers)?
+            } else {
+                let own = || openapi::v2(kinds);
+                openapi_document(merged.map_or_else(own, |m| &m.json), "application/json", headers)?
+            }
         }
-        ["openapi", "v2"] => openapi_document(openapi::v2(kinds), "application/json", headers)?,
         ["openapi", "v3"] => {
             let mut index = openapi::v3_index(kinds);
             server.aggregation.add_openapi(&mut index).await?;

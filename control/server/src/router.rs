@@ -114,6 +114,11 @@ impl RequestInfo {
         !self.resource.is_empty()
     }
 
+    /// Whether the request is handed on to what listens in a pod, behind a service or on a node.
+    pub(crate) fn is_proxy(&self) -> bool {
+        self.group.is_empty() && self.subresource == "proxy"
+    }
+
     /// Whether the request goes on for as long as the client wishes.
     pub(crate) fn is_long_running(&self) -> bool {
         self.verb == "watch"

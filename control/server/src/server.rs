@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admission::WebhookCredentials;
 use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::Aggregation;
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) policies: Policies,
     pub(crate) aggregation: Aggregation,
     pub(crate) converter: Converter,
+    /// The way to pods and services for `proxy`: its connections do not push out those to webhooks.
+    pub(crate) proxied: Outbound,
     /// Ends watches and the server's own tasks, and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
     /// Makes `/readyz` fail.
@@ -84,6 +87,7 @@ impl ApiServer {
             health: Health::default(),
             webhooks: Webhooks::new(config.store.clone(), outbound.clone()),
             converter: Converter::new(outbound.clone(), shutdown.clone()),
+            proxied: Outbound::of_urls(),
             aggregation: Aggregation::new(config.store.clone(), outbound, front_proxy),
             policies: Policies::new(config.store.clone()),
             _end: shutdown.clone().drop_guard(),
@@ -109,6 +113,13 @@ impl ApiServer {
     pub fn set_audit(&self, audit: Audit) {
         if self.inner.audit.set(Arc::new(audit)).is_err() {
             tracing::error!("the audit was set before; the first one stays");
+        }
+    }
+
+    /// Asks admission webhooks as these users from now on. To be called once, before serving.
+    pub fn set_webhook_credentials(&self, credentials: WebhookCredentials) {
+        if !self.inner.webhooks.set_users(credentials) {
+            tracing::error!("the credentials for webhooks were set before; the first ones stay");
         }
     }
 

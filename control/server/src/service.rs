@@ -213,13 +213,18 @@ async fn carry_out(
     };
     notes.subject.subresource = subresource.map_or("", |s| s.name);
     let stored = !resource.storage_prefix.is_empty() && subresource.is_none_or(|s| s.kind == resource.gvk());
-    let call = Call {
-        representation: Representation::negotiate_for(
+    // What somebody else answers is no matter of what this server can write.
+    let representation = match info.is_proxy() {
+        true => Representation::plain(),
+        false => Representation::negotiate_for(
             request.headers(),
             &query,
-            stored,
+            stored || (subresource.is_none() && resource.verbs.contains(&carrack_api::Verb::List)),
             !stored || resource.has_protobuf(),
         )?,
+    };
+    let call = Call {
+        representation,
         content_type: negotiate::content_type(request.headers()),
         manager: tracking::manager(&query, request.headers(), &attributes.user, origin)?,
         server,

@@ -2,19 +2,16 @@
 //! memory; but it keeps its connection and a stream for as long as it likes. A connection with an answer of which nothing
 //! was taken for too long is ended.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body::Body;
 use parking_lot::Mutex;
 
-use crate::{BoxError, ResponseBody};
+use crate::ResponseBody;
+use crate::body::watched;
 
 /// Answers up to this size, in bytes, fit into buffers.
 const SMALL: u64 = 64 * 1024;
@@ -44,7 +41,11 @@ impl Stalls {
         }
         let handed = Arc::new(AtomicU64::new(0));
         self.answers.lock().push(Arc::downgrade(&handed));
-        response.map(|body| Paced { body, handed, stalls: self.clone() }.boxed_unsync())
+        let stalls = self.clone();
+        // Whoever asks for more has taken what there was.
+        watched(response, move |is_piece| {
+            handed.store(if is_piece { stalls.now() } else { 0 }, Ordering::Relaxed);
+        })
     }
 
     /// Returns when an answer has stalled.
@@ -63,41 +64,12 @@ impl Stalls {
     }
 }
 
-/// A body that notes when a piece was handed over, until the next one is asked for.
-struct Paced {
-    body: ResponseBody,
-    handed: Arc<AtomicU64>,
-    stalls: Arc<Stalls>,
-}
-
-impl Body for Paced {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let next = Pin::new(&mut self.body).poll_frame(context);
-        // Whoever asks for more has taken what there was.
-        let handed = if matches!(next, Poll::Ready(Some(Ok(_)))) { self.stalls.now() } else { 0 };
-        self.handed.store(handed, Ordering::Relaxed);
-        next
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::StreamBody;
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
 
     fn answer(pieces: usize) -> Response<ResponseBody> {
         let frames = (0..pieces).map(|_| Ok(Frame::data(Bytes::from_static(b"piece"))));

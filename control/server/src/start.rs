@@ -192,7 +192,12 @@ impl ApiServer {
         let service = json!({
             "metadata": {
                 "name": "kube-dns",
-                "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
+                // By the second, `kubectl cluster-info` tells of it.
+                "labels": {
+                    "k8s-app": "kube-dns",
+                    "kubernetes.io/cluster-service": "true",
+                    "kubernetes.io/name": "CoreDNS",
+                },
             },
             "spec": {
                 "type": "ClusterIP",

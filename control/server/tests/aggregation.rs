@@ -56,6 +56,10 @@ impl Extended {
                     "" => reply(200, json!({"kind": "APIResourceList", "groupVersion": "metrics.example.org/v1beta1",
                         "resources": [{"name": "nodes", "singularName": "node", "namespaced": false,
                             "kind": "NodeMetrics", "verbs": ["get", "list"]}]}).to_string()),
+                    "/openapi/v2" => reply(200, json!({"swagger": "2.0",
+                        "paths": {format!("{REMOTE}/nodes"): {"get": {"responses": {"200": {"description": "OK",
+                            "schema": {"$ref": "#/definitions/org.example.NodeMetrics"}}}}}, "/apis/apps/v1/x": {}},
+                        "definitions": {"org.example.NodeMetrics": {"type": "object"}, "unused": {}}}).to_string()),
                     "/openapi/v3" => reply(200, json!({"paths": {REMOTE.trim_start_matches('/'):
                         {"serverRelativeURL": format!("/openapi/v3{REMOTE}?hash=X")}}}).to_string()),
                     "/nodes" if query.contains("watch") => {
@@ -235,6 +239,21 @@ async fn discovery_tells_of_both() {
     let url = format!("/openapi/v3{REMOTE}?hash=X");
     assert_eq!(index["paths"][REMOTE.trim_start_matches('/')]["serverRelativeURL"], url.as_str());
     assert_eq!(client.get(&url).await.code, 418, "asked of the other server");
+    let whole = client.get("/openapi/v2").await;
+    let document = whole.json();
+    assert!(
+        document["paths"].get(format!("{REMOTE}/nodes")).is_some()
+            && document["paths"].get("/api/v1/pods").is_some()
+    );
+    assert!(document["paths"].get("/apis/apps/v1/x").is_none(), "it does not answer for that");
+    assert_eq!(document["definitions"]["org.example.NodeMetrics"]["type"], "object");
+    assert!(document["definitions"].get("unused").is_none());
+    let tag = whole.headers["etag"].to_str().unwrap();
+    assert_eq!(client.with("if-none-match", tag).get("/openapi/v2").await.code, 304);
+    let protobuf = client.with("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+    let protobuf = protobuf.get("/openapi/v2").await.bytes;
+    let name = b"org.example.NodeMetrics";
+    assert!(protobuf.windows(name.len()).any(|found| found == name), "in protobuf, too");
     let map = client
         .get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
         .await

@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "guarded/fake.rs"]
+mod fake;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use carrack_server::audit::{Audit, LogOptions};
+use carrack_server::Remote;
+use carrack_server::audit::{Audit, LogOptions, WebhookOptions};
 use common::{Cluster, MAPS, map};
+use fake::Fake;
 use serde_json::{Value, json};
 
 const POLICY: &str = "
@@ -28,7 +33,7 @@ async fn cluster(blocking: bool) -> (Cluster, PathBuf) {
     std::fs::write(&policy, POLICY).unwrap();
     let path = cluster.dir.path().join("audit.log");
     let log = LogOptions { path: path.clone(), max_age: 0, max_backup: 0, max_size: 1, blocking };
-    cluster.api.set_audit(Audit::open(&policy, log).unwrap());
+    cluster.api.set_audit(Audit::open(&policy, Some(log), None).unwrap());
     (cluster, path)
 }
 
@@ -142,4 +147,62 @@ async fn a_batched_log_has_everything_a_moment_later() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("{} events", events(&path).len());
+}
+
+/// Waits until the page of metrics has a line.
+async fn wait_for_metric(cluster: &Cluster, line: &str) {
+    let began = Instant::now();
+    loop {
+        let page = cluster.client().get("/metrics").await.text();
+        if page.lines().any(|found| found == line) {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "no {line} in {page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_gets_batches_and_what_it_does_not_take_is_counted() {
+    let hook = Fake::start(|_, _| (200, json!({}))).await;
+    let cluster = Cluster::start().await;
+    let policy = cluster.dir.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let remote = Remote::open(&hook.kubeconfig(), Duration::from_secs(5)).unwrap();
+    let options = WebhookOptions {
+        max_size: 4,
+        max_wait: Duration::from_millis(200),
+        initial_backoff: Duration::from_millis(5),
+        ..WebhookOptions::new(remote)
+    };
+    cluster.api.set_audit(Audit::open(&policy, None, Some(options)).unwrap());
+    for _ in 0..3 {
+        cluster.client().get("/api/v1/nodes").await.expect(200);
+    }
+    let began = Instant::now();
+    while hook.count() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} batches", hook.count());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut batches = std::mem::take(&mut *hook.asked.lock().unwrap());
+    // They are on their way at once.
+    batches.sort_by_key(|batch| std::cmp::Reverse(batch["items"].as_array().unwrap().len()));
+    assert_eq!(
+        (&batches[0]["kind"], &batches[0]["apiVersion"]),
+        (&json!("EventList"), &json!("audit.k8s.io/v1"))
+    );
+    let first = batches[0]["items"].as_array().unwrap();
+    assert_eq!(stages(first)[1], "list Metadata ResponseComplete");
+    assert_eq!((first.len(), batches[1]["items"].as_array().unwrap().len()), (4, 2));
+
+    // What passes is tried again, what does not is lost.
+    hook.answer(|_, _| (503, json!({})));
+    cluster.client().get("/api/v1/nodes").await.expect(200);
+    wait_for_metric(&cluster, "apiserver_audit_error_total{plugin=\"webhook\"} 2").await;
+    assert_eq!(hook.count(), 5, "attempts");
+    hook.answer(|_, _| (400, json!({})));
+    cluster.client().get("/api/v1/nodes").await.expect(200);
+    wait_for_metric(&cluster, "apiserver_audit_error_total{plugin=\"webhook\"} 4").await;
+    assert_eq!(hook.count(), 6, "it will not take it the next time either");
+    wait_for_metric(&cluster, "apiserver_audit_error_total{plugin=\"buffered\"} 0").await;
 }

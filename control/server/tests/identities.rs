@@ -12,7 +12,7 @@ use carrack_server::authn::{
     Anonymous, AuthnOptions, Condition, Expressions, Issuer, Mapping, ProxyOptions, Rule, TokenWebhook,
 };
 use carrack_server::authz::config::{Choice, plain_webhook, read};
-use carrack_server::{Target, UserInfo};
+use carrack_server::{Remote, UserInfo};
 use guarded::fake::Fake;
 use guarded::{Cluster, Setup, named, pki};
 use http::Method;
@@ -234,7 +234,7 @@ async fn a_webhook_judges_the_tokens_that_nobody_knows() {
     })
     .await;
     let webhook = TokenWebhook {
-        target: Target::open(&hook.kubeconfig(), Duration::from_secs(5)).unwrap(),
+        target: Remote::open(&hook.kubeconfig(), Duration::from_secs(5)).unwrap(),
         version: "v1".into(),
         ttl: Duration::from_secs(60),
     };

@@ -1,200 +1,50 @@
 //! The whole way in over TLS: keys, identities, roles, admission, as clients meet them.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's helpers fail as the test does
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
+mod guarded;
 
-use carrack_server::admission::plugins;
-use carrack_server::authn::{Authn, Objects, issuer};
-use carrack_server::authz::{NodeAuthorizer, Rbac};
-use carrack_server::kubelet::NodeClient;
-use carrack_server::pki::{KeyMaterial, Pki, PkiOptions};
-use carrack_server::{ApiServer, Authorizer, Config, StoreObjects, UserInfo, full};
-use carrack_store::{Options, Store};
-use http::{Method, Request};
-use http_body_util::BodyExt;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use carrack_server::UserInfo;
+use carrack_server::pki::Pki;
+use guarded::{Cluster, Setup, named, pki};
+use http::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio_util::sync::CancellationToken;
-use tower_service::Service;
-
-/// A server with everything that guards it, on loopback.
-struct Cluster {
-    api: ApiServer,
-    pki: Arc<Pki>,
-    address: SocketAddr,
-    stop: CancellationToken,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-fn pki(dir: &Path) -> Pki {
-    let options = PkiOptions {
-        node_name: "n".into(),
-        node_ips: vec!["127.0.0.1".parse().unwrap()],
-        service_ip: "10.96.0.1".parse().unwrap(),
-        cluster_domain: "cluster.local".into(),
-        hostname: "n".into(),
-        extra_sans: vec![],
-    };
-    Pki::open_or_create(&dir.join("pki"), &options).unwrap()
-}
 
 async fn cluster() -> Cluster {
-    let dir = tempfile::tempdir().unwrap();
-    let pki = Arc::new(pki(dir.path()));
-    let store = Store::open(Options::new(dir.path().join("store"))).await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-
-    let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
-    let authn = Arc::new(Authn::new(&pki, &issuer("cluster.local"), Arc::clone(&objects)).unwrap());
-    let rbac = Rbac::start(store.clone()).await.unwrap();
-    let nodes = NodeAuthorizer::start(store.clone()).await.unwrap();
-    let authorizers: Vec<Arc<dyn Authorizer>> = vec![nodes, Arc::clone(&rbac) as Arc<dyn Authorizer>];
-    let config = Config {
-        store,
-        advertise_address: "192.0.2.7".parse().unwrap(), // endpoints may not be on loopback
-        secure_port: address.port(),
-        service_cidr: "10.96.0.0/16".into(),
-        dns_address: "10.96.0.10".parse().unwrap(),
-        authenticator: authn.clone(),
-        admission: plugins(&objects, &rbac, &authorizers),
-        authorizers,
-        tokens: authn,
-        nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls().unwrap())),
-    };
-    let api = ApiServer::new(config).unwrap();
-    api.start().await.unwrap();
-    let stop = CancellationToken::new();
-    let (server, tls, end) = (api.clone(), pki.server_tls().unwrap(), stop.clone());
-    tokio::spawn(async move { server.serve(listener, tls, end).await });
-    Cluster { api, pki, address, stop, dir }
+    Cluster::start(Setup::default()).await
 }
 
-/// Code and body of an answer.
-type Answer = (u16, Value);
+async fn with_token(cluster: &Cluster, token: &str, path: &str) -> u16 {
+    let bearer = format!("Bearer {token}");
+    cluster.over_tls(None, Method::GET, path, &[("authorization", &bearer)]).await.unwrap().0
+}
 
-impl Cluster {
-    /// A request in the process, as one of the parts of the system makes it.
-    async fn within(&self, user: UserInfo, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let text = body.map(Value::to_string).unwrap_or_default();
-        let mut request = Request::new(full(text));
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = path.parse().unwrap();
-        if method == Method::PATCH {
-            request.headers_mut().insert("content-type", "application/merge-patch+json".parse().unwrap());
-        }
-        read(self.api.as_user(user).call(request).await.unwrap()).await
-    }
+/// A token for the account `web/builder`.
+async fn token(cluster: &Cluster, spec: Value) -> String {
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
+    let answer = cluster.root("POST", "/api/v1/namespaces/web/serviceaccounts/builder/token", request).await;
+    answer["status"]["token"].as_str().unwrap().to_owned()
+}
 
-    async fn root(&self, method: Method, path: &str, body: &Value) -> Value {
-        let root = UserInfo::new("root", ["system:masters"]);
-        let (code, answer) = self.within(root, method, path, Some(body)).await;
-        assert!(code < 300, "{path}: {code} {answer}");
-        answer
+/// A namespace `web` with the accounts `default` and `builder`.
+async fn furnish(cluster: &Cluster) {
+    cluster.root("POST", "/api/v1/namespaces", named("Namespace", "web")).await;
+    for name in ["default", "builder"] {
+        let account = named("ServiceAccount", name);
+        cluster.root("POST", "/api/v1/namespaces/web/serviceaccounts", account).await;
     }
+}
 
-    /// A request over a TLS connection of its own; `Err` when the handshake is refused.
-    async fn over_tls(
-        &self,
-        certificate: Option<&KeyMaterial>,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Answer, String> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pki.ca_pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let config = match certificate {
-            None => builder.with_no_client_auth(),
-            Some(material) => {
-                let chain = CertificateDer::pem_slice_iter(material.cert_pem.as_bytes());
-                let key = PrivateKeyDer::from_pem_slice(material.key_pem.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain.collect::<Result<_, _>>().unwrap(), key).unwrap()
-            }
-        };
-        let tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("kubernetes.default.svc").unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, tcp).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let mut request = Request::builder().uri(path).header("host", "x");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        // A refused certificate shows on the first read only (TLS 1.3).
-        let response = sender
-            .send_request(request.body(full("")).unwrap())
-            .await
-            .map_err(|error| format!("{error:?}"))?;
-        Ok(read(response).await)
-    }
-
-    async fn with_token(&self, token: &str, path: &str) -> u16 {
-        let bearer = format!("Bearer {token}");
-        self.over_tls(None, path, &[("authorization", &bearer)]).await.unwrap().0
-    }
-
-    /// A token for the account `web/builder`.
-    async fn token(&self, spec: Value) -> String {
-        let answer = self
-            .root(
-                Method::POST,
-                "/api/v1/namespaces/web/serviceaccounts/builder/token",
-                &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}),
-            )
-            .await;
-        answer["status"]["token"].as_str().unwrap().to_owned()
-    }
-
-    /// A namespace `web` with the accounts `default` and `builder`.
-    async fn furnish(&self) {
-        self.root(Method::POST, "/api/v1/namespaces", &named("Namespace", "web")).await;
-        for name in ["default", "builder"] {
-            self.root(Method::POST, "/api/v1/namespaces/web/serviceaccounts", &named("ServiceAccount", name))
-                .await;
-        }
-    }
-
-    /// Lets `user` have the ClusterRole in the namespace `web`.
-    async fn bind(&self, user: &str, role: &str) {
-        self.root(Method::POST, BINDINGS, &binding(user, "ClusterRole", role)).await;
-    }
+/// Lets `user` have the ClusterRole in the namespace `web`.
+async fn bind(cluster: &Cluster, user: &str, role: &str) {
+    cluster.root("POST", BINDINGS, binding(user, "ClusterRole", role)).await;
 }
 
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/web/rolebindings";
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/web/roles";
-
-async fn read<B>(response: http::Response<B>) -> Answer
-where
-    B: http_body::Body<Data = bytes::Bytes>,
-    B::Error: std::fmt::Debug,
-{
-    let code = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes))))
-}
-
-fn named(kind: &str, name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}})
-}
 
 fn binding(user: &str, kind: &str, role: &str) -> Value {
     let group = "rbac.authorization.k8s.io";
@@ -238,10 +88,11 @@ async fn who_shows_nothing_sees_nothing_but_health() {
         ("/metrics", 401),
         ("/nonsense", 401),
     ] {
-        let (found, body) = cluster.over_tls(None, path, &[]).await.unwrap();
+        let (found, body) = cluster.over_tls(None, Method::GET, path, &[]).await.unwrap();
         assert_eq!(found, code, "{path}: {body}");
     }
-    let (code, body) = cluster.over_tls(None, "/api", &[("impersonate-user", "root")]).await.unwrap();
+    let (code, body) =
+        cluster.over_tls(None, Method::GET, "/api", &[("impersonate-user", "root")]).await.unwrap();
     assert_eq!((code, body["reason"].as_str()), (401, Some("Unauthorized")));
 }
 
@@ -251,11 +102,11 @@ async fn certificates_open_the_door_and_forged_ones_do_not() {
     let hour = time::Duration::hours(1);
     let masters = ["system:masters".to_owned()];
     let root = cluster.pki.sign_client("root", &masters, hour).unwrap();
-    let (code, list) = cluster.over_tls(Some(&root), "/api/v1/namespaces", &[]).await.unwrap();
+    let (code, list) = cluster.over_tls(Some(&root), Method::GET, "/api/v1/namespaces", &[]).await.unwrap();
     assert_eq!(code, 200);
     assert!(list["items"].as_array().unwrap().len() >= 4, "{list}");
     let jane = cluster.pki.sign_client("jane", &[], hour).unwrap();
-    let (code, status) = cluster.over_tls(Some(&jane), "/api/v1/namespaces", &[]).await.unwrap();
+    let (code, status) = cluster.over_tls(Some(&jane), Method::GET, "/api/v1/namespaces", &[]).await.unwrap();
     let words = "namespaces is forbidden: User \"jane\" cannot list resource \"namespaces\" in API group \"\" at the cluster scope";
     assert_eq!((code, status["message"].as_str()), (403, Some(words)));
 
@@ -265,38 +116,41 @@ async fn certificates_open_the_door_and_forged_ones_do_not() {
     for (what, material) in
         [("forged", forged), ("expired", expired), ("serving", cluster.pki.node_serving_tls())]
     {
-        let refused = cluster.over_tls(Some(&material), "/api/v1/namespaces", &[]).await;
+        let refused = cluster.over_tls(Some(&material), Method::GET, "/api/v1/namespaces", &[]).await;
         assert!(refused.is_err(), "{what}: {refused:?}");
     }
     // A good certificate does not make up for a bad token... nor does a bad token spoil it: certificates come first.
-    let both = cluster.over_tls(Some(&root), "/api", &[("authorization", "Bearer x.y.z")]).await.unwrap();
+    let both = cluster
+        .over_tls(Some(&root), Method::GET, "/api", &[("authorization", "Bearer x.y.z")])
+        .await
+        .unwrap();
     assert_eq!(both.0, 200);
 }
 
 #[tokio::test]
 async fn tokens_of_accounts_work_until_what_they_stand_for_is_gone() {
     let cluster = cluster().await;
-    cluster.furnish().await;
-    cluster.bind("system:serviceaccount:web:builder", "view").await;
+    furnish(&cluster).await;
+    bind(&cluster, "system:serviceaccount:web:builder", "view").await;
     let pods = "/api/v1/namespaces/web/pods";
     cluster
         .root(
-            Method::POST,
+            "POST",
             pods,
-            &pod("a", json!({"serviceAccountName": "builder", "containers": [{"name": "c", "image": "i"}]})),
+            pod("a", json!({"serviceAccountName": "builder", "containers": [{"name": "c", "image": "i"}]})),
         )
         .await;
-    let free = cluster.token(json!({})).await;
+    let free = token(&cluster, json!({})).await;
     let bound =
-        cluster.token(json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "a"}})).await;
-    let elsewhere = cluster.token(json!({"audiences": ["vault"]})).await;
+        token(&cluster, json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "a"}})).await;
+    let elsewhere = token(&cluster, json!({"audiences": ["vault"]})).await;
     for (token, code) in [(&free, 200), (&bound, 200), (&elsewhere, 401)] {
-        assert_eq!(cluster.with_token(token, pods).await, code);
+        assert_eq!(with_token(&cluster, token, pods).await, code);
     }
-    assert_eq!(cluster.with_token("rubbish", "/healthz").await, 401, "a bad token is no token");
-    assert_eq!(cluster.with_token(&free, "/api/v1/namespaces/web/secrets").await, 403);
+    assert_eq!(with_token(&cluster, "rubbish", "/healthz").await, 401, "a bad token is no token");
+    assert_eq!(with_token(&cluster, &free, "/api/v1/namespaces/web/secrets").await, 403);
     assert_eq!(
-        cluster.with_token(&free, "/openid/v1/jwks").await,
+        with_token(&cluster, &free, "/openid/v1/jwks").await,
         200,
         "accounts may check tokens themselves"
     );
@@ -304,8 +158,7 @@ async fn tokens_of_accounts_work_until_what_they_stand_for_is_gone() {
     // The review says what a request would meet.
     let reviewed = async |token: &str, audiences: Value| {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token, "audiences": audiences}});
-        cluster.root(Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews", &review).await["status"]
-            .clone()
+        cluster.root("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review).await["status"].clone()
     };
     let status = reviewed(&bound, json!([])).await;
     assert_eq!(status["user"]["username"], "system:serviceaccount:web:builder");
@@ -315,29 +168,29 @@ async fn tokens_of_accounts_work_until_what_they_stand_for_is_gone() {
 
     let root = UserInfo::new("root", ["system:masters"]);
     let now = json!({"gracePeriodSeconds": 0});
-    let (code, answer) = cluster.within(root, Method::DELETE, &format!("{pods}/a"), Some(&now)).await;
+    let (code, answer) = cluster.ask(&root, "DELETE", &format!("{pods}/a"), &[], &now).await;
     assert_eq!(code, 200, "{answer}");
-    assert_eq!(cluster.with_token(&bound, pods).await, 401);
-    assert_eq!(cluster.with_token(&free, pods).await, 200);
-    cluster.root(Method::DELETE, "/api/v1/namespaces/web/serviceaccounts/builder", &json!({})).await;
-    assert_eq!(cluster.with_token(&free, pods).await, 401);
+    assert_eq!(with_token(&cluster, &bound, pods).await, 401);
+    assert_eq!(with_token(&cluster, &free, pods).await, 200);
+    cluster.root("DELETE", "/api/v1/namespaces/web/serviceaccounts/builder", json!({})).await;
+    assert_eq!(with_token(&cluster, &free, pods).await, 401);
 }
 
 #[tokio::test]
 async fn what_is_granted_counts_at_once_and_what_is_taken_is_gone() {
     let cluster = cluster().await;
-    cluster.furnish().await;
+    furnish(&cluster).await;
     let list = |name: String| {
         let cluster = &cluster;
-        async move { cluster.within(user(&name), Method::GET, "/api/v1/namespaces/web/pods", None).await.0 }
+        async move { cluster.ask(&user(&name), "GET", "/api/v1/namespaces/web/pods", &[], &Value::Null).await.0 }
     };
     for round in 0..20 {
         let name = format!("user-{round}");
         assert_eq!(list(name.clone()).await, 403);
-        cluster.bind(&name, "view").await;
+        bind(&cluster, &name, "view").await;
         assert_eq!(list(name.clone()).await, 200, "round {round}");
     }
-    cluster.root(Method::DELETE, &format!("{BINDINGS}/user-0-view"), &json!({})).await;
+    cluster.root("DELETE", &format!("{BINDINGS}/user-0-view"), json!({})).await;
     let gone = async {
         while list("user-0".into()).await != 403 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -349,11 +202,11 @@ async fn what_is_granted_counts_at_once_and_what_is_taken_is_gone() {
 #[tokio::test]
 async fn no_way_of_writing_roles_and_bindings_gives_more_than_one_has() {
     let cluster = cluster().await;
-    cluster.furnish().await;
-    cluster.bind("ada", "admin").await;
+    furnish(&cluster).await;
+    bind(&cluster, "ada", "admin").await;
     let write = |method: Method, path: String, body: Value| {
         let cluster = &cluster;
-        async move { cluster.within(user("ada"), method, &path, Some(&body)).await }
+        async move { cluster.ask(&user("ada"), method.as_str(), &path, &[], &body).await }
     };
     let role = |rules: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"}, "rules": rules});
     let few = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
@@ -370,20 +223,23 @@ async fn no_way_of_writing_roles_and_bindings_gives_more_than_one_has() {
     assert_eq!(write(post.clone(), ROLES.into(), role(all)).await.0, 403);
     let own = write(post, BINDINGS.into(), binding("bob", "Role", "r")).await;
     assert_eq!(own.0, 201, "{}", own.1);
-    assert_eq!(cluster.within(user("bob"), Method::GET, "/api/v1/namespaces/web/pods/x", None).await.0, 404);
+    assert_eq!(
+        cluster.ask(&user("bob"), "GET", "/api/v1/namespaces/web/pods/x", &[], &Value::Null).await.0,
+        404
+    );
 }
 
 #[tokio::test]
 async fn acting_as_somebody_else_takes_permission_and_gives_their_verdict() {
     let cluster = cluster().await;
-    cluster.furnish().await;
-    cluster.bind("vera", "view").await;
+    furnish(&cluster).await;
+    bind(&cluster, "vera", "view").await;
     let hour = time::Duration::hours(1);
     let root = cluster.pki.sign_client("root", &["system:masters".into()], hour).unwrap();
     let vera = cluster.pki.sign_client("vera", &[], hour).unwrap();
     let ask = |certificate, headers: &'static [(&'static str, &'static str)], path: &'static str| {
         let cluster = &cluster;
-        async move { cluster.over_tls(Some(certificate), path, headers).await.unwrap() }
+        async move { cluster.over_tls(Some(certificate), Method::GET, path, headers).await.unwrap() }
     };
     let pods = "/api/v1/namespaces/web/pods";
     assert_eq!(ask(&root, &[("impersonate-user", "vera")], pods).await.0, 200);
@@ -407,9 +263,9 @@ async fn acting_as_somebody_else_takes_permission_and_gives_their_verdict() {
 #[tokio::test]
 async fn pods_come_out_with_identity_tolerations_and_priority() {
     let cluster = cluster().await;
-    cluster.furnish().await;
+    furnish(&cluster).await;
     let pods = "/api/v1/namespaces/web/pods";
-    let made = cluster.root(Method::POST, pods, &pod("a", containers())).await;
+    let made = cluster.root("POST", pods, pod("a", containers())).await;
     assert_eq!(made["spec"]["serviceAccountName"], "default");
     assert_eq!(made["spec"]["priority"], 0);
     assert_eq!(made["spec"]["tolerations"].as_array().unwrap().len(), 2);
@@ -420,18 +276,18 @@ async fn pods_come_out_with_identity_tolerations_and_priority() {
 
     let root = || UserInfo::new("root", ["system:masters"]);
     let ghost = pod("b", json!({"serviceAccountName": "ghost", "containers": [{"name": "c", "image": "i"}]}));
-    let (code, status) = cluster.within(root(), Method::POST, pods, Some(&ghost)).await;
+    let (code, status) = cluster.ask(&root(), "POST", pods, &[], &ghost).await;
     let words = "pods \"b\" is forbidden: error looking up service account web/ghost: serviceaccount \"ghost\" not found";
     assert_eq!((code, status["message"].as_str()), (403, Some(words)));
-    let (code, status) = cluster
-        .within(root(), Method::POST, "/api/v1/namespaces/nowhere/pods", Some(&pod("a", containers())))
-        .await;
+    let (code, status) =
+        cluster.ask(&root(), "POST", "/api/v1/namespaces/nowhere/pods", &[], &pod("a", containers())).await;
     assert_eq!((code, status["message"].as_str()), (404, Some("namespaces \"nowhere\" not found")));
-    let (code, status) = cluster.within(root(), Method::DELETE, "/api/v1/namespaces/kube-system", None).await;
+    let (code, status) =
+        cluster.ask(&root(), "DELETE", "/api/v1/namespaces/kube-system", &[], &Value::Null).await;
     let words = "namespaces \"kube-system\" is forbidden: this namespace may not be deleted";
     assert_eq!((code, status["message"].as_str()), (403, Some(words)));
-    assert_eq!(cluster.within(root(), Method::DELETE, "/api/v1/namespaces/web", None).await.0, 200);
-    let (code, status) = cluster.within(root(), Method::POST, pods, Some(&pod("c", containers()))).await;
+    assert_eq!(cluster.ask(&root(), "DELETE", "/api/v1/namespaces/web", &[], &Value::Null).await.0, 200);
+    let (code, status) = cluster.ask(&root(), "POST", pods, &[], &pod("c", containers())).await;
     assert_eq!(code, 403);
     assert!(status["message"].as_str().unwrap().ends_with("because it is being terminated"), "{status}");
 }
@@ -439,20 +295,20 @@ async fn pods_come_out_with_identity_tolerations_and_priority() {
 #[tokio::test]
 async fn nodes_do_their_work_and_keep_off_each_others() {
     let cluster = cluster().await;
-    cluster.furnish().await;
+    furnish(&cluster).await;
     let pods = "/api/v1/namespaces/web/pods";
     for (name, on) in [("mine", "n"), ("theirs", "m")] {
         let mut spec = containers();
         spec["nodeName"] = json!(on);
-        cluster.root(Method::POST, pods, &pod(name, spec)).await;
+        cluster.root("POST", pods, pod(name, spec)).await;
     }
     let uid = async |name: &str| {
-        let pod = cluster.root(Method::GET, &format!("{pods}/{name}"), &json!({})).await;
+        let pod = cluster.root("GET", &format!("{pods}/{name}"), json!({})).await;
         pod["metadata"]["uid"].as_str().unwrap().to_owned()
     };
     let ask = |method: Method, path: String, body: Value| {
         let cluster = &cluster;
-        async move { cluster.within(node("n"), method, &path, Some(&body)).await }
+        async move { cluster.ask(&node("n"), method.as_str(), &path, &[], &body).await }
     };
     let status = json!({"status": {"phase": "Running"}});
     let token = |name: &str, uid: &str| {

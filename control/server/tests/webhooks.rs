@@ -82,9 +82,11 @@ impl Hooked {
             Box::pin(async move {
                 let path = request.uri().path().to_owned();
                 let query = request.uri().query().unwrap_or_default().to_owned();
+                let shown = request.headers().get("authorization").map(|v| v.to_str().unwrap().to_owned());
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let mut review: Value = serde_json::from_slice(&body).unwrap();
                 review["query"] = query.into();
+                review["authorization"] = shown.into();
                 notes.lock().unwrap().push((path.clone(), review.clone()));
                 if path == "/slow" {
                     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -578,4 +580,32 @@ async fn conditions_decide_who_is_asked() {
             .contains("expression 'object.data.nothing == '1'' resulted in error: "),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn webhooks_are_asked_as_the_users_of_a_kubeconfig() {
+    let hooked = Hooked::start().await;
+    let dir = hooked.cluster.dir.path();
+    std::fs::write(dir.join("token"), "from-a-file\n").unwrap();
+    let port = hooked.server.address.port();
+    let users = json!({"users": [
+        {"name": format!("127.0.0.1:{port}"), "user": {"tokenFile": "token"}},
+        {"name": "*", "user": {"token": "for-others"}},
+    ]});
+    std::fs::write(dir.join("users"), users.to_string()).unwrap();
+    let admission = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n\
+         - name: ValidatingAdmissionWebhook\n  configuration:\n    apiVersion: apiserver.config.k8s.io/v1\n    \
+         kind: WebhookAdmissionConfiguration\n    kubeConfigFile: {}\n",
+        dir.join("users").display()
+    );
+    let read = carrack_server::admission::read_config(&admission).unwrap();
+    hooked.cluster.api.set_webhook_credentials(read.webhooks);
+    hooked.configure("validating", "v", vec![hooked.hook("/allow", json!({}))]).await;
+    hooked.configure("mutating", "m", vec![hooked.hook("/label-a", json!({}))]).await;
+    hooked.client.post(MAPS, &map("a", "1")).await.expect(201);
+    let asked = hooked.take();
+    let shown = |path: &str| asked.iter().find(|(p, _)| p == path).unwrap().1["authorization"].clone();
+    assert_eq!(shown("/allow"), "Bearer from-a-file");
+    assert_eq!(shown("/label-a"), Value::Null, "mutating ones have users of their own, and none here");
 }

@@ -10,6 +10,7 @@ mod authorization;
 mod autoscaling;
 mod batch;
 mod certificate_request;
+mod component_status;
 mod config_map;
 mod controller_revision;
 mod daemon_set;
@@ -55,6 +56,7 @@ use crate::table::Printer;
 /// Every served resource in every served version, the preferred version of a group first.
 static RESOURCES: &[Resource] = &[
     pod::BINDING,
+    component_status::RESOURCE,
     config_map::RESOURCE,
     endpoints::RESOURCE,
     event::CORE,

@@ -1,6 +1,7 @@
 //! OpenAPI documents, v3 by group and v2 as a whole, from the table of kinds and the registry of types.
 
 mod custom;
+mod merge;
 mod paths;
 mod protobuf;
 mod schemas;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+pub use merge::Part;
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::Catalogue;
@@ -113,6 +115,14 @@ pub fn v2(kinds: &Catalogue) -> &Document {
 pub fn v2_protobuf(kinds: &Catalogue) -> &Document {
     let kinds = shared(kinds);
     kinds.documents().v2_protobuf.get_or_init(|| Document::of(protobuf::document(&v2_value(kinds))))
+}
+
+/// The answers of `/openapi/v2`, as JSON and as protobuf, with what other servers answer for. It takes a while: the whole
+/// document is made anew.
+pub fn v2_with(kinds: &Catalogue, parts: &[Part<'_>]) -> (Document, Document) {
+    let mut value = v2_value(shared(kinds));
+    merge::merge(&mut value, parts);
+    (Document::of(value.to_string().into()), Document::of(protobuf::document(&value)))
 }
 
 fn v2_value(kinds: &Catalogue) -> Value {

@@ -50,17 +50,27 @@ pub struct Content {
 pub struct Snapshot {
     /// The namespace, which is being deleted.
     pub namespace: Arc<Namespace>,
-    /// What is in it, kinds without objects left out. `Err` says why that is not known.
-    pub content: Result<Vec<Content>, Unknown>,
+    /// What is known to be in it, kinds without objects left out.
+    pub content: Vec<Content>,
+    /// What may be in it beside that.
+    pub unknown: Unknown,
 }
 
-/// Why the content of a namespace is not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// The kinds could not be found out.
-    Kinds(String),
-    /// A kind could not be listed.
-    Objects(String),
+/// Why the content of a namespace is not known whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unknown {
+    /// Why not all kinds could be found out.
+    pub kinds: Option<String>,
+    /// Why kinds could not be listed, one each.
+    pub objects: Vec<String>,
+}
+
+impl Unknown {
+    /// Whether nothing is unknown.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.kinds.is_none() && self.objects.is_empty()
+    }
 }
 
 /// The controller.
@@ -87,20 +97,31 @@ impl Namespaces {
         }));
     }
 
-    async fn content(&self, namespace: &str) -> Result<Vec<Content>, Unknown> {
-        let kinds = discovery::deletable(&self.client).await;
-        let kinds = kinds.map_err(|error| Unknown::Kinds(error.to_string()))?;
-        let mut content = Vec::new();
-        for kind in kinds.into_iter().filter(|kind| kind.resource.namespaced) {
-            let remains = self.remains(&kind.resource, namespace).await;
-            let remains = remains.map_err(|error| {
-                Unknown::Objects(format!("could not list {}: {error}", kind.resource.full_name()))
-            })?;
-            if !remains.is_empty() {
-                content.push(Content { kind, remains });
+    /// What is known to be in a namespace: what cannot be found out of one kind does not keep the others.
+    async fn content(&self, namespace: &str) -> (Vec<Content>, Unknown) {
+        let (mut content, mut unknown) = (Vec::new(), Unknown::default());
+        let found = match discovery::deletable(&self.client).await {
+            Ok(found) => found,
+            Err(error) => {
+                unknown.kinds = Some(error.to_string());
+                return (content, unknown);
+            }
+        };
+        // Upstream's words.
+        unknown.kinds = found
+            .failure()
+            .map(|why| format!("Discovery failed for some groups, {} failing: {why}", found.failed.len()));
+        for kind in found.kinds.into_iter().filter(|kind| kind.resource.namespaced) {
+            match self.remains(&kind.resource, namespace).await {
+                Ok(remains) if remains.is_empty() => {}
+                Ok(remains) => content.push(Content { kind, remains }),
+                Err(error) => {
+                    let why = format!("could not list {}: {error}", kind.resource.full_name());
+                    unknown.objects.push(why);
+                }
             }
         }
-        Ok(content)
+        (content, unknown)
     }
 
     async fn remains(&self, resource: &Resource, namespace: &str) -> Result<Vec<Remains>, kube::Error> {
@@ -145,8 +166,8 @@ impl Controller for Namespaces {
         if namespace.metadata.deletion_timestamp.is_none() {
             return Ok(None);
         }
-        let content = self.content(&key.name).await;
-        Ok(Some(Snapshot { namespace, content }))
+        let (content, unknown) = self.content(&key.name).await;
+        Ok(Some(Snapshot { namespace, content, unknown }))
     }
 
     fn plan(&self, snapshot: &Snapshot, now: Timestamp) -> Plan {

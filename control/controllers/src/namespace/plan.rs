@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, NamespaceStatus}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::{Content, Snapshot, Unknown};
+use super::{Content, Snapshot};
 use crate::diff;
 use crate::plan::{Action, Failure, Plan, Propagation, Verb};
 use crate::resource::{NAMESPACE, POD};
@@ -19,20 +19,18 @@ const FINALIZER: &str = "kubernetes";
 /// Between two looks at what is still there. Most often the end of the last object brings the next look sooner.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Deletes what is there: pods first, everything else when no pod is left that others may depend on; then the
-/// finalizer.
+/// Deletes what is known to be there: pods first, everything else when no pod is left that others may depend on; then,
+/// if nothing is unknown, the finalizer.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, _now: Timestamp) -> Plan {
     let mut plan = Plan::none();
     let namespace = &*snapshot.namespace;
-    let content = match &snapshot.content {
-        Ok(content) => content,
-        Err(_) => {
-            plan.note("its content is not known yet");
-            plan.again_after(LOOK_AGAIN);
-            return plan;
-        }
-    };
+    let content = &snapshot.content;
+    if content.is_empty() && !snapshot.unknown.is_nothing() {
+        plan.note("its content is not known whole yet");
+        plan.again_after(LOOK_AGAIN);
+        return plan;
+    }
     if content.is_empty() {
         plan.push_all(finalize(namespace).into_iter().collect());
         return plan;
@@ -91,7 +89,7 @@ fn finalize(namespace: &Namespace) -> Option<Action> {
 #[must_use]
 pub fn settle(snapshot: &Snapshot, failure: Option<&Failure>, now: Timestamp) -> Plan {
     let mut plan = Plan::none();
-    let empty = snapshot.content.as_ref().is_ok_and(Vec::is_empty);
+    let empty = snapshot.content.is_empty() && snapshot.unknown.is_nothing();
     if empty && failure.is_none() {
         // The namespace is gone with its finalizer.
         return plan;
@@ -123,28 +121,18 @@ struct State {
 }
 
 fn states(snapshot: &Snapshot, failure: Option<&Failure>) -> [State; 5] {
-    let unknown = snapshot.content.as_ref().err();
-    let content = snapshot.content.as_deref().unwrap_or_default();
-    let kinds = match unknown {
-        Some(Unknown::Kinds(why)) => Some(why.clone()),
-        _ => None,
-    };
-    let failed = match unknown {
-        Some(Unknown::Objects(why)) => Some(why.clone()),
-        _ => failure.map(ToString::to_string),
-    };
-    let remaining = remaining(content);
-    let finalizers = finalizers(content);
+    let kinds = snapshot.unknown.kinds.clone();
+    let failed: Vec<String> =
+        snapshot.unknown.objects.iter().cloned().chain(failure.map(ToString::to_string)).collect();
+    let remaining = remaining(&snapshot.content);
+    let finalizers = finalizers(&snapshot.content);
     let good = |text: &str| text.to_owned();
     [
         State {
             type_: "NamespaceDeletionDiscoveryFailure",
             bad: kinds.is_some(),
             words: [
-                (
-                    "DiscoveryFailed",
-                    format!("Discovery failed for some groups: {}", kinds.unwrap_or_default()),
-                ),
+                ("DiscoveryFailed", kinds.unwrap_or_default()),
                 ("ResourcesDiscovered", good("All resources successfully discovered")),
             ],
         },
@@ -158,13 +146,14 @@ fn states(snapshot: &Snapshot, failure: Option<&Failure>) -> [State; 5] {
         },
         State {
             type_: "NamespaceDeletionContentFailure",
-            bad: failed.is_some(),
+            bad: !failed.is_empty(),
             words: [
                 (
                     "ContentDeletionFailed",
                     format!(
-                        "Failed to delete all resource types, 1 remaining: {}",
-                        failed.unwrap_or_default()
+                        "Failed to delete all resource types, {} remaining: {}",
+                        failed.len(),
+                        failed.join(", ")
                     ),
                 ),
                 ("ContentDeleted", good("All content successfully deleted, may be waiting on finalization")),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use carrack_controllers::Options;
 use carrack_server::authz::Rbac;
 use carrack_server::{
-    ApiError, ApiServer, Authenticator, Config, Credentials, NodeProxy, NodeRequest, ResponseBody,
-    StoreObjects, TokenIssuer, UserInfo, admission,
+    ApiError, ApiServer, Authenticator, Config, Credentials, NodeProxy, NodeRequest, RequestBody,
+    ResponseBody, StoreObjects, TokenIssuer, UserInfo, admission,
 };
 use carrack_store::Store;
 use futures::StreamExt;
@@ -50,6 +50,14 @@ impl TokenIssuer for Closed {
 #[async_trait::async_trait]
 impl NodeProxy for Closed {
     async fn forward(&self, _: NodeRequest) -> Result<http::Response<ResponseBody>, ApiError> {
+        Err(ApiError::unauthorized())
+    }
+    async fn proxy(
+        &self,
+        _: &Value,
+        _: &str,
+        _: http::Request<RequestBody>,
+    ) -> Result<http::Response<ResponseBody>, ApiError> {
         Err(ApiError::unauthorized())
     }
 }

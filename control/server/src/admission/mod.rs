@@ -25,7 +25,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 pub use certificate_request::CertificateRequest;
-pub use config::{AdmissionConfigError, read_config};
+pub use config::{AdmissionConfig, AdmissionConfigError, read_config};
 pub use default_class::DefaultIngressClass;
 pub use default_tolerations::DefaultTolerationSeconds;
 pub use limit_ranger::LimitRanger;
@@ -37,6 +37,7 @@ pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
 pub use storage::{DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection};
 pub use taint_nodes::TaintNodesByCondition;
+pub use webhook::WebhookCredentials;
 
 use crate::authn::Objects;
 use crate::authz::{Escalation, Rbac};

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use carrack_api::meta;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, IF_NONE_MATCH};
 use http::{HeaderValue, Request, Uri};
-use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,13 +13,11 @@ use super::proxy::name_user;
 use super::remote::Remote;
 use super::{Aggregation, Known};
 use crate::authn::{Objects, text};
-use crate::outbound::{Endpoints, endpoints, is_of};
+use crate::outbound::{Answer, CallFailure, Endpoints, endpoints, is_of};
 use crate::{ApiError, UserInfo, empty};
 
 /// How long the server has to answer; upstream's figure.
 const LOOK: Duration = Duration::from_secs(5);
-/// Most bytes of a list of resources.
-const MAX_LIST: usize = 8 << 20;
 
 /// The condition `Available`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +122,8 @@ impl Aggregation {
                     // Not every server has it.
                     Err(_) => None,
                 };
-                let known = Known { resources: resources.into(), openapi };
+                let openapi_v2 = self.document_of(remote).await;
+                let known = Known { resources: resources.into(), openapi, openapi_v2 };
                 self.known.lock().insert(remote.name.clone(), known);
                 Ok(Condition::passed())
             }
@@ -139,29 +137,37 @@ impl Aggregation {
 
     /// A JSON document of the remote server.
     async fn fetch(&self, remote: &Remote, path: &str) -> Result<Value, String> {
+        let (url, answer) = self.request(remote, path, None).await?;
+        answer.json().map_err(|why| match why {
+            CallFailure::Status(code) => format!("bad status from {url}: {code}"),
+            CallFailure::Json(why) => format!("{url} did not answer JSON: {why}"),
+            other => other.to_string(),
+        })
+    }
+
+    /// What the remote server answers at a path, with its URL; 304 when that is still what `tag` names.
+    pub(super) async fn request(
+        &self,
+        remote: &Remote,
+        path: &str,
+        tag: Option<HeaderValue>,
+    ) -> Result<(String, Answer), String> {
         let identity = self.front_proxy.as_ref().map(|proxy| proxy.identity.clone());
         let target = remote.looked_at(identity);
         let url = format!("{}{path}", target.url().trim_end_matches('/'));
         let mut request = Request::new(empty());
         *request.uri_mut() = url.parse::<Uri>().map_err(|why| why.to_string())?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(tag) = tag {
+            request.headers_mut().insert(IF_NONE_MATCH, tag);
+        }
         let user = UserInfo {
             name: "system:kube-aggregator".into(),
             groups: vec!["system:masters".into()],
             ..UserInfo::default()
         };
         name_user(request.headers_mut(), &user)?;
-        let work = async {
-            let answer = self.outbound.send(&target, request).await;
-            let answer = answer.map_err(|why| format!("Get {url:?}: {why}"))?;
-            if !answer.status().is_success() {
-                return Err(format!("bad status from {url}: {}", answer.status().as_u16()));
-            }
-            let body = Limited::new(answer.into_body(), MAX_LIST).collect().await;
-            let body = body.map_err(|why| why.to_string())?.to_bytes();
-            serde_json::from_slice(&body).map_err(|why| format!("{url} did not answer JSON: {why}"))
-        };
-        let late = || Err(format!("Get {url:?}: context deadline exceeded"));
-        tokio::time::timeout(LOOK, work).await.unwrap_or_else(|_| late())
+        let answer = self.outbound.ask(&target, request, LOOK).await.map_err(|why| why.to_string())?;
+        Ok((url, answer))
     }
 }

@@ -15,7 +15,7 @@ pub(super) type Described = (Arc<Remote>, Option<Known>);
 
 impl Aggregation {
     /// All remote group versions, those of the highest priority first.
-    async fn described(&self) -> Result<Vec<Described>, ApiError> {
+    pub(super) async fn described(&self) -> Result<Vec<Described>, ApiError> {
         let mut remotes = self.remotes().await?;
         remotes.sort_by_key(|remote| {
             let order = (-remote.group_priority, remote.group.clone());

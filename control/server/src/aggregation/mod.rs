@@ -8,6 +8,7 @@ mod available;
 mod discovery;
 mod index;
 mod local;
+mod openapi;
 mod proxy;
 mod registered;
 mod remote;
@@ -43,6 +44,8 @@ pub(crate) struct Aggregation {
     services: OnceCell<Arc<Indexed<Services>>>,
     /// What each remote group version said of itself when it was asked last, by the name of its APIService.
     known: Mutex<BTreeMap<String, Known>>,
+    /// The OpenAPI v2 document that was asked for last.
+    merged: Mutex<Option<Arc<openapi::Merged>>>,
 }
 
 /// What a remote group version said of itself.
@@ -52,11 +55,20 @@ struct Known {
     resources: Arc<Value>,
     /// Where its OpenAPI v3 document is, with the hash.
     openapi: Option<String>,
+    /// Its OpenAPI v2 document.
+    openapi_v2: Option<Arc<openapi::Described>>,
 }
 
 impl Aggregation {
     pub(crate) fn new(store: Store, outbound: Outbound, front_proxy: Option<FrontProxy>) -> Self {
-        Aggregation { store, outbound, front_proxy, services: OnceCell::new(), known: Mutex::default() }
+        Aggregation {
+            store,
+            outbound,
+            front_proxy,
+            services: OnceCell::new(),
+            known: Mutex::default(),
+            merged: Mutex::default(),
+        }
     }
 
     /// What aggregated API servers need to believe this one.

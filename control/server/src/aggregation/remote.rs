@@ -1,7 +1,5 @@
 //! One group version that another server answers for.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use crate::authn::text;
@@ -49,13 +47,13 @@ impl Remote {
     /// The target of requests.
     pub(super) fn target(&self, identity: Option<Identity>) -> Result<Target, String> {
         let trust = self.trust.clone()?.showing(identity);
-        Ok(Target { place: self.place.clone(), trust: Arc::new(trust) })
+        Ok(Target::new(self.place.clone(), trust))
     }
 
     /// The target of the look whether it is there: whoever answers does not get to see more than a list of
     /// resources would tell, so that its certificate does not matter, as upstream has it.
     pub(super) fn looked_at(&self, identity: Option<Identity>) -> Target {
-        Target { place: self.place.clone(), trust: Arc::new(Trust::anything().showing(identity)) }
+        Target::new(self.place.clone(), Trust::anything().showing(identity))
     }
 
     /// `/apis/group/version`.

@@ -1,23 +1,20 @@
-//! Audit: who did what, told as `Event` objects of audit.k8s.io/v1 in a log, as a policy says. Without a policy a
-//! request costs nothing more than the look for one.
+//! Audit: who did what, told as `Event` objects of audit.k8s.io/v1 in a log, to a webhook, or both, as a policy says.
+//! Without a policy a request costs nothing more than the look for one.
 //!
 //! Whatever works on a request may add to what is told of it: [`annotate`], from anywhere on the request's task.
 
 mod event;
 mod log;
 mod policy;
+mod webhook;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -27,9 +24,12 @@ pub(crate) use event::Trail;
 use log::Log;
 pub use log::LogOptions;
 use policy::{Level, Policy, Stage};
+use webhook::Webhook;
+pub use webhook::WebhookOptions;
 
+use crate::body::holding;
 use crate::router::RequestInfo;
-use crate::{ApiError, BoxError, ResponseBody, UserInfo};
+use crate::{ApiError, ResponseBody, UserInfo};
 
 /// The header that names a request in the log, and in what clients report of it.
 pub(crate) const ID: &str = "audit-id";
@@ -82,10 +82,22 @@ pub enum AuditError {
 /// Tells of requests.
 pub struct Audit {
     policy: Policy,
-    way: Way,
+    log: Option<Way>,
+    webhook: Option<Webhook>,
     events: AtomicU64,
     levels: [AtomicU64; 4],
+    /// Events that the log lost.
     failed: Arc<AtomicU64>,
+}
+
+/// What the metrics tell.
+pub(crate) struct Counts {
+    /// Events that were made.
+    pub(crate) events: u64,
+    /// Events that were lost, by upstream's names of where.
+    pub(crate) lost: Vec<(&'static str, u64)>,
+    /// Requests by their level.
+    pub(crate) levels: [(&'static str, u64); 4],
 }
 
 /// How events get into the log.
@@ -93,27 +105,53 @@ enum Way {
     /// The request waits.
     Direct(Mutex<Log>),
     /// A thread writes what waits here.
-    Behind(mpsc::Sender<Vec<u8>>),
+    Behind(mpsc::Sender<Bytes>),
+}
+
+impl Way {
+    fn open(options: LogOptions, failed: &Arc<AtomicU64>) -> std::io::Result<Self> {
+        let blocking = options.blocking;
+        let log = Log::open(options)?;
+        if blocking {
+            return Ok(Way::Direct(Mutex::new(log)));
+        }
+        let (sender, receiver) = mpsc::channel(BUFFER);
+        let failed = failed.clone();
+        std::thread::spawn(move || write_behind(receiver, log, &failed));
+        Ok(Way::Behind(sender))
+    }
+
+    fn write(&self, line: Bytes) -> Result<(), String> {
+        match self {
+            Way::Direct(log) => log.lock().write(&line).map_err(|e| e.to_string()),
+            Way::Behind(sender) => sender.try_send(line).map_err(|e| e.to_string()),
+        }
+    }
 }
 
 impl Audit {
-    /// Reads the policy and opens the log.
-    pub fn open(policy: &Path, log: LogOptions) -> Result<Self, AuditError> {
+    /// Reads the policy, opens the log and begins to hand events to the webhook, which needs a runtime.
+    pub fn open(
+        policy: &Path,
+        log: Option<LogOptions>,
+        webhook: Option<WebhookOptions>,
+    ) -> Result<Self, AuditError> {
         let refuse = |why: String| AuditError::Policy { path: policy.display().to_string(), why };
         let text = std::fs::read_to_string(policy).map_err(|e| refuse(e.to_string()))?;
         let policy = Policy::parse(&text).map_err(refuse)?;
-        let (path, blocking) = (log.path.display().to_string(), log.blocking);
-        let log = Log::open(log).map_err(|source| AuditError::Log { path, source })?;
         let failed: Arc<AtomicU64> = Arc::default();
-        let way = if blocking {
-            Way::Direct(Mutex::new(log))
-        } else {
-            let (sender, receiver) = mpsc::channel(BUFFER);
-            let failed = failed.clone();
-            std::thread::spawn(move || write_behind(receiver, log, &failed));
-            Way::Behind(sender)
+        let open = |options: LogOptions| {
+            let path = options.path.display().to_string();
+            Way::open(options, &failed).map_err(|source| AuditError::Log { path, source })
         };
-        Ok(Audit { policy, way, events: AtomicU64::new(0), levels: Default::default(), failed })
+        Ok(Audit {
+            policy,
+            log: log.map(open).transpose()?,
+            webhook: webhook.map(Webhook::start),
+            events: AtomicU64::new(0),
+            levels: Default::default(),
+            failed,
+        })
     }
 
     /// Begins to tell of a request; `None` when the policy does not want that.
@@ -172,10 +210,11 @@ impl Audit {
         let mut line = event.to_string().into_bytes();
         line.push(b'\n');
         self.events.fetch_add(1, Ordering::Relaxed);
-        let done = match &self.way {
-            Way::Direct(log) => log.lock().write(&line).map_err(|e| e.to_string()),
-            Way::Behind(sender) => sender.try_send(line).map_err(|e| e.to_string()),
-        };
+        let line = Bytes::from(line);
+        if let Some(webhook) = &self.webhook {
+            webhook.put(line.clone());
+        }
+        let done = self.log.as_ref().map_or(Ok(()), |log| log.write(line));
         if let Err(error) = done {
             // Once for each power of two: a full disk must not fill the other log as well.
             if self.failed.fetch_add(1, Ordering::Relaxed).wrapping_add(1).is_power_of_two() {
@@ -184,10 +223,18 @@ impl Audit {
         }
     }
 
-    /// Events, those lost, and requests by level: what the metrics tell.
-    pub(crate) fn counts(&self) -> (u64, u64, [(&'static str, u64); 4]) {
-        let of = |level: Level| (level.name(), self.levels[level as usize].load(Ordering::Relaxed));
-        (self.events.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed), Level::ALL.map(of))
+    /// What was told, and what was lost on the way.
+    pub(crate) fn counts(&self) -> Counts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let log = self.log.iter().map(|_| ("log", of(&self.failed)));
+        let webhook = self.webhook.iter().flat_map(|webhook| {
+            [("buffered", of(&webhook.lost.buffered)), ("webhook", of(&webhook.lost.refused))]
+        });
+        Counts {
+            events: of(&self.events),
+            lost: log.chain(webhook).collect(),
+            levels: Level::ALL.map(|level| (level.name(), of(&self.levels[level as usize]))),
+        }
     }
 }
 
@@ -211,7 +258,7 @@ impl Open {
         if error.is_none() && self.trail.info.is_long_running() {
             self.audit.tell(self.trail.event(Stage::ResponseStarted, Some((code, None))));
             let last = Last { audit: self.audit.clone(), trail: self.trail.clone(), code };
-            return response.map(|body| Told { body, _last: last }.boxed_unsync());
+            return holding(response, last);
         }
         self.audit.tell(self.trail.event(Stage::ResponseComplete, Some((code, error))));
         response
@@ -234,7 +281,7 @@ impl Drop for Open {
 }
 
 /// Writes what waits, until nobody can send any more.
-fn write_behind(mut events: mpsc::Receiver<Vec<u8>>, mut log: Log, failed: &AtomicU64) {
+fn write_behind(mut events: mpsc::Receiver<Bytes>, mut log: Log, failed: &AtomicU64) {
     let mut batch = Vec::new();
     while events.blocking_recv_many(&mut batch, BATCH) > 0 {
         let count = batch.len() as u64;
@@ -298,31 +345,5 @@ struct Last {
 impl Drop for Last {
     fn drop(&mut self) {
         self.audit.tell(self.trail.event(Stage::ResponseComplete, Some((self.code, None))));
-    }
-}
-
-/// A body whose end is told.
-struct Told {
-    body: ResponseBody,
-    _last: Last,
-}
-
-impl Body for Told {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

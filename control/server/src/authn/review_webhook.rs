@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::judge::{Accepted, Refusal, TokenJudge, among};
 use crate::UserInfo;
-use crate::remote::Target;
+use crate::outbound::Remote;
 use crate::ttl::TtlCache;
 
 /// Answers remembered.
@@ -19,7 +19,7 @@ const REMEMBERED: usize = 4096;
 #[derive(Clone)]
 pub struct TokenWebhook {
     /// Where it is.
-    pub target: Target,
+    pub target: Remote,
     /// `v1` or `v1beta1` of TokenReview.
     pub version: String,
     /// How long an answer is remembered.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::conditions::Conditions;
 use crate::authn::text;
-use crate::remote::{RemoteError, Target};
+use crate::outbound::{CallError, Remote};
 use crate::ttl::TtlCache;
 use crate::{Attributes, Authorizer, Decision, Requirement, RuleList, UserInfo};
 
@@ -50,18 +50,18 @@ pub struct WebhookOptions {
 
 /// Asks a webhook.
 pub struct Webhook {
-    target: Target,
+    target: Remote,
     options: WebhookOptions,
     known: TtlCache<[u8; 32], Decision>,
 }
 
 impl Webhook {
     /// Asks `target`.
-    pub fn new(target: Target, options: WebhookOptions) -> Self {
+    pub fn new(target: Remote, options: WebhookOptions) -> Self {
         Self { target, options, known: TtlCache::new(REMEMBERED) }
     }
 
-    async fn review(&self, review: &Value) -> Result<Decision, RemoteError> {
+    async fn review(&self, review: &Value) -> Result<Decision, CallError> {
         let mut attempt = 1;
         loop {
             match self.target.post(review).await {
@@ -75,7 +75,7 @@ impl Webhook {
         }
     }
 
-    fn failed(&self, error: &RemoteError) -> Decision {
+    fn failed(&self, error: &CallError) -> Decision {
         tracing::warn!(webhook = self.options.name, %error, "the authorization webhook did not answer");
         self.without_answer()
     }

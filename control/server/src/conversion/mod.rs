@@ -319,13 +319,15 @@ impl Converter {
         let failed = |why: String| format!("conversion webhook for {who} failed: {why}");
         let version = Version::choose(&webhook.reviews)?;
         let target = Target::of_client_config(&webhook.client).map_err(|why| failed(why.to_string()))?;
+        let url = target.url();
         let uid = uuid::Uuid::new_v4().to_string();
         let question = review::question(version, &uid, desired, objects);
         let body = serde_json::to_vec(&question).map_err(|why| failed(why.to_string()))?;
         let answer = tokio::select! {
             () = self.end.cancelled() => return Err(failed("the API server is shutting down".to_owned())),
-            answer = self.outbound.post(&target, body, LIMIT) => answer.map_err(|why| failed(why.to_string()))?,
+            answer = self.outbound.post(&target, &url, body, LIMIT) => answer,
         };
+        let answer = answer.map_err(|why| failed(why.to_string()))?;
         if !answer.status.is_success() {
             return Err(failed(unexpected(answer.status.as_u16(), &answer.body)));
         }

@@ -10,6 +10,7 @@ mod target;
 mod tests;
 pub(crate) mod upgrade;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -54,20 +55,6 @@ impl NodeClient {
     /// [`crate::pki::Pki::kubelet_client_tls`].
     pub fn new(tls: Arc<ClientConfig>) -> Self {
         Self { tls }
-    }
-
-    /// Passes a request on to the API of a node (`nodes/proxy`). `path` is what follows `proxy`, with the query:
-    /// `/metrics?x=y`. The answer comes back as it is.
-    pub async fn proxy(
-        &self,
-        node: &Value,
-        path: &str,
-        request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, ApiError> {
-        let endpoint = Endpoint::of(node)?;
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let answer = self.call(&endpoint, &path, request).await?;
-        Ok(pass_on(answer))
     }
 
     async fn log(
@@ -153,6 +140,21 @@ impl NodeProxy for NodeClient {
         }
         self.stream(&endpoint, &target, request).await
     }
+
+    async fn proxy(
+        &self,
+        node: &Value,
+        path: &str,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, ApiError> {
+        self.call(&Endpoint::of(node)?, path, request).await.map(pass_on)
+    }
+}
+
+/// Where the API of a node (the stored object) is.
+pub(crate) fn node_address(node: &Value) -> Result<SocketAddr, ApiError> {
+    let endpoint = Endpoint::of(node)?;
+    Ok(SocketAddr::new(endpoint.address, endpoint.port))
 }
 
 /// The request as the node gets it.

@@ -535,7 +535,7 @@ async fn the_nodes_own_api_is_passed_through() {
         .body(crate::empty())
         .unwrap();
     let response =
-        soon(fixture.client.proxy(&node(fixture.node.address), "metrics?a=b", request)).await.unwrap();
+        soon(fixture.client.proxy(&node(fixture.node.address), "/metrics?a=b", request)).await.unwrap();
     assert_eq!(text(response).await, "up 1\n");
     let seen = fixture.node.seen.recv().await.unwrap();
     assert_eq!(seen.path, "/metrics?a=b");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
@@ -39,7 +39,7 @@ struct Entry {
 
 impl Clients {
     /// The pool of a target, made with `dialer` when there is none.
-    pub(super) fn of(&self, target: &Target, dialer: impl FnOnce() -> Dialer) -> Result<Pool, rustls::Error> {
+    pub(super) fn of(&self, target: &Target, dialer: Dialer) -> Result<Pool, rustls::Error> {
         let mut entries = self.0.lock();
         let found =
             entries.iter_mut().find(|e| same_place(&e.place, &target.place) && e.trust.same(&target.trust));
@@ -47,7 +47,7 @@ impl Clients {
             entry.used = Instant::now();
             return Ok(entry.pool.clone());
         }
-        let pool = pool(&target.trust, dialer())?;
+        let pool = pool(&target.trust, dialer)?;
         if entries.len() >= TARGETS
             && let Some(oldest) = (0..entries.len()).min_by_key(|at| entries[*at].used)
         {
@@ -76,11 +76,16 @@ fn same_place(one: &Place, two: &Place) -> bool {
 }
 
 fn pool(trust: &Trust, dialer: Dialer) -> Result<Pool, rustls::Error> {
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(trust.config()?)
-        .https_only()
-        .enable_all_versions()
-        .wrap_connector(dialer);
+    // Whether a URL may do without TLS is for who takes it in.
+    let builder = HttpsConnectorBuilder::new().with_tls_config(trust.config()?).https_or_http();
+    let builder = match trust.name() {
+        Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone())),
+        None => builder,
+    };
+    let connector = match trust.is_http1() {
+        true => builder.enable_http1().wrap_connector(dialer),
+        false => builder.enable_all_versions().wrap_connector(dialer),
+    };
     Ok(Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

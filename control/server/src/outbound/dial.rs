@@ -9,16 +9,18 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::Uri;
+use http::uri::Scheme;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use super::failure::{DialError, words};
-use super::resolve::{Endpoints, Resolver};
+use super::failure::words;
+use super::resolve::{Endpoints, ResolveError, Resolver};
 use super::trust::Trust;
 use crate::{BoxError, RequestBody};
 
@@ -28,6 +30,36 @@ const DIAL: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many addresses are tried before a connection is given up.
 const ATTEMPTS: usize = 3;
+/// A stream may be silent for days: an other side that is gone is noticed by keep-alive probes, after about two
+/// minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// Why there is no connection, in the words that people know from Go.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("dial tcp: lookup {host}: {}", if source.kind() == io::ErrorKind::TimedOut { "i/o timeout" } else { "no such host" })]
+    LookUp { host: String, source: io::Error },
+    #[error("dial tcp: lookup {host}: no such host")]
+    Nowhere { host: String },
+    #[error("dial tcp {to}: {}", dial_words(source))]
+    Tcp { to: SocketAddr, source: io::Error },
+}
+
+fn dial_words(error: &io::Error) -> String {
+    let words = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset by peer",
+        io::ErrorKind::HostUnreachable => "no route to host",
+        io::ErrorKind::NetworkUnreachable => "network is unreachable",
+        io::ErrorKind::TimedOut => return "i/o timeout".into(),
+        _ => return format!("connect: {error}"),
+    };
+    format!("connect: {words}")
+}
 
 /// Opens TCP connections for URLs.
 #[derive(Clone)]
@@ -56,7 +88,7 @@ impl Service<Uri> for Dialer {
 impl Dialer {
     async fn open(&self, uri: &Uri) -> Result<TcpStream, DialError> {
         let addresses = match self {
-            Dialer::Dns => look_up(host(uri), uri.port_u16().unwrap_or(443)).await?,
+            Dialer::Dns => look_up(host(uri), uri.port_u16().unwrap_or(usual_port(uri))).await?,
             Dialer::Service { resolver, namespace, name, port } => {
                 match resolver.resolve(namespace, name, *port).await? {
                     Endpoints::Addresses(addresses) => addresses,
@@ -66,7 +98,7 @@ impl Dialer {
         };
         let mut last = DialError::Nowhere { host: host(uri).to_owned() };
         for address in addresses.into_iter().take(ATTEMPTS) {
-            match open(address).await {
+            match dial(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
@@ -80,6 +112,10 @@ fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
+fn usual_port(uri: &Uri) -> u16 {
+    if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 }
+}
+
 async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let failed = |source: io::Error| DialError::LookUp { host: host.to_owned(), source };
     let found = timeout(DIAL, tokio::net::lookup_host((host, port))).await;
@@ -87,14 +123,21 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     Ok(found.collect())
 }
 
-async fn open(to: SocketAddr) -> Result<TcpStream, DialError> {
+/// Opens a connection to an address.
+pub(crate) async fn dial(to: SocketAddr) -> Result<TcpStream, DialError> {
     let stream = match timeout(DIAL, TcpStream::connect(to)).await {
         Err(_) => return Err(DialError::Tcp { to, source: io::ErrorKind::TimedOut.into() }),
         Ok(Err(source)) => return Err(DialError::Tcp { to, source }),
         Ok(Ok(stream)) => stream,
     };
-    // It cannot fail on a fresh socket, and without it answers are later, not wrong.
+    // Keystrokes are to go out at once. Neither setting can fail on a fresh socket, and without them things are
+    // later, not wrong.
     let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     Ok(stream)
 }
 
@@ -105,11 +148,24 @@ pub(super) async fn connect(
     uri: &Uri,
 ) -> Result<SendRequest<RequestBody>, String> {
     let tcp = dialer.open(uri).await.map_err(|error| error.to_string())?;
+    if uri.scheme() == Some(&Scheme::HTTP) {
+        return converse(tcp).await;
+    }
     let mut config = trust.config().map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name = ServerName::try_from(host(uri).to_owned()).map_err(|error| error.to_string())?;
+    let name = match trust.name() {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(host(uri).to_owned()).map_err(|error| error.to_string())?,
+    };
     let shaken = timeout(HANDSHAKE, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await;
     let stream = shaken.map_err(|_| "net/http: TLS handshake timeout".to_owned())?.map_err(|e| words(&e))?;
+    converse(stream).await
+}
+
+async fn converse<S>(stream: S) -> Result<SendRequest<RequestBody>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {

@@ -2,47 +2,63 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 
+use http::Method;
 use rustls::CertificateError;
 
-use super::resolve::ResolveError;
+use super::dial::DialError;
 
-/// A call that came to no answer: `Post "https://…": dial tcp …`.
-#[derive(Debug, thiserror::Error)]
+/// A call that came to no answer, or to none of use: `Post "https://…": dial tcp …`.
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{method} {url:?}: {why}")]
-pub(crate) struct CallError {
+pub struct CallError {
     pub(crate) method: &'static str,
     pub(crate) url: String,
-    pub(crate) why: String,
+    /// What went wrong.
+    pub why: CallFailure,
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    #[error("dial tcp: lookup {host}: {}", if source.kind() == io::ErrorKind::TimedOut { "i/o timeout" } else { "no such host" })]
-    LookUp { host: String, source: io::Error },
-    #[error("dial tcp: lookup {host}: no such host")]
-    Nowhere { host: String },
-    #[error("dial tcp {to}: {}", dial_words(source))]
-    Tcp { to: SocketAddr, source: io::Error },
+/// What went wrong with a call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallFailure {
+    /// There is nothing to call.
+    #[error("it is no URL to call: {0}")]
+    Url(String),
+    /// There was no answer.
+    #[error("{0}")]
+    Failed(String),
+    /// There was no answer in time.
+    #[error("context deadline exceeded")]
+    Late,
+    /// The answer was no success.
+    #[error("unexpected status {0}")]
+    Status(u16),
+    /// The answer was not JSON.
+    #[error("the answer is not JSON: {0}")]
+    Json(String),
 }
 
-fn dial_words(error: &io::Error) -> String {
-    let words = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset => "connection reset by peer",
-        io::ErrorKind::HostUnreachable => "no route to host",
-        io::ErrorKind::NetworkUnreachable => "network is unreachable",
-        io::ErrorKind::TimedOut => return "i/o timeout".into(),
-        _ => return format!("connect: {error}"),
-    };
-    format!("connect: {words}")
+impl CallError {
+    /// Whether calling again may help.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self.why {
+            CallFailure::Failed(_) => true,
+            CallFailure::Status(code) => code == 429 || code >= 500,
+            _ => false,
+        }
+    }
 }
 
-/// The innermost cause of an error that says something.
+/// A method as messages begin with it.
+pub(super) fn method_word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "Get",
+        Method::POST => "Post",
+        _ => "Call",
+    }
+}
+
+/// The innermost cause of an error that says something, in known words.
 pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = error;

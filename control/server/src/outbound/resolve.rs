@@ -105,12 +105,13 @@ pub(crate) fn endpoints(
     Ok(Endpoints::Addresses(addresses))
 }
 
-fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+/// The elements of a list by pointer; none when it is not there.
+pub(crate) fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The number of the port that has the name, in a list of ports of endpoints.
-fn number(ports: &[Value], name: &str) -> Option<u16> {
+pub(crate) fn number(ports: &[Value], name: &str) -> Option<u16> {
     let port = ports.iter().find(|port| text(port, "/name") == name)?;
     port.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok())
 }

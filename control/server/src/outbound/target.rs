@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::Uri;
 use serde_json::Value;
 
+use super::credentials::Credentials;
 use super::trust::Trust;
 use crate::authn::text;
 
@@ -26,6 +28,8 @@ pub(crate) enum Place {
 pub(crate) struct Target {
     pub(crate) place: Place,
     pub(crate) trust: Arc<Trust>,
+    /// Who is to be known there.
+    pub(super) credentials: Option<Arc<Credentials>>,
 }
 
 /// Why a client configuration cannot be used.
@@ -37,17 +41,50 @@ pub(crate) enum TargetError {
     Encoding(#[from] base64::DecodeError),
     #[error("unable to load root certificates: unable to parse bytes as PEM block")]
     Bundle,
+    #[error("{0:?} is no name of a server")]
+    Name(String),
+    #[error("{0:?} is no URL with https:// in front")]
+    Scheme(String),
 }
 
 impl Target {
+    /// What is called as nobody.
+    pub(crate) fn new(place: Place, trust: Trust) -> Self {
+        Target { place, trust: Arc::new(trust), credentials: None }
+    }
+
+    /// The same, called as this user.
+    #[must_use]
+    pub(super) fn with(self, credentials: &Arc<Credentials>) -> Self {
+        let trust = match &credentials.identity {
+            Some(identity) => Arc::new(Trust::clone(&self.trust).showing(Some(Arc::clone(identity)))),
+            None => self.trust,
+        };
+        Target { trust, credentials: Some(Arc::clone(credentials)), ..self }
+    }
+
+    /// Name and port of the server; `None` when the URL names none.
+    pub(super) fn host(&self) -> Option<(String, u16)> {
+        match &self.place {
+            Place::Url(url) => {
+                let url: Uri = url.parse().ok()?;
+                Some((url.host()?.to_owned(), url.port_u16().unwrap_or(HTTPS)))
+            }
+            Place::Service { namespace, name, port, .. } => Some((format!("{name}.{namespace}.svc"), *port)),
+        }
+    }
+
     /// Reads a `clientConfig` of a webhook or a CustomResourceDefinition: `url` or `service`, and `caBundle`.
     pub(crate) fn of_client_config(config: &Value) -> Result<Self, TargetError> {
         let place = match (config.get("url").and_then(Value::as_str), config.get("service")) {
+            (Some(url), _) if !url.starts_with("https://") => {
+                return Err(TargetError::Scheme(url.to_owned()));
+            }
             (Some(url), _) => Place::Url(url.to_owned()),
             (None, Some(service)) => service_place(service),
             (None, None) => return Err(TargetError::Nowhere),
         };
-        Ok(Target { place, trust: Arc::new(Trust::of_bundle(&bundle(config)?)?) })
+        Ok(Target::new(place, Trust::of_bundle(&bundle(config)?)?))
     }
 
     /// The URL as messages tell it; its host is the name that the certificate has to have.

@@ -6,9 +6,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::target::TargetError;
@@ -22,6 +23,21 @@ pub(crate) type Identity = Arc<dyn ResolvesClientCert>;
 pub(crate) struct Trust {
     roots: Roots,
     identity: Option<Identity>,
+    /// The name in the certificate, where it is not that of the URL.
+    name: Option<ServerName<'static>>,
+    /// Whether HTTP/1.1 alone is spoken.
+    http1: bool,
+}
+
+/// What is shown, from a chain and a key in PEM.
+pub(super) fn identity(chain: &str, key: &str) -> Result<Identity, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let chain = chain.map_err(|why| format!("the client certificate is not PEM: {why}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let key = key.map_err(|why| format!("the client key is not PEM: {why}"))?;
+    let both = CertifiedKey::from_der(chain, key, &provider());
+    let both = both.map_err(|why| format!("the client certificate and its key cannot be used: {why}"))?;
+    Ok(Arc::new(SingleCertAndKey::from(both)))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,16 +54,44 @@ impl Trust {
     /// Trusts the certificates of a PEM text, or the host's authorities when it is empty.
     pub(crate) fn of_bundle(pem: &str) -> Result<Self, TargetError> {
         if pem.trim().is_empty() {
-            return Ok(Trust { roots: Roots::Host, identity: None });
+            return Ok(Trust::in_roots(Roots::Host));
         }
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         let all = all.ok().filter(|all| !all.is_empty()).ok_or(TargetError::Bundle)?;
-        Ok(Trust { roots: Roots::Bundle(all), identity: None })
+        Ok(Trust::in_roots(Roots::Bundle(all)))
     }
 
     /// Takes whatever certificate is shown.
     pub(crate) fn anything() -> Self {
-        Trust { roots: Roots::Anything, identity: None }
+        Trust::in_roots(Roots::Anything)
+    }
+
+    fn in_roots(roots: Roots) -> Self {
+        Trust { roots, identity: None, name: None, http1: false }
+    }
+
+    /// Wants this name in the certificate, where there is one.
+    pub(super) fn named(self, name: Option<&str>) -> Result<Self, TargetError> {
+        let name = name.map(|name| {
+            ServerName::try_from(name.to_owned()).map_err(|_| TargetError::Name(name.to_owned()))
+        });
+        Ok(Trust { name: name.transpose()?, ..self })
+    }
+
+    /// Speaks HTTP/1.1 alone, whose `Host` may be another than who is called.
+    #[must_use]
+    pub(crate) fn over_http1(self) -> Self {
+        Trust { http1: true, ..self }
+    }
+
+    /// The name that the certificate has to have, where it is not that of the URL.
+    pub(super) fn name(&self) -> Option<&ServerName<'static>> {
+        self.name.as_ref()
+    }
+
+    /// Whether HTTP/1.1 alone is spoken.
+    pub(super) fn is_http1(&self) -> bool {
+        self.http1
     }
 
     /// Shows this certificate.
@@ -63,7 +107,7 @@ impl Trust {
             (Some(one), Some(two)) => Arc::ptr_eq(one, two),
             _ => false,
         };
-        identity && self.roots == other.roots
+        identity && self.http1 == other.http1 && self.name == other.name && self.roots == other.roots
     }
 
     /// The configuration, without ALPN.

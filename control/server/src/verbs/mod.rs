@@ -2,6 +2,7 @@
 
 mod apply;
 mod binding;
+mod components;
 mod connect;
 mod create;
 mod delete;
@@ -22,7 +23,7 @@ use futures::future::BoxFuture;
 
 use crate::call::{Answer, Body, Call};
 use crate::rewrite::not_built;
-use crate::{ApiError, RequestBody};
+use crate::{ApiError, RequestBody, proxy};
 
 /// The verb of a request in the table's words; `None` for what no resource answers.
 fn verb_of(name: &str) -> Option<Verb> {
@@ -57,6 +58,10 @@ fn path_has_name(call: &Call) -> bool {
 
 /// Checks that the resource (or subresource) answers the verb.
 pub(crate) fn check_verb(call: &Call) -> Result<(), ApiError> {
+    // Browsers ask what they may do of whom they think they talk to.
+    if call.info.is_proxy() && call.info.verb == "options" {
+        return Ok(());
+    }
     let verb = verb_of(call.info.verb).ok_or_else(ApiError::method_not_allowed)?;
     let verbs = call.subresource.map_or(call.resource.verbs, |s| s.verbs);
     if !verbs.contains(&verb) {
@@ -82,7 +87,6 @@ pub(crate) fn answer(call: &Call, body: Body) -> BoxFuture<'_, Result<Answer, Ap
 async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
     if let Some(subresource) = call.subresource {
         return match (subresource.name, call.info.verb) {
-            ("proxy", _) => Err(not_built(call, subresource.name)),
             ("status", "get") => get::get(call).await,
             ("status", "update") => update::update(call, body, update::Part::Status).await,
             ("status", "patch") => patch::patch(call, body, update::Part::Status).await,
@@ -103,6 +107,7 @@ async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
     if call.resource.storage_prefix.is_empty() {
         return match call.resource.plural {
             "bindings" => binding::create(call, body).await,
+            "componentstatuses" => components::read(call).await,
             _ => review::create(call, body).await,
         };
     }
@@ -119,14 +124,21 @@ async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
     }
 }
 
-/// Whether the subresource is answered by the pod's node, with the request handed through as it is.
+/// Whether the request is handed through as it is: to the pod's node, or to what listens in a pod, behind a service or
+/// on a node.
 pub(crate) fn is_connection(call: &Call) -> bool {
-    call.resource.plural == "pods"
-        && call.resource.group.is_empty()
-        && call.subresource.is_some_and(|s| matches!(s.name, "log" | "exec" | "attach" | "portforward"))
+    let of_pod = call.resource.plural == "pods";
+    call.resource.group.is_empty()
+        && call.subresource.is_some_and(|s| match s.name {
+            "log" | "exec" | "attach" | "portforward" => of_pod,
+            name => name == "proxy",
+        })
 }
 
-/// Answers a request that a node has to answer.
+/// Answers a request that somebody else has to answer.
 pub(crate) async fn connect(call: &Call, request: http::Request<RequestBody>) -> Result<Answer, ApiError> {
+    if call.info.is_proxy() {
+        return proxy::answer(call, request).await;
+    }
     connect::connect(call, request).await
 }

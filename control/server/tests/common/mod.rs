@@ -66,6 +66,15 @@ impl NodeProxy for Strict {
         let node = request.node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Ok(Response::new(full(format!("{} on {node}", request.subresource))))
     }
+    async fn proxy(
+        &self,
+        node: &Value,
+        path: &str,
+        request: Request<carrack_server::RequestBody>,
+    ) -> Result<Response<ResponseBody>, ApiError> {
+        let node = node["metadata"]["name"].as_str().unwrap_or_default();
+        Ok(Response::new(full(format!("{} {path} on {node}", request.method()))))
+    }
 }
 
 /// A server of its own; its data goes with it.

@@ -45,7 +45,8 @@ pub struct Cluster {
     pub pki: Arc<Pki>,
     pub address: SocketAddr,
     stop: CancellationToken,
-    _dir: tempfile::TempDir,
+    /// Where its files are.
+    pub dir: tempfile::TempDir,
 }
 
 impl Drop for Cluster {
@@ -102,7 +103,7 @@ impl Cluster {
         let tls = pki.server_tls_with(setup.proxies.as_deref()).unwrap();
         let (server, end) = (api.clone(), stop.clone());
         tokio::spawn(async move { server.serve(listener, tls, end).await });
-        Cluster { api, pki, address, stop, _dir: dir }
+        Cluster { api, pki, address, stop, dir }
     }
 
     /// A request in the process; headers as (name, value).

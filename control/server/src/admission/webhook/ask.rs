@@ -35,13 +35,16 @@ pub(super) async fn ask(
     let version = hook.version.ok_or_else(|| {
         calling("could not create admission objects", &"it accepts no version of AdmissionReview known here")
     })?;
-    let target = hook.target.as_ref().map_err(|why| calling("could not get REST client", why))?;
+    let webhooks = &asked.call.server.webhooks;
+    let target = hook.target(webhooks.users(mutating));
+    let target = target.map_err(|why| calling("could not get REST client", why))?;
     let uid = uuid::Uuid::new_v4().to_string();
     let question = question(asked, form, &uid, object).await.map_err(Failure::Refused)?;
     let body = serde_json::to_vec(&review::question(version, question))
         .map_err(|why| calling("could not create admission objects", &why))?;
-    let outbound = &asked.call.server.webhooks.outbound;
-    let answer = outbound.post(target, body, hook.timeout).await;
+    // The webhook is told, in seconds, how long it has.
+    let url = format!("{}?timeout={}s", target.url(), hook.timeout.as_millis().div_ceil(1000));
+    let answer = webhooks.outbound.post(target, &url, body, hook.timeout).await;
     let answer = answer.map_err(|why| calling("failed to call webhook", &why))?;
     if !answer.status.is_success() {
         let why = status::unexpected(answer.status.as_u16(), &answer.body);

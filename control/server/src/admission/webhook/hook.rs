@@ -1,5 +1,6 @@
 //! One webhook, read from its configuration once.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use carrack_api::select::SelectorError;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::super::matching::Matching;
 use super::conditions::Conditions;
 use crate::authn::text;
-use crate::outbound::Target;
+use crate::outbound::{Target, WebhookUsers};
 
 /// How long a webhook gets when its configuration does not say; upstream's default.
 const TIMEOUT_SECONDS: u64 = 10;
@@ -28,7 +29,9 @@ pub(super) struct Hook {
     pub(super) configuration: String,
     pub(super) matching: Matching,
     /// Where it is, or why that cannot be told.
-    pub(super) target: Result<Target, String>,
+    place: Result<Target, String>,
+    /// The same with the credentials that are for it, once it is asked.
+    target: OnceLock<Target>,
     /// Whether the request goes on when the webhook cannot be asked.
     pub(super) ignores_failure: bool,
     /// Whether it may be asked about dry runs.
@@ -52,7 +55,8 @@ impl Hook {
             name: text(webhook, "/name").to_owned(),
             configuration: configuration.to_owned(),
             matching: Matching::of_webhook(webhook)?,
-            target: Target::of_client_config(config).map_err(|why| why.to_string()),
+            place: Target::of_client_config(config).map_err(|why| why.to_string()),
+            target: OnceLock::new(),
             ignores_failure: text(webhook, "/failurePolicy") == "Ignore",
             for_dry_runs: matches!(text(webhook, "/sideEffects"), "None" | "NoneOnDryRun"),
             reinvoke: text(webhook, "/reinvocationPolicy") == "IfNeeded",
@@ -64,5 +68,12 @@ impl Hook {
             }),
             conditions: Conditions::read(webhook),
         })
+    }
+
+    /// What is called, as the user that `users` has for it; they are the same each time.
+    pub(super) fn target(&self, users: Option<&WebhookUsers>) -> Result<&Target, &String> {
+        let place = self.place.as_ref()?;
+        let Some(users) = users else { return Ok(place) };
+        Ok(self.target.get_or_init(|| users.known_to(place)))
     }
 }

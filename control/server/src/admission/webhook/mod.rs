@@ -18,7 +18,7 @@ mod status;
 mod tests;
 mod validating;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use carrack_store::Store;
 use tokio::sync::OnceCell;
@@ -27,7 +27,7 @@ use crate::authn::Objects;
 use crate::authz::feed;
 use crate::authz::index::Indexed;
 use crate::call::Call;
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, WebhookUsers};
 use crate::{AdmissionRequest, ApiError, Operation, StoreObjects};
 
 use super::matching::exempt;
@@ -44,12 +44,33 @@ pub(crate) struct Webhooks {
     outbound: Outbound,
     /// Loaded by the first write.
     hooks: OnceCell<Arc<Indexed<Hooks>>>,
+    /// As whom mutating and validating ones are asked.
+    users: OnceLock<WebhookCredentials>,
+}
+
+/// As whom webhooks are asked: nobody, where there are no users.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookCredentials {
+    /// For mutating webhooks.
+    pub mutating: Option<WebhookUsers>,
+    /// For validating webhooks.
+    pub validating: Option<WebhookUsers>,
 }
 
 impl Webhooks {
     pub(crate) fn new(store: Store, outbound: Outbound) -> Self {
         let objects = Arc::new(StoreObjects::new(store.clone()));
-        Webhooks { store, objects, outbound, hooks: OnceCell::new() }
+        Webhooks { store, objects, outbound, hooks: OnceCell::new(), users: OnceLock::new() }
+    }
+
+    /// Sets as whom webhooks are asked; `false` when that was set before.
+    pub(crate) fn set_users(&self, users: WebhookCredentials) -> bool {
+        self.users.set(users).is_ok()
+    }
+
+    fn users(&self, mutating: bool) -> Option<&WebhookUsers> {
+        let users = self.users.get()?;
+        if mutating { users.mutating.as_ref() } else { users.validating.as_ref() }
     }
 
     /// The webhooks of one kind, in the order they are asked; `None` when there is nothing to ask.

@@ -17,7 +17,6 @@ pub use expressions::{Expressions, Rule};
 
 use super::judge::{Accepted, Refusal, TokenJudge, among};
 use super::jws::MAX_TOKEN_BYTES;
-use crate::remote::RemoteError;
 use claims::Claims;
 use expressions::Programs;
 use keys::{ALGORITHMS, KeySet};
@@ -68,7 +67,7 @@ impl Jwt {
     ) -> Result<Self, IssuerError> {
         let wrong = |why: String| IssuerError { url: issuer.url.clone(), why };
         let programs = config::check(&issuer, accounts).map_err(wrong)?;
-        let source = Source::start(&issuer).map_err(|error: RemoteError| wrong(error.to_string()))?;
+        let source = Source::start(&issuer).map_err(wrong)?;
         Ok(Self { issuer, programs, source, own_audiences })
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::config::Issuer;
 use super::keys::KeySet;
-use crate::remote::{Remote, RemoteError, Security};
+use crate::outbound::{CallError, Outbound, Place as Where, Target, Trust};
 
 /// How long a fetch may take; upstream's figure.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,9 +46,10 @@ impl Drop for Source {
 
 impl Source {
     /// Begins to fetch. Needs a runtime.
-    pub(super) fn start(issuer: &Issuer) -> Result<Self, RemoteError> {
-        let security = Security { authorities: issuer.authority.clone(), ..Security::default() };
-        let remote = Remote::new(&security, TIMEOUT)?;
+    pub(super) fn start(issuer: &Issuer) -> Result<Self, String> {
+        let trust = Trust::of_bundle(issuer.authority.as_deref().unwrap_or_default());
+        let trust = trust.map_err(|error| error.to_string())?;
+        let target = Target::new(Where::Url(issuer.url.clone()), trust);
         let (sender, keys) = watch::channel(Fetched::default());
         let wanted = Arc::new(Notify::new());
         let place = Place {
@@ -57,7 +58,7 @@ impl Source {
                 format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'))
             }),
         };
-        let task = tokio::spawn(keep(remote, place, sender, Arc::clone(&wanted)));
+        let task = tokio::spawn(keep(target, place, sender, Arc::clone(&wanted)));
         Ok(Self { keys, wanted, task })
     }
 
@@ -83,10 +84,11 @@ struct Place {
 }
 
 /// Fetches, for as long as somebody looks.
-async fn keep(remote: Remote, place: Place, keys: watch::Sender<Fetched>, wanted: Arc<Notify>) {
+async fn keep(target: Target, place: Place, keys: watch::Sender<Fetched>, wanted: Arc<Notify>) {
+    let outbound = Outbound::of_urls();
     loop {
         let began = Instant::now();
-        let found = fetch(&remote, &place).await;
+        let found = fetch(&outbound, &target, &place).await;
         let wait = match &found {
             Ok(found) => {
                 tracing::debug!(issuer = place.url, keys = found.len(), "fetched the issuer's keys");
@@ -113,13 +115,18 @@ async fn keep(remote: Remote, place: Place, keys: watch::Sender<Fetched>, wanted
 }
 
 /// The keys that the issuer publishes now.
-async fn fetch(remote: &Remote, place: &Place) -> Result<KeySet, String> {
+async fn fetch(outbound: &Outbound, target: &Target, place: &Place) -> Result<KeySet, String> {
     #[derive(Deserialize)]
     struct Discovery {
         issuer: String,
         jwks_uri: String,
     }
-    let (_, document) = remote.get(&place.discovery).await.map_err(|error| error.to_string())?;
+    let get = async |url: &str| {
+        let answer =
+            outbound.get(target, url, TIMEOUT).await.map_err(|error: CallError| error.to_string())?;
+        answer.success().map(<[u8]>::to_vec).map_err(|why| format!("Get {url:?}: {why}"))
+    };
+    let document = get(&place.discovery).await?;
     let found: Discovery = serde_json::from_slice(&document)
         .map_err(|error| format!("oidc: failed to decode provider discovery object: {error}"))?;
     if found.issuer != place.url {
@@ -131,6 +138,6 @@ async fn fetch(remote: &Remote, place: &Place) -> Result<KeySet, String> {
     if !found.jwks_uri.starts_with("https://") {
         return Err(format!("the issuer's keys are at {:?}, which is not https", found.jwks_uri));
     }
-    let (_, set) = remote.get(&found.jwks_uri).await.map_err(|error| error.to_string())?;
+    let set = get(&found.jwks_uri).await?;
     KeySet::parse(&set).map_err(|error| format!("oidc: failed to decode keys: {error}"))
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::abac::{Abac, AbacError};
 use super::conditions::Conditions;
 use super::webhook::{FailurePolicy, Webhook, WebhookOptions};
-use crate::remote::{KubeconfigError, Target};
+use crate::outbound::{KubeconfigError, Remote};
 use crate::settings::{self, SettingsError};
 use crate::{Attributes, Authorizer, Decision, RuleList, UserInfo};
 
@@ -275,7 +275,7 @@ pub fn authorizers(
                     Arc::new(Always(Decision::NoOpinion("Everything is forbidden.".into())))
                 }
                 Choice::Webhook { kubeconfig, timeout, options } => {
-                    let target = Target::open(kubeconfig, *timeout).map_err(|source| {
+                    let target = Remote::open(kubeconfig, *timeout).map_err(|source| {
                         AuthorizationError::Webhook { name: options.name.clone(), source: Box::new(source) }
                     })?;
                     Arc::new(Webhook::new(target, options.clone()))

@@ -1,0 +1,54 @@
+//! ComponentStatuses: asked for when they are read.
+
+use carrack_api::select::{FieldSelector, LabelSelector};
+use carrack_api::table;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::call::{Answer, Call};
+use crate::negotiate::Transform;
+use crate::{ApiError, components, respond};
+
+/// Upstream's words.
+const WARNING: &str = "v1 ComponentStatus is deprecated in v1.19+";
+
+/// Answers `get` and `list`.
+pub(super) async fn read(call: &Call) -> Result<Answer, ApiError> {
+    call.warnings.add([WARNING.to_owned()]);
+    let mut all = components::all(call.registry()).await?;
+    if call.info.verb == "get" {
+        let found = all.into_iter().find(|one| one["metadata"]["name"] == call.name());
+        return found.map(|one| Answer::Object(200, one)).ok_or_else(|| call.not_found());
+    }
+    select(call, &mut all)?;
+    let metadata = json!({});
+    let list = match call.representation.transform {
+        Transform::None => {
+            json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": metadata, "items": all})
+        }
+        Transform::Metadata(version) => json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(), "metadata": metadata,
+            "items": all.iter().map(|one| table::partial_metadata(one, version)).collect::<Vec<_>>(),
+        }),
+        Transform::Table(version) => {
+            let (include, now) = (respond::include(&call.query)?, Timestamp::now());
+            let row = |one| table::row(&call.resource, one, include, version, now);
+            table::table(&call.resource, version, metadata, all.iter().map(row).collect(), true)
+        }
+    };
+    Ok(Answer::Other(200, list))
+}
+
+/// Keeps what the selectors want; nothing has labels.
+fn select(call: &Call, all: &mut Vec<Value>) -> Result<(), ApiError> {
+    let text = |key| call.query.get(key).unwrap_or_default();
+    let wrong = |error: carrack_api::select::SelectorError| ApiError::bad_request(error.to_string());
+    let labels = LabelSelector::parse(text("labelSelector")).map_err(wrong)?;
+    let fields = FieldSelector::parse(text("fieldSelector")).map_err(wrong)?;
+    fields.check(&call.resource).map_err(wrong)?;
+    all.retain(|one| {
+        let name = one["metadata"]["name"].as_str();
+        labels.matches(|_| None) && fields.matches(|field| name.filter(|_| field == "metadata.name"))
+    });
+    Ok(())
+}
