@@ -217,7 +217,7 @@ async fn carry_out(
         representation: Representation::negotiate_for(
             request.headers(),
             &query,
-            stored,
+            stored || subresource.is_some_and(|s| s.name == "scale"),
             !stored || resource.has_protobuf(),
         )?,
         content_type: negotiate::content_type(request.headers()),

@@ -76,8 +76,8 @@ pub enum PatchError {
 }
 
 impl PatchError {
-    /// The refusal for a patch with text `patch` on the object `name` of `resource`.
-    pub fn into_status(self, resource: &Resource, name: &str, patch: &str) -> Status {
+    /// The refusal for a patch with text `patch`.
+    pub fn into_status(self, patch: &str) -> Status {
         match self {
             PatchError::Decode(why) => match why {
                 DecodeError::TooLarge => status::too_large(codec::MAX_BODY),
@@ -86,7 +86,7 @@ impl PatchError {
             PatchError::Malformed(why) => status::bad_request(why),
             PatchError::TooLarge(why) => status::request_too_large(&why),
             PatchError::DoesNotApply(why) => status::unprocessable(&why),
-            PatchError::Result(why) => status::invalid_patch(resource, name, patch, &why.to_string()),
+            PatchError::Result(why) => status::invalid_patch(patch, &why.to_string()),
         }
     }
 }
@@ -123,7 +123,15 @@ fn expect_object(patch: &Value) -> Result<(), PatchError> {
     if patch.is_object() {
         return Ok(());
     }
-    Err(PatchError::Malformed("error decoding patch: json: a patch of this type must be an object".into()))
+    let found = match patch {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        _ => "number",
+    };
+    Err(PatchError::Malformed(format!(
+        "error decoding patch: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+    )))
 }
 
 /// Applies a JSON patch. On an error `target` is partly changed and to be thrown away.
@@ -147,9 +155,36 @@ pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
             }
         }
         json_patch::patch_unsafe(target, std::slice::from_ref(&operation))
-            .map_err(|why| PatchError::DoesNotApply(why.to_string()))?;
+            .map_err(|why| PatchError::DoesNotApply(misfit(&operation, &why.kind)))?;
     }
     Ok(())
+}
+
+/// Why an operation does not apply, in the words that upstream's clients know.
+fn misfit(operation: &json_patch::PatchOperation, why: &json_patch::PatchErrorKind) -> String {
+    use json_patch::{PatchErrorKind, PatchOperation};
+    let path = operation.path();
+    match (operation, why) {
+        (_, PatchErrorKind::TestFailed) => format!("testing value {path} failed: test failed"),
+        (PatchOperation::Test(_), _) => format!("error in test for path: '{path}': missing value"),
+        (PatchOperation::Remove(_), PatchErrorKind::InvalidPointer) => {
+            let key = path.last().map(|token| token.decoded().into_owned()).unwrap_or_default();
+            format!(
+                "error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value"
+            )
+        }
+        (PatchOperation::Replace(_), PatchErrorKind::InvalidPointer) => {
+            format!("replace operation does not apply: doc is missing key: {path}: missing value")
+        }
+        (other, why) => {
+            let name = match other {
+                PatchOperation::Move(_) => "move",
+                PatchOperation::Copy(_) => "copy",
+                _ => "add",
+            };
+            format!("{name} operation does not apply at path '{path}': {why}")
+        }
+    }
 }
 
 /// Applies a merge patch: objects merge, null deletes, everything else replaces.
