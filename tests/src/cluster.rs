@@ -25,11 +25,13 @@ pub struct Options {
     pub kubelet_port: u16,
     /// Where it keeps everything; a temporary directory if not given.
     pub dir: Option<PathBuf>,
+    /// Whether this host is a node of it.
+    pub node: bool,
 }
 
 impl Options {
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), port: 6443, kubelet_port: 10250, dir: None }
+        Self { name: name.to_owned(), port: 6443, kubelet_port: 10250, dir: None, node: true }
     }
 }
 
@@ -46,7 +48,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster and waits for its node to be Ready.
+    /// Starts a cluster and waits for its node, if it has one, to be Ready.
     pub async fn start(host: Arc<Host>, options: Options) -> Result<Self> {
         let temporary = match options.dir {
             Some(_) => None,
@@ -75,7 +77,9 @@ impl Cluster {
             child: Some(child),
             _temporary: temporary,
         };
-        cluster.node_is_ready_within(Duration::from_secs(30)).await?;
+        if cluster.options.node {
+            cluster.node_is_ready_within(Duration::from_secs(30)).await?;
+        }
         cluster.ready_after = began.elapsed();
         Ok(cluster)
     }
@@ -288,6 +292,7 @@ fn spawn(host: &Host, options: &Options, dir: &Path) -> Result<Child> {
         .args(["--port", &options.port.to_string(), "--kubelet-port", &options.kubelet_port.to_string()])
         // The machine's disk may be nearly full in percent and still have plenty for a test.
         .args(["--eviction-hard", "memory.available<100Mi,nodefs.available<100Mi"])
+        .args((!options.node).then_some("--no-node"))
         .args(["--uplink", host.uplink.as_deref().unwrap_or("none")])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -10,17 +10,20 @@ pub mod history;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod javascript;
+pub mod kubectl;
 pub mod lan;
 pub mod members;
 pub mod python;
 mod registry;
 pub mod scene;
 pub mod small_disk;
+pub mod transcript;
 
 pub use cluster::{Cluster, Options};
 pub use host::Host;
 pub use registry::Registry;
-pub use scene::{Scene, on_a_cluster, on_a_scene};
+pub use scene::{Scene, on_a_cluster, on_a_control_plane, on_a_scene};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -45,7 +45,27 @@ pub fn on_a_scene<F: Future<Output = Result<Scene>>>(name: &str, test: impl FnOn
             Ok(())
         })
     };
-    if let Err(error) = run() {
+    fail_on(run());
+}
+
+/// Runs a test on a control plane alone, where no pod runs.
+pub fn on_a_control_plane<F: Future<Output = Result<()>>>(name: &str, test: impl FnOnce(Arc<Cluster>) -> F) {
+    let run = || -> Result<()> {
+        let host = Arc::new(Host::isolated(name)?);
+        let inner = host.clone();
+        host.run(async move {
+            let options = Options { node: false, ..Options::new(name) };
+            let cluster = Arc::new(Cluster::start(inner, options).await?);
+            test(cluster.clone()).await?;
+            let mut cluster = Arc::into_inner(cluster).context("the test keeps the cluster")?;
+            cluster.take_down().map(drop)
+        })
+    };
+    fail_on(run());
+}
+
+fn fail_on(result: Result<()>) {
+    if let Err(error) = result {
         let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
         panic!("{}", causes.join("\n  because: "));
     }

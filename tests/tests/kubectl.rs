@@ -3,36 +3,15 @@
 #[path = "kubectl/verbs.rs"]
 mod verbs;
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use carrack_tests::kubectl::kubectls;
 use carrack_tests::{Scene, eventually, on_a_cluster};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(40);
-
-/// kubectl, and the versions of it that lie beside it under names of their own.
-fn kubectls() -> Vec<String> {
-    let mut found = Vec::new();
-    let which = Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]).output();
-    let Some(main) =
-        which.ok().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).filter(|p| !p.is_empty())
-    else {
-        return found;
-    };
-    let dir = std::path::Path::new(&main).parent().unwrap_or(std::path::Path::new("/")).to_owned();
-    for version in ["1.27", "1.28", "1.29", "1.30", "1.31", "1.32", "1.33"] {
-        let path = dir.join(format!("kubectl.{version}"));
-        if path.is_file() {
-            found.push(path.display().to_string());
-        }
-    }
-    if found.is_empty() {
-        found.push(main);
-    }
-    found
-}
 
 /// Runs kubectl and answers what it printed; an error if it fails.
 async fn run(scene: &Scene, kubectl: &str, args: &[&str]) -> Result<String> {

@@ -37,9 +37,19 @@ const BENCH_PACKAGES: &[DebianPackage] = &[
     DebianPackage { name: "runc", reason: "what our containers are measured beside" },
 ];
 
+/// For the official JavaScript client, which tests use as a peer. Only where there is no npm: Debian's would displace a
+/// Node.js from elsewhere.
+const NODE_PACKAGES: &[DebianPackage] = &[
+    DebianPackage { name: "nodejs", reason: "runs the official JavaScript client, a peer in tests" },
+    DebianPackage { name: "npm", reason: "installs that client below target/" },
+];
+
 /// Installs everything.
 pub(crate) fn run() -> Result<()> {
     install(toolchain::debian_packages())?;
+    if Command::new("npm").arg("--version").output().is_err() {
+        install(NODE_PACKAGES)?;
+    }
     for_vm()?;
     let found = toolchain::find()?;
     println!("eBPF programs are built with {}", found.describe());

@@ -134,6 +134,22 @@ proptest! {
 }
 
 #[test]
+fn a_field_that_is_not_there_passes_for_null_in_tests() {
+    // What kube-rs sends for an object's first finalizer.
+    let first = |path: &str| json!([{"op": "test", "path": path, "value": null}, {"op": "add", "path": path, "value": ["a"]}]);
+    let mut target = json!({"metadata": {}});
+    patch::json_patch(&mut target, first("/metadata/finalizers")).unwrap();
+    assert_eq!(target, json!({"metadata": {"finalizers": ["a"]}}));
+    for (path, says) in [
+        ("/metadata/finalizers", "testing value /metadata/finalizers failed: test failed"),
+        ("/spec/x", "is missing path: /spec/x"),
+    ] {
+        let why = patch::json_patch(&mut target, first(path)).unwrap_err();
+        assert!(why.to_string().contains(says), "{why}");
+    }
+}
+
+#[test]
 fn a_json_patch_cannot_fill_memory() {
     let mut target = json!({"a": "x".repeat(1000)});
     let mut operations = Vec::new();

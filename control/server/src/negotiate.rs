@@ -130,7 +130,7 @@ fn accepted(headers: &HeaderMap) -> Vec<Accepted<'_>> {
 
 impl Representation {
     /// Agrees on a representation; 406 when nothing fits. Tables and bare metadata are made only where `transforms`
-    /// says so: of stored objects.
+    /// says so: of stored objects and of scales.
     pub(crate) fn negotiate(headers: &HeaderMap, query: &Query, transforms: bool) -> Result<Self, ApiError> {
         Self::negotiate_for(headers, query, transforms, true)
     }

@@ -24,9 +24,10 @@ use crate::{ApiError, BoxError, ResponseBody, full, protobuf};
 
 /// Answers smaller than this are not compressed; upstream's figure.
 const GZIP_FROM: u64 = 128 * 1024;
-/// Longest text of a `Warning` header, and of all of them; upstream's figures.
-const MAX_WARNING: usize = 256;
+/// Characters of all warnings; with more, each is cut to `CUT_WARNING` and what is still too much is left out. Upstream's
+/// figures.
 const MAX_WARNINGS: usize = 4096;
+const CUT_WARNING: usize = 256;
 
 /// A body made piece by piece while it is sent.
 pub(crate) struct Pieces {
@@ -185,7 +186,7 @@ pub(crate) fn respond(call: &Call, answer: Answer) -> Result<Response<ResponseBo
         }
         Answer::Stored(code, stored) => object(call, code, stored.served(&call.resource)?)?,
         Answer::Object(code, served) => object(call, code, served)?,
-        Answer::Other(code, other) => value(code, &other, &call.representation.untransformed()),
+        Answer::Other(code, other) => self::other(call, code, &other)?,
         Answer::Ready(response) => response,
     };
     add_warnings(&mut response, call.warnings.take());
@@ -196,6 +197,18 @@ pub(crate) fn respond(call: &Call, answer: Answer) -> Result<Response<ResponseBo
 fn is_message(call: &Call) -> bool {
     let Representation { media, transform, .. } = call.representation;
     media == Media::Protobuf && transform == Transform::None && call.resource.is_storage_version()
+}
+
+/// An object of another kind. A Scale has other forms; what has none is sent as it is.
+fn other(call: &Call, code: u16, other: &Value) -> Result<Response<ResponseBody>, ApiError> {
+    let body = match call.representation.transform {
+        Transform::Table(version) if other["kind"] == "Scale" => {
+            table::scale_table(other, include(&call.query)?, version, Timestamp::now())
+        }
+        Transform::Metadata(version) if other["kind"] == "Scale" => table::partial_metadata(other, version),
+        _ => return Ok(value(code, other, &call.representation.untransformed())),
+    };
+    Ok(value(code, &body, &call.representation))
 }
 
 /// One object in the representation that was agreed on.
@@ -230,16 +243,19 @@ pub(crate) fn include(query: &Query) -> Result<Include, ApiError> {
 
 /// Adds `Warning` headers: code 299 and the text in quotes.
 pub(crate) fn add_warnings(response: &mut Response<ResponseBody>, warnings: Vec<String>) {
+    let length = |text: &String| text.chars().count();
+    let cut =
+        if warnings.iter().map(length).sum::<usize>() > MAX_WARNINGS { CUT_WARNING } else { MAX_WARNINGS };
     let mut left = MAX_WARNINGS;
     for warning in warnings {
+        let Some(rest) = left.checked_sub(length(&warning).min(cut)) else { break };
+        left = rest;
         let clean: String = warning
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
-            .take(MAX_WARNING)
+            .take(cut)
             .flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain(Some(c)))
             .collect();
-        let Some(rest) = left.checked_sub(clean.len()) else { break };
-        left = rest;
         if let Ok(header) = HeaderValue::from_bytes(format!("299 - \"{clean}\"").as_bytes()) {
             response.headers_mut().append(WARNING, header);
         }
@@ -268,6 +284,6 @@ mod tests {
         add_warnings(&mut response, vec!["unknown field \"spec.x\"\n".to_owned(), "y".repeat(5000)]);
         let headers: Vec<&HeaderValue> = response.headers().get_all(WARNING).iter().collect();
         assert_eq!(headers[0], "299 - \"unknown field \\\"spec.x\\\" \"");
-        assert_eq!(headers[1].len(), "299 - \"\"".len() + MAX_WARNING);
+        assert_eq!(headers[1].len(), "299 - \"\"".len() + CUT_WARNING);
     }
 }

@@ -219,7 +219,9 @@ async fn carry_out(
         false => Representation::negotiate_for(
             request.headers(),
             &query,
-            stored || (subresource.is_none() && resource.verbs.contains(&carrack_api::Verb::List)),
+            stored
+                || (subresource.is_none() && resource.verbs.contains(&carrack_api::Verb::List))
+                || subresource.is_some_and(|s| s.name == "scale"),
             !stored || resource.has_protobuf(),
         )?,
     };

@@ -70,6 +70,7 @@ async fn show(host: Arc<Host>, args: Args) -> Result<()> {
         port: free_port(6443)?,
         kubelet_port: free_port(10250)?,
         dir: Some(args.dir.clone()),
+        node: true,
     };
 
     let step = Step::new("starting a registry on loopback and pushing an image to it");

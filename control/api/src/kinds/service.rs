@@ -98,6 +98,7 @@ impl Rules for ServiceRules {
 
     fn prepare_update(new: &mut Value, old: &Value) {
         carry::carry_over(new, old);
+        carry::changed_address(new, old);
         carry::first_address(new);
         carry::drop_by_type(new, old);
     }

@@ -45,6 +45,7 @@ pub(super) fn closure(resources: &[&Resource], dialect: Dialect) -> Map<String, 
         let mut schema = raw.clone();
         rewrite(&mut schema, dialect, &mut waiting);
         scalars(&name, &mut schema, dialect);
+        metadata_may_be_absent(&mut schema);
         extend_fields(registry, &name, &mut schema);
         out.insert(name, schema);
     }
@@ -62,6 +63,17 @@ pub(super) fn closure(resources: &[&Resource], dialect: Dialect) -> Map<String, 
         }
     }
     out
+}
+
+/// The types that schemas come from always have `metadata`; for upstream, and for clients that check what they send, it
+/// may be left out.
+fn metadata_may_be_absent(schema: &mut Value) {
+    let Some(fields) = schema.as_object_mut() else { return };
+    let Some(required) = fields.get_mut("required").and_then(Value::as_array_mut) else { return };
+    required.retain(|name| name != "metadata");
+    if required.is_empty() {
+        fields.remove("required");
+    }
 }
 
 fn list_schema(resource: &Resource, dialect: Dialect) -> Value {

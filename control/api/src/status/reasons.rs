@@ -254,11 +254,10 @@ pub fn not_implemented(what: &str) -> Status {
     Status::new(501, "NotImplemented", format!("{what} is not implemented by this server"))
 }
 
-/// The list of objects that a deletion of a collection or a failed patch answers is not a Status; this is the
-/// 422 for a patch that does not give a valid object: `patch` is the patch's text.
-pub fn invalid_patch(resource: &Resource, name: &str, patch: &str, why: &str) -> Status {
+/// 422 for a patch that does not give a valid object: `patch` is the patch's text. Upstream names no object here.
+pub fn invalid_patch(patch: &str, why: &str) -> Status {
     let error = FieldError::invalid(&FieldPath::root("patch"), json!(patch), why);
-    invalid(resource.group, resource.kind, name, &[error])
+    invalid("", "", "", &[error])
 }
 
 /// 413 for another reason than the size of the body.

@@ -172,11 +172,15 @@ pub fn column_definitions(resource: &Resource) -> Value {
 
 /// The row of one object.
 pub fn row(resource: &Resource, object: &Value, include: Include, version: Version, now: Timestamp) -> Value {
-    let mut row = Map::new();
     let cells = match resource.custom() {
         Some(custom) => custom.cells(object, now),
         None => (resource.printer.cells)(object, now),
     };
+    row_of(cells, object, include, version)
+}
+
+fn row_of(cells: Vec<Value>, object: &Value, include: Include, version: Version) -> Value {
+    let mut row = Map::new();
     row.insert("cells".into(), cells.into());
     match include {
         Include::None => {}
@@ -188,6 +192,30 @@ pub fn row(resource: &Resource, object: &Value, include: Include, version: Versi
         }
     }
     row.into()
+}
+
+/// The table of a Scale (autoscaling/v1).
+pub fn scale_table(scale: &Value, include: Include, version: Version, now: Timestamp) -> Value {
+    let column = |name: &str, kind: &str, format: &str, description: &str| json!({"name": name, "type": kind, "format": format, "description": description, "priority": 0});
+    let created = scale.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
+    let cells = vec![
+        scale["metadata"]["name"].clone(),
+        scale["spec"]["replicas"].clone(),
+        scale["status"]["replicas"].clone(),
+        duration::since(created.and_then(|text| text.parse().ok()), now).into(),
+    ];
+    json!({
+        "kind": "Table",
+        "apiVersion": version.api_version(),
+        "metadata": {"resourceVersion": scale["metadata"]["resourceVersion"]},
+        "columnDefinitions": [
+            column("Name", "string", "name", "Name must be unique within a namespace."),
+            column("Desired", "integer", "", "Number of desired replicas"),
+            column("Available", "integer", "", "Number of available replicas"),
+            column("Age", "date", "", "When the object was created."),
+        ],
+        "rows": [row_of(cells, scale, include, version)],
+    })
 }
 
 /// A table of finished rows. `list_metadata` is the list's metadata (`resourceVersion`, `continue`, …); a watch sends the

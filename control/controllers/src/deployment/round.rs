@@ -275,7 +275,8 @@ impl<'a> Round<'a> {
         // Only the uid is compared: the annotation is this controller's alone, and the status may be written at the
         // same time.
         let body = json!({ "metadata": { "uid": meta.uid, "annotations": annotations } });
-        self.plan.push(Action::merge(DEPLOYMENT, Key::of(meta), "", body).missing_ok());
+        // Through the status: a changed annotation would count as a new generation of the deployment.
+        self.plan.push(Action::merge(DEPLOYMENT, Key::of(meta), "status", body).missing_ok());
     }
 
     fn creation(&self, set: &Set) -> Action {

@@ -67,7 +67,7 @@ impl X509 {
             return Ok(Arc::clone(&known.user));
         }
         self.verifier.verify_client_cert(leaf, intermediates, now).map_err(CertificateError::Untrusted)?;
-        let known = read(leaf)?;
+        let known = read(leaf, &fingerprint)?;
         let user = Arc::clone(&known.user);
         let mut remembered = self.known.lock();
         // One that was verified through an intermediate may outlive it: only what the leaf alone decides is kept.
@@ -81,16 +81,19 @@ impl X509 {
     }
 }
 
-fn read(leaf: &[u8]) -> Result<Known, CertificateError> {
+fn read(leaf: &[u8], fingerprint: &[u8]) -> Result<Known, CertificateError> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Malformed)?;
     let subject = certificate.subject();
     let mut names = texts(subject.iter_common_name())?;
     let groups = texts(subject.iter_organization())?;
     let name = names.pop().filter(|name| !name.is_empty() && names.is_empty());
-    let user = UserInfo::new(
+    let mut user = UserInfo::new(
         name.ok_or(CertificateError::CommonName)?,
         groups.iter().map(String::as_str).filter(|group| !group.is_empty()),
     );
+    // Tells in audits which of a user's certificates it was, as upstream does.
+    let id = fingerprint.iter().fold("X509SHA256=".to_owned(), |id, byte| id + &format!("{byte:02x}"));
+    user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![id]);
     let validity = certificate.validity();
     Ok(Known {
         user: Arc::new(user),

@@ -22,14 +22,24 @@ pub(super) async fn connect(call: &Call, request: http::Request<RequestBody>) ->
         call.mutate(&admission, &mut options).await?;
         call.judge(&admission, Some(&options)).await?;
     }
+    if subresource == "log" && node_of(&pod).is_empty() {
+        // Nothing has run yet, so that there is nothing to read; upstream answers the same.
+        let mut nothing = http::Response::new(crate::full(""));
+        *nothing.status_mut() = http::StatusCode::NO_CONTENT;
+        return Ok(Answer::Ready(nothing));
+    }
     let node = node(call, &pod).await?;
     let request = NodeRequest { pod, node, subresource: subresource.to_owned(), request };
     Ok(Answer::Ready(call.server.config.nodes.forward(request).await?))
 }
 
+fn node_of(pod: &Value) -> &str {
+    pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// The node that the pod is bound to.
 async fn node(call: &Call, pod: &Value) -> Result<Value, ApiError> {
-    let name = pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default();
+    let name = node_of(pod);
     if name.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", call.name())));
     }

@@ -21,10 +21,8 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
     let change = |old: &Value| {
         let mut served = old.clone();
         to_served(&call.resource, &mut served);
-        let decoded = patch::apply(kind, &call.resource, served, &body).map_err(|why| {
-            let text = String::from_utf8_lossy(&body);
-            why.into_status(&call.resource, call.name(), &text)
-        })?;
+        let decoded = patch::apply(kind, &call.resource, served, &body)
+            .map_err(|why| why.into_status(&String::from_utf8_lossy(&body)))?;
         let mut new = call.settle_strict(decoded, options.field_validation)?;
         check_kept(call, &new, old)?;
         to_storage(&call.resource, &mut new);

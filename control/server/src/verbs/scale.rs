@@ -43,9 +43,8 @@ pub(super) async fn patch(call: &Call, body: Body) -> Result<Answer, ApiError> {
         let decoded = codec::decode(&body, codec::Media::Json)
             .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
         match kind {
-            PatchKind::Json => patch::json_patch(&mut scale, decoded.value).map_err(|why| {
-                why.into_status(&call.resource, call.name(), &String::from_utf8_lossy(&body))
-            })?,
+            PatchKind::Json => patch::json_patch(&mut scale, decoded.value)
+                .map_err(|why| why.into_status(&String::from_utf8_lossy(&body)))?,
             // A Scale has no lists, so that both kinds of merge mean the same.
             PatchKind::Merge | PatchKind::Strategic => patch::merge_patch(&mut scale, decoded.value),
         }

@@ -40,8 +40,8 @@ pub(super) async fn answer<A: NodeApi>(
         Route::Logs(target, options) => logs(&*context.api, &target, options).await,
         Route::Exec(target, exec) => streaming::start(context, request, Wanted::Exec(target, exec)),
         Route::Attach(target, streams) => streaming::start(context, request, Wanted::Attach(target, streams)),
-        Route::PortForward { namespace, pod } => {
-            let pod = Pod { namespace, name: pod };
+        Route::PortForward { namespace, pod, ports } => {
+            let pod = Pod { namespace, name: pod, ports };
             streaming::start(context, request, Wanted::PortForward(pod))
         }
     };

@@ -14,7 +14,7 @@ pub(super) enum Route {
     Logs(Target, LogOptions),
     Exec(Target, ExecRequest),
     Attach(Target, Attach),
-    PortForward { namespace: String, pod: String },
+    PortForward { namespace: String, pod: String, ports: Vec<u16> },
 }
 
 /// Why a request is not one of those.
@@ -48,7 +48,8 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
         ["exec", rest @ ..] => (Route::Exec(target(rest)?, exec_request(&query)?), true),
         ["attach", rest @ ..] => (Route::Attach(target(rest)?, attach(&query)?), true),
         ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
-            (Route::PortForward { namespace: (*namespace).to_owned(), pod: (*pod).to_owned() }, true)
+            let (namespace, pod) = ((*namespace).to_owned(), (*pod).to_owned());
+            (Route::PortForward { namespace, pod, ports: ports(&query)? }, true)
         }
         _ => return Err(RouteError::NotFound),
     };
@@ -128,6 +129,17 @@ fn log_options(query: &Query) -> Result<LogOptions, RouteError> {
     })
 }
 
+/// The ports that are forwarded: SPDY clients do not name them here.
+fn ports(query: &Query) -> Result<Vec<u16>, RouteError> {
+    let given = query.all("port");
+    let all = given.iter().flat_map(|list| list.split(','));
+    let port = |text: &str| {
+        let port = text.trim().parse().ok().filter(|port| *port > 0);
+        port.ok_or_else(|| RouteError::Bad(format!("port: {text:?} is not a port")))
+    };
+    all.map(port).collect()
+}
+
 /// The parameters of a query, in their order.
 struct Query {
     pairs: Vec<(String, String)>,
@@ -205,7 +217,7 @@ mod tests {
         assert_eq!(get("/stats/summary"), Ok(Route::StatsSummary));
         assert_eq!(
             get("/portForward/ns/p"),
-            Ok(Route::PortForward { namespace: "ns".to_owned(), pod: "p".to_owned() })
+            Ok(Route::PortForward { namespace: "ns".to_owned(), pod: "p".to_owned(), ports: vec![] })
         );
         let with_uid = Target { uid: Some("u".to_owned()), ..web() };
         let streams = Attach { tty: false, stdin: true, stdout: false, stderr: true };

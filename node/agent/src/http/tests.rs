@@ -425,6 +425,24 @@ async fn tells_failures_in_the_protocol() {
 }
 
 #[tokio::test]
+async fn forwards_ports_over_channels() {
+    let node = Node::start().await;
+    let mut client = node.websocket("/portForward/ns/p?port=80,256", "v4.channel.k8s.io").await;
+    let mut told = Vec::new();
+    while let Message::Binary(bytes) = client.next().await {
+        told.push(bytes.to_vec());
+    }
+    // Each channel begins with its port; this pod's ports can not be connected to.
+    for first in [[0, 80, 0], [1, 80, 0], [2, 0, 1], [3, 0, 1]] {
+        assert!(told.contains(&first.to_vec()), "{told:?}");
+    }
+    for (channel, port) in [(1, 80), (3, 256)] {
+        let why = format!("error forwarding port {port} to pod p: ").into_bytes();
+        assert!(told.iter().any(|m| m[0] == channel && m[1..].starts_with(&why)), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn resizes_terminals() {
     let node = Node::start().await;
     let path = "/exec/ns/p/c?command=size&input=1&output=1&tty=1";

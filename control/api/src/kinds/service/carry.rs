@@ -95,6 +95,21 @@ pub(super) fn first_address(service: &mut Value) {
     }
 }
 
+/// A client that knows `clusterIP` alone changes that one: `clusterIPs` follows.
+pub(super) fn changed_address(new: &mut Value, old: &Value) {
+    let Some(old) = spec(old) else { return };
+    let Some(new) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if is_unset(new, "clusterIP") || new.get("clusterIP") == old.get("clusterIP") {
+        return;
+    }
+    if new.get("clusterIPs") == old.get("clusterIPs")
+        && let Some(address) = new.get("clusterIP").cloned()
+        && let Some(first) = new.get_mut("clusterIPs").and_then(|all| all.get_mut(0))
+    {
+        *first = address;
+    }
+}
+
 /// Drops what the old type needed, the new one does not, and the user did not set anew.
 pub(super) fn drop_by_type(new: &mut Value, old: &Value) {
     let Some(old) = spec(old) else { return };

@@ -79,27 +79,29 @@ impl Protocol {
         Message::binary(bytes)
     }
 
-    /// Reads a message of the client. `Err` if it does not follow the protocol.
-    pub(super) fn read(self, message: Message) -> Result<Said, String> {
-        let (channel, data) = match message {
+    /// The channel of a client's message and what goes to it. `Err` if it does not follow the protocol.
+    pub(super) fn parts(self, message: Message) -> Result<Option<(u8, Bytes)>, String> {
+        match message {
             Message::Text(text) if self.is_base64 => {
                 let bytes = Bytes::from(text);
-                let Some((digit, data)) = bytes.split_first() else { return Ok(Said::Nothing) };
+                let Some((digit, data)) = bytes.split_first() else { return Ok(None) };
                 let data =
                     STANDARD.decode(data).map_err(|error| format!("a message is not base64: {error}"))?;
-                (digit.wrapping_sub(b'0'), Bytes::from(data))
+                Ok(Some((digit.wrapping_sub(b'0'), Bytes::from(data))))
             }
             // Some clients send what a person typed as text.
             Message::Binary(_) | Message::Text(_) => {
                 let bytes = message.into_data();
-                if bytes.is_empty() {
-                    return Ok(Said::Nothing);
-                }
-                (bytes[0], bytes.slice(1..))
+                Ok((!bytes.is_empty()).then(|| (bytes[0], bytes.slice(1..))))
             }
             // Answered by the library.
-            _ => return Ok(Said::Nothing),
-        };
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads a message of the client. `Err` if it does not follow the protocol.
+    pub(super) fn read(self, message: Message) -> Result<Said, String> {
+        let Some((channel, data)) = self.parts(message)? else { return Ok(Said::Nothing) };
         Ok(match channel {
             STDIN if data.is_empty() => Said::Nothing,
             STDIN => Said::Input(data),

@@ -34,6 +34,8 @@ const MAX_HALVES: usize = 64;
 pub(in crate::http) struct Pod {
     pub(in crate::http) namespace: String,
     pub(in crate::http) name: String,
+    /// The ports that the request names; SPDY clients name theirs with each stream instead.
+    pub(in crate::http) ports: Vec<u16>,
 }
 
 /// Serves connections until `streams` ends, which is when the client has left.

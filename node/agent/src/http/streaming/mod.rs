@@ -5,6 +5,7 @@
 //! the client waits for: kubectl takes a refused upgrade for a server that wants SPDY and asks again in vain.
 
 mod channel;
+mod channel_forward;
 mod forward;
 mod session;
 mod spdy;
@@ -110,12 +111,12 @@ fn agree(headers: &HeaderMap, wanted: &Wanted) -> Result<(Carrier, HeaderMap), A
         (Carrier::Spdy, Some((STREAM_PROTOCOL, HeaderValue::from_static(protocol))))
     } else if forwards {
         check_websocket(headers)?;
-        if !holds(headers, &SEC_WEBSOCKET_PROTOCOL, forward::TUNNEL) {
-            let words =
-                format!("unable to upgrade: over WebSocket this node speaks {} only", forward::TUNNEL);
-            return Err(ApiFailure::BadRequest(words));
+        if holds(headers, &SEC_WEBSOCKET_PROTOCOL, forward::TUNNEL) {
+            (Carrier::Tunnel, Some((SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(forward::TUNNEL))))
+        } else {
+            let (protocol, named) = choose(headers)?;
+            (Carrier::Channels(protocol), named.map(|named| (SEC_WEBSOCKET_PROTOCOL, named)))
         }
-        (Carrier::Tunnel, Some((SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(forward::TUNNEL))))
     } else {
         check_websocket(headers)?;
         let (protocol, named) = choose(headers)?;
@@ -142,7 +143,15 @@ async fn channels<A: NodeApi>(
     let streams = match &wanted {
         Wanted::Exec(_, request) => request.streams,
         Wanted::Attach(_, streams) => *streams,
-        Wanted::PortForward(_) => return,
+        Wanted::PortForward(pod) => {
+            let socket = socket(upgraded).await;
+            let session = channel_forward::serve(&*shared.api, pod, socket, protocol);
+            tokio::select! {
+                () = shared.shutdown.cancelled() => {}
+                () = session => {}
+            }
+            return;
+        }
     };
     let session = Session::new(socket(upgraded).await, protocol, streams);
     session.run(connect(&*shared.api, wanted), &shared.shutdown).await;
@@ -256,7 +265,7 @@ mod tests {
     }
 
     fn forward() -> Wanted {
-        Wanted::PortForward(Pod { namespace: "n".to_owned(), name: "p".to_owned() })
+        Wanted::PortForward(Pod { namespace: "n".to_owned(), name: "p".to_owned(), ports: vec![80] })
     }
 
     #[test]

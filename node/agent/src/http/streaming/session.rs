@@ -19,15 +19,15 @@ use super::status::Outcome;
 use crate::http::api::{ApiFailure, Attach, Reader, Streams, TerminalSize, Writer};
 
 /// How much output is read and sent at a time.
-const PIECE: usize = 32 << 10;
+pub(super) const PIECE: usize = 32 << 10;
 /// Messages that may wait for the connection.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 /// How long output may be silent after its process has ended, before it counts as ended too.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a client may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// A client that has been upgraded.
 pub(super) struct Session {
@@ -114,20 +114,32 @@ impl Session {
         })
     }
 
-    /// Closes, and waits for the client to do the same, so that nothing that was sent is lost on the way.
-    async fn say_goodbye(mut self, code: CloseCode) {
-        let frame = CloseFrame { code, reason: "".into() };
-        let farewell = async {
-            self.sink.send(Message::Close(Some(frame))).await?;
-            while let Some(message) = self.stream.next().await {
-                message?;
-            }
-            self.sink.close().await
-        };
-        match tokio::time::timeout(FAREWELL, farewell).await {
-            Ok(Ok(())) | Ok(Err(_)) => {}
-            Err(_) => tracing::debug!("a client did not close its WebSocket"),
+    async fn say_goodbye(self, code: CloseCode) {
+        say_goodbye(self.sink, self.stream, code).await;
+    }
+}
+
+/// Closes, and waits for the client to do the same, so that nothing that was sent is lost on the way. Our side of the
+/// connection ends at once, as upstream's does: clients that wait for more bytes before they look at those that they have
+/// (the Python client does) would wait as long as we.
+pub(super) async fn say_goodbye(
+    sink: SplitSink<Socket, Message>,
+    stream: SplitStream<Socket>,
+    code: CloseCode,
+) {
+    let Ok(mut socket) = sink.reunite(stream) else { return };
+    let frame = CloseFrame { code, reason: "".into() };
+    let farewell = async {
+        socket.send(Message::Close(Some(frame))).await?;
+        socket.get_mut().shutdown().await?;
+        while let Some(message) = socket.next().await {
+            message?;
         }
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+    };
+    match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(Ok(()) | Err(_)) => {}
+        Err(_) => tracing::debug!("a client did not close its WebSocket"),
     }
 }
 
@@ -169,7 +181,7 @@ async fn pump(
 }
 
 /// Sends what is queued; flushes whenever the queue is empty.
-async fn write(
+pub(super) async fn write(
     sink: &mut SplitSink<Socket, Message>,
     mut messages: mpsc::Receiver<Message>,
 ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
