@@ -280,7 +280,7 @@ mod tests {
 
     fn access(args: &[&str]) -> Result<Access> {
         match Cli::try_parse_from([&["carrack", "up"], args].concat())?.command {
-            Command::Up(up) => Ok(up.access),
+            Command::Up(up) => Ok(up.server.access),
             _ => bail!("not up"),
         }
     }

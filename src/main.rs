@@ -2,9 +2,11 @@
 //! packages below `control/` and `node/`.
 
 mod access;
+mod assemble;
 mod audit;
 mod backup;
 mod cli;
+mod cluster;
 mod config;
 mod ctl;
 mod down;
@@ -12,9 +14,13 @@ mod face;
 mod host;
 mod instance;
 mod keep;
+mod kubeconfigs;
 mod member;
+mod options;
 mod parts;
+mod run;
 mod server;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -33,7 +39,7 @@ fn main() -> ExitCode {
         let rest: Vec<_> = args.collect();
         return carrack_supervisor::main(&rest);
     }
-    match parse().and_then(run) {
+    match parse().and_then(carry_out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("carrack: {error:#}");
@@ -50,9 +56,11 @@ fn parse() -> anyhow::Result<Cli> {
     Ok(Cli::parse_from(args))
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn carry_out(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(options) => up::run(*options),
+        Command::Server(options) => server::run(*options),
+        Command::Token(options) => token::run(options),
         Command::Down(options) => down::run(&options),
         Command::Store(options) => member::run(*options),
         Command::Ctl(options) => ctl::run(options),

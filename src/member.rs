@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::{self, Backups};
-use crate::up;
+use crate::server;
 
 /// `carrack store`. The options are etcd's.
 #[derive(Args, Clone, Debug)]
@@ -115,12 +115,8 @@ enum CompactionMode {
 
 /// Runs the member until it is told to end.
 pub(crate) fn run(options: Member) -> Result<()> {
-    up::start_log(&options.log)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let result = runtime.block_on(serve(options));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    result
+    server::start_log(&options.log)?;
+    server::block_on(serve(options))
 }
 
 async fn serve(options: Member) -> Result<()> {
@@ -148,7 +144,7 @@ async fn serve(options: Member) -> Result<()> {
     }
     tracing::info!(clients = ?options.listen_client_urls, name = options.name, "the store serves");
     let result = tokio::select! {
-        signal = up::wait_for_signal() => signal,
+        signal = server::wait_for_signal() => signal,
         why = store.failed() => Err(anyhow::anyhow!("the store has failed: {why}")),
     };
     shutdown.cancel();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "what a command says")]
 
+mod member;
+mod runs;
 mod snapshot;
 mod status;
 
@@ -34,6 +36,15 @@ struct Access {
     /// Where the cluster on this host has its sockets
     #[arg(long, global = true, value_name = "DIR", default_value = "/run/carrack", env = "CARRACK_RUN_DIR")]
     run_dir: PathBuf,
+    /// Where the cluster on this host keeps its data, with the keys by which its members are reached
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/var/lib/carrack",
+        env = "CARRACK_DATA_DIR"
+    )]
+    data_dir: PathBuf,
     /// The authority of the members' certificates, for https
     #[arg(long, global = true, value_name = "FILE", env = "ETCDCTL_CACERT")]
     cacert: Option<PathBuf>,
@@ -50,8 +61,11 @@ struct Access {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Show the members of the store and how they are
+    /// Show the members of the store, how they are, and what they run
     Status,
+    /// Remove members, and give learners a vote
+    #[command(subcommand)]
+    Member(member::Command),
     /// Save, inspect and restore snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
@@ -66,6 +80,7 @@ pub(crate) fn run(options: Ctl) -> Result<()> {
     runtime.block_on(async {
         match options.command {
             Command::Status => status::run(&options.access).await,
+            Command::Member(command) => member::run(&options.access, command).await,
             Command::Snapshot(command) => snapshot::run(&options.access, command).await,
         }
     })
@@ -100,16 +115,20 @@ impl Access {
     }
 
     fn tls(&self) -> Result<Option<Arc<rustls::ClientConfig>>> {
-        let (Some(authority), Some(cert), Some(key)) = (&self.cacert, &self.cert, &self.key) else {
+        let own = |name: &str| Some(self.data_dir.join("pki").join(name)).filter(|path| path.is_file());
+        let or_own = |given: &Option<PathBuf>, name| given.clone().or_else(|| own(name));
+        let (authority, cert) = (or_own(&self.cacert, "store-ca.crt"), or_own(&self.cert, "store.crt"));
+        let (Some(authority), Some(cert), Some(key)) = (authority, cert, or_own(&self.key, "store.key"))
+        else {
             return Ok(None);
         };
         let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
         let mut roots = rustls::RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(&read(authority)?) {
+        for root in CertificateDer::pem_slice_iter(&read(&authority)?) {
             roots.add(root?)?;
         }
-        let chain = CertificateDer::pem_slice_iter(&read(cert)?).collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(&read(key)?)?;
+        let chain = CertificateDer::pem_slice_iter(&read(&cert)?).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&key)?)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config =
             rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

@@ -5,6 +5,7 @@ use carrack_store::etcd::client::{Address, ListedMember, MemberStatus};
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
 use serde_json::json;
 
+use super::runs::Runs;
 use super::{Access, address};
 
 /// A member, and what it says of itself or why it says nothing.
@@ -13,15 +14,18 @@ struct Row {
     name: String,
     place: String,
     is_learner: bool,
+    runs: Vec<String>,
     status: Result<MemberStatus, String>,
 }
 
 /// Asks every member that the first one to answer knows of.
 pub(super) async fn run(access: &Access) -> Result<()> {
-    let members = access.any().await?.members().await?;
+    let client = access.any().await?;
+    let (members, runs) = (client.members().await?, Runs::ask(&client).await?);
     let mut rows = Vec::new();
     for member in members {
-        rows.push(ask(access, member).await);
+        let runs = runs.of(member.id);
+        rows.push(ask(access, member, runs).await);
     }
     rows.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
     match access.output {
@@ -34,7 +38,7 @@ pub(super) async fn run(access: &Access) -> Result<()> {
     if down > 0 { anyhow::bail!("{down} of {} members do not answer", rows.len()) } else { Ok(()) }
 }
 
-async fn ask(access: &Access, member: ListedMember) -> Row {
+async fn ask(access: &Access, member: ListedMember, runs: Vec<String>) -> Row {
     // One that has no client address is alone, and was reached by its socket.
     let place = match member.client_urls.first() {
         Some(url) => address(url),
@@ -46,7 +50,7 @@ async fn ask(access: &Access, member: ListedMember) -> Row {
         Address::Socket(path) => path.display().to_string(),
     };
     let status = status.map_err(|error| format!("{error:#}"));
-    Row { id: member.id, name: member.name, place: shown, is_learner: member.is_learner, status }
+    Row { id: member.id, name: member.name, place: shown, is_learner: member.is_learner, runs, status }
 }
 
 impl Row {
@@ -63,6 +67,7 @@ impl Row {
     fn json(&self) -> serde_json::Value {
         let mut row = json!({
             "id": format!("{:x}", self.id), "name": self.name, "endpoint": self.place, "role": self.role(),
+            "runs": self.runs,
         });
         match &self.status {
             Err(error) => row["error"] = json!(error),
@@ -94,6 +99,7 @@ fn table(rows: &[Row]) -> Table {
         "LOG",
         "BEHIND",
         "REVISION",
+        "RUNS",
         "PROBLEMS",
     ];
     table.load_preset(presets::NOTHING).set_header(header);
@@ -104,9 +110,12 @@ fn table(rows: &[Row]) -> Table {
         match &row.status {
             Err(error) => {
                 cells.extend((0..6).map(|_| Cell::new("-").set_alignment(CellAlignment::Right)));
-                cells.push(Cell::new(error));
+                cells.extend([Cell::new(row.runs.join(", ")), Cell::new(error)]);
             }
-            Ok(status) => cells.extend(figures(status, newest)),
+            Ok(status) => {
+                cells.extend(figures(status, newest));
+                cells.extend([Cell::new(row.runs.join(", ")), Cell::new(status.errors.join("; "))]);
+            }
         }
         table.add_row(cells);
     }
@@ -133,7 +142,6 @@ fn figures(status: &MemberStatus, newest: u64) -> Vec<Cell> {
         right(status.raft_index.to_string()),
         right(newest.saturating_sub(status.raft_applied_index).to_string()),
         right(revision.to_string()),
-        Cell::new(status.errors.join("; ")),
     ]
 }
 

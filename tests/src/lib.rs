@@ -17,6 +17,7 @@ pub mod members;
 pub mod python;
 mod registry;
 pub mod scene;
+pub mod servers;
 pub mod small_disk;
 pub mod transcript;
 

@@ -222,7 +222,7 @@ fn apply_patch(kind: &str, resource: &Resource, input: &str) -> String {
             None => yaml(&decoded.value),
         },
         Err(why) => {
-            let status = why.into_status(resource, &name, &body);
+            let status = why.into_status(&body);
             format!("{} {}: {}", status.code, status.reason, status.to_value())
         }
     }

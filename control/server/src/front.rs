@@ -30,7 +30,7 @@ use crate::router::RequestInfo;
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
 use crate::stall::Stalls;
-use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, respond};
+use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, join, respond};
 
 /// Connections at once. Each costs a task and its TLS buffers; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -215,6 +215,10 @@ async fn answer(
     peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
+    if join::is_about(request.uri().path()) {
+        let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+        return Ok(join::answer(server, request).await);
+    }
     request.extensions_mut().insert(peer);
     let credentials = Credentials {
         bearer: bearer(request.headers()),

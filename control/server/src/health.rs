@@ -1,7 +1,6 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, each of which can be asked for alone.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use http::Response;
 use parking_lot::RwLock;
@@ -39,7 +38,7 @@ fn checks(server: &Inner, question: Question) -> Vec<(String, Result<(), String>
     if question == Question::Ready {
         let writable = store.shortage.map_or(Ok(()), |shortage| Err(shortage.to_string()));
         checks.push(("store-writable".to_owned(), writable));
-        let ending = server.not_ready.load(Ordering::Acquire) || server.shutdown.is_cancelled();
+        let ending = server.ending.is_cancelled() || server.shutdown.is_cancelled();
         checks.push((
             "shutdown".to_owned(),
             if ending { Err("process is shutting down".to_owned()) } else { Ok(()) },

@@ -3,16 +3,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use carrack_api::{Catalogue, Resource, ResourceRef};
+use carrack_store::Revision;
 use tokio::sync::watch;
 
 /// Holds the present catalogue, which is replaced as a whole.
-pub(crate) struct Kinds(watch::Sender<Arc<Catalogue>>);
+pub(crate) struct Kinds(watch::Sender<Arc<Catalogue>>, watch::Sender<Revision>);
 
 impl Default for Kinds {
     fn default() -> Self {
-        Kinds(watch::Sender::new(Arc::default()))
+        Kinds(watch::Sender::new(Arc::default()), watch::Sender::new(0))
     }
 }
 
@@ -38,6 +40,18 @@ impl Kinds {
     /// Tells of changes of the catalogue.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Catalogue>> {
         self.0.subscribe()
+    }
+
+    /// Says that all definitions up to `revision` are served.
+    pub(crate) fn set_synced(&self, revision: Revision) {
+        self.1.send_replace(revision);
+    }
+
+    /// Waits until the definitions up to `revision` are served, at most for `limit`.
+    pub(crate) async fn synced(&self, revision: Revision, limit: Duration) {
+        let mut synced = self.1.subscribe();
+        // In vain or not: who asked looks for himself.
+        let _ = tokio::time::timeout(limit, synced.wait_for(|now| *now >= revision)).await;
     }
 
     /// Tells of the end of a row: built-in ones have none.

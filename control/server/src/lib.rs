@@ -22,7 +22,9 @@ mod health;
 mod hooks;
 mod identity;
 mod kinds;
+mod kubernetes;
 mod limits;
+mod listed;
 mod metrics;
 mod namespaces;
 mod negotiate;
@@ -56,6 +58,7 @@ pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod encryption;
+pub mod join;
 pub mod kubelet;
 pub mod pki;
 
@@ -67,6 +70,7 @@ pub use hooks::{
     Operation, RuleList, TokenIssuer,
 };
 pub use identity::{Attributes, Requirement, Selectors, UserInfo};
+pub use listed::{ListedServer, SERVERS, server_key};
 pub use outbound::{CallError, CallFailure, KubeconfigError, Remote, WebhookUsers};
 pub use server::ApiServer;
 pub use service::UserService;

@@ -60,7 +60,7 @@ fn invalid(field: &str, error: impl FnOnce(&FieldPath) -> FieldError) -> ApiErro
 }
 
 /// `resourceVersion`: `None` when absent. 400 when it is no revision.
-fn revision(query: &Query) -> Result<Option<i64>, ApiError> {
+pub(crate) fn revision(query: &Query) -> Result<Option<i64>, ApiError> {
     let Some(text) = query.non_empty("resourceVersion") else { return Ok(None) };
     match text.parse::<i64>() {
         Ok(revision) if revision >= 0 => Ok(Some(revision)),

@@ -1,6 +1,5 @@
 //! The API server as a value: what all requests share, and the services that lead into it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use carrack_store::Store;
@@ -15,6 +14,7 @@ use crate::conversion::Converter;
 use crate::event_leases::EventLeases;
 use crate::flow::FlowControl;
 use crate::health::Health;
+use crate::join::Joining;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
@@ -52,8 +52,10 @@ pub(crate) struct Inner {
     pub(crate) proxied: Outbound,
     /// Ends watches and the server's own tasks, and makes `/readyz` fail.
     pub(crate) shutdown: CancellationToken,
-    /// Makes `/readyz` fail.
-    pub(crate) not_ready: AtomicBool,
+    /// Makes `/readyz` fail, and takes this server out of the `kubernetes` service.
+    pub(crate) ending: CancellationToken,
+    /// Lets others join, once it is set.
+    pub(crate) joining: OnceLock<Joining>,
     /// Ends the server's own tasks with its last handle.
     _end: DropGuard,
 }
@@ -92,7 +94,8 @@ impl ApiServer {
             policies: Policies::new(config.store.clone()),
             _end: shutdown.clone().drop_guard(),
             shutdown,
-            not_ready: AtomicBool::new(false),
+            ending: CancellationToken::new(),
+            joining: OnceLock::new(),
             config,
         };
         Ok(ApiServer { inner: Arc::new(inner) })
@@ -129,9 +132,10 @@ impl ApiServer {
         self.inner.health.report(name, state);
     }
 
-    /// Makes `/readyz` fail, so that nobody sends new clients here; everything else goes on.
+    /// Makes `/readyz` fail and takes this server out of the `kubernetes` service, so that nobody sends new clients here;
+    /// everything else goes on.
     pub fn begin_ending(&self) {
-        self.inner.not_ready.store(true, Ordering::Release);
+        self.inner.ending.cancel();
     }
 
     /// Ends all watches and makes `/readyz` fail; requests are still answered. [`ApiServer::serve`] does this by

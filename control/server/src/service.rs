@@ -25,8 +25,8 @@ use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::{
-    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, empty, flow, full, limits, paths,
-    protobuf, respond, tracking, verbs,
+    ApiError, Authorizer, BoxError, RequestBody, ResponseBody, UserInfo, definitions, empty, flow, full,
+    limits, paths, protobuf, respond, tracking, verbs,
 };
 
 /// Where a request comes from, which says what is checked.
@@ -203,9 +203,7 @@ async fn carry_out(
     if !info.is_resource() {
         return paths::answer(&server, &attributes.user, request, &info.path, &query).await;
     }
-    let kinds = server.kinds.now();
-    let resource =
-        kinds.find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
+    let resource = definitions::find(&server, &info).await?;
     notes.subject.resource = Some((resource.group, resource.version, resource.plural));
     let subresource = match info.subresource.as_str() {
         "" => None,

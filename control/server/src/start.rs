@@ -1,21 +1,21 @@
 //! What every cluster has: made or brought up to date at start, and the care of the store's history.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use carrack_api::resources;
-use carrack_store::{KeyRange, Revision, Store, Watch};
-use futures::{StreamExt, stream};
+use carrack_store::{LeaseId, Revision, Store};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::authz::bootstrap::{self, Step};
-use crate::server::{ApiServer, Inner};
+use crate::server::ApiServer;
 use crate::service::{Origin, handle};
-use crate::{ApiError, UserInfo, aggregation, care, definitions, flow, full};
+use crate::{ApiError, UserInfo, aggregation, care, definitions, flow, full, kubernetes, listed};
 
 /// The namespaces of every cluster.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -32,8 +32,9 @@ const PRIORITY_CLASSES: &[(&str, i64, &str)] = &[
         "Used for system critical pods that must not be moved from their current node.",
     ),
 ];
-/// Wait before the `kubernetes` service is put back.
-const PUT_BACK_AFTER: Duration = Duration::from_millis(500);
+/// How long a start insists where the store has no leader for a moment, and the pause between two tries.
+const INSIST: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long history is kept at least: so long a watch may be away and come back; upstream's figure. At most it
 /// is kept twice as long.
 const KEEP_HISTORY: Duration = Duration::from_secs(300);
@@ -55,12 +56,7 @@ impl ApiServer {
     /// Makes the namespaces, roles and services that every cluster has, where they are not there or not as they
     /// should be, and starts to drop history that nobody needs. To be called once, before or while serving.
     pub async fn start(&self) -> Result<(), StartError> {
-        let followed =
-            definitions::start(&self.inner, self.store().clone(), self.inner.shutdown.clone()).await;
-        followed.map_err(|error| StartError::Refused {
-            what: "custom resources".to_owned(),
-            message: error.message.clone(),
-        })?;
+        self.follow_definitions().await?;
         for name in NAMESPACES {
             self.ensure("/api/v1/namespaces", json!({"metadata": {"name": name}}), |_| None).await?;
         }
@@ -75,6 +71,7 @@ impl ApiServer {
             self.ensure("/apis/apiregistration.k8s.io/v1/apiservices", service, |_| None).await?;
         }
         self.ensure_authentication().await?;
+        let lease = self.enter().await?;
         self.ensure_kubernetes().await?;
         self.ensure_service_range().await?;
         self.ensure_dns().await?;
@@ -85,8 +82,40 @@ impl ApiServer {
         tokio::spawn(aggregation::keep_checked(Arc::downgrade(&self.inner), end.clone()));
         tokio::spawn(aggregation::keep_registered(Arc::downgrade(&self.inner), end.clone()));
         tokio::spawn(drop_history(self.store().clone(), end.clone()));
-        tokio::spawn(keep_kubernetes(Arc::downgrade(&self.inner), self.store().clone(), end));
+        tokio::spawn(listed::keep(Arc::downgrade(&self.inner), self.store().clone(), lease));
+        tokio::spawn(kubernetes::keep(Arc::downgrade(&self.inner), self.store().clone(), end));
         Ok(())
+    }
+
+    /// Serves custom resources.
+    async fn follow_definitions(&self) -> Result<(), StartError> {
+        let began = Instant::now();
+        loop {
+            let end = self.inner.shutdown.clone();
+            match definitions::start(&self.inner, self.store().clone(), end).await {
+                Ok(()) => return Ok(()),
+                Err(_) if began.elapsed() < INSIST => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    let what = "custom resources".to_owned();
+                    return Err(StartError::Refused { what, message: error.message.clone() });
+                }
+            }
+        }
+    }
+
+    /// Says that this server is there.
+    async fn enter(&self) -> Result<LeaseId, StartError> {
+        let began = Instant::now();
+        loop {
+            match listed::enter(&self.inner).await {
+                Ok(lease) => return Ok(lease),
+                Err(_) if began.elapsed() < INSIST => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    let what = "the entry of this server".to_owned();
+                    return Err(StartError::Refused { what, message: error.to_string() });
+                }
+            }
+        }
     }
 
     /// One object of the bootstrap policy.
@@ -99,7 +128,7 @@ impl ApiServer {
         let collection = row.map_or_else(String::new, |r| format!("{}/{within}{}", r.root_path(), r.plural));
         let path =
             format!("{collection}/{}", encode(wanted["metadata"]["name"].as_str().unwrap_or_default()));
-        let (code, stored) = self.request(Method::GET, &path, None).await;
+        let (code, stored) = self.insist(Method::GET, &path, None).await;
         if code == 404 {
             return self.ensure(&collection, wanted, |_| None).await;
         }
@@ -107,12 +136,12 @@ impl ApiServer {
         match bootstrap::reconcile(&stored, &wanted) {
             Step::Keep => Ok(()),
             Step::Update(updated) => {
-                let (code, answer) = self.request(Method::PUT, &path, Some(&updated)).await;
-                accept(&path, code, &answer)
+                let (code, answer) = self.insist(Method::PUT, &path, Some(&updated)).await;
+                accept_lost(&path, code, &answer)
             }
             Step::Replace => {
-                let (code, answer) = self.request(Method::DELETE, &path, None).await;
-                accept(&path, code, &answer)?;
+                let (code, answer) = self.insist(Method::DELETE, &path, None).await;
+                accept_lost(&path, code, &answer)?;
                 self.ensure(&collection, wanted, |_| None).await
             }
         }
@@ -133,49 +162,6 @@ impl ApiServer {
         let map = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": data});
         self.ensure("/api/v1/namespaces/kube-system/configmaps", map, |found| replaced(found, "/data", &data))
             .await
-    }
-
-    /// The service under which pods find this server, and its endpoints.
-    async fn ensure_kubernetes(&self) -> Result<(), StartError> {
-        let config = &self.inner.config;
-        let service = json!({
-            "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
-            "spec": {
-                "type": "ClusterIP",
-                "clusterIP": self.inner.service_range.first().to_string(),
-                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.secure_port}],
-            },
-        });
-        let ports = service["spec"]["ports"].clone();
-        self.ensure("/api/v1/namespaces/default/services", service, |found| {
-            replaced(found, "/spec/ports/0/targetPort", &ports[0]["targetPort"])
-        })
-        .await?;
-        let address = config.advertise_address.to_string();
-        let subsets = json!([{
-            "addresses": [{"ip": address}],
-            "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}],
-        }]);
-        let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
-        let endpoints = json!({"metadata": {"name": "kubernetes", "labels": labels}, "subsets": subsets});
-        self.ensure("/api/v1/namespaces/default/endpoints", endpoints, |found| {
-            replaced(found, "/subsets", &subsets)
-        })
-        .await?;
-        let endpoints = json!([{"addresses": [address], "conditions": {"ready": true}}]);
-        let slice_ports = json!([{"name": "https", "port": config.secure_port, "protocol": "TCP"}]);
-        let slice = json!({
-            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": if config.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" },
-            "endpoints": endpoints,
-            "ports": slice_ports,
-        });
-        self.ensure("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice, |found| {
-            let with_endpoints = replaced(found, "/endpoints", &endpoints);
-            let with_ports = replaced(with_endpoints.as_ref().unwrap_or(found), "/ports", &slice_ports);
-            with_ports.or(with_endpoints)
-        })
-        .await
     }
 
     /// The range that Services' addresses come from, as an object.
@@ -218,24 +204,35 @@ impl ApiServer {
         object: Value,
         amend: impl Fn(&Value) -> Option<Value>,
     ) -> Result<(), StartError> {
-        let (code, answer) = self.request(Method::POST, collection, Some(&object)).await;
+        let (code, answer) = self.insist(Method::POST, collection, Some(&object)).await;
         let path =
             format!("{collection}/{}", encode(object["metadata"]["name"].as_str().unwrap_or_default()));
         if code != 409 || answer["reason"] != "AlreadyExists" {
             return accept(&path, code, &answer);
         }
-        let (code, stored) = self.request(Method::GET, &path, None).await;
+        let (code, stored) = self.insist(Method::GET, &path, None).await;
         accept(&path, code, &stored)?;
         let Some(amended) = amend(&stored) else { return Ok(()) };
-        let (code, answer) = self.request(Method::PUT, &path, Some(&amended)).await;
-        accept(&path, code, &answer)
+        self.replace(&path, &amended).await
+    }
+
+    /// A request that has to be answered: while the store has no leader it is made again.
+    async fn insist(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let began = Instant::now();
+        loop {
+            let (code, answer) = self.request(method.clone(), path, body).await;
+            if !matches!(code, 500 | 503 | 504) || began.elapsed() > INSIST {
+                return (code, answer);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Stores `object`, which has the resourceVersion that it was read with. Somebody else's change in between is no
     /// failure: it brings its own news.
     pub(crate) async fn replace(&self, path: &str, object: &Value) -> Result<(), StartError> {
         let (code, answer) = self.request(Method::PUT, path, Some(object)).await;
-        if matches!(code, 404 | 409) { Ok(()) } else { accept(path, code, &answer) }
+        accept_lost(path, code, &answer)
     }
 
     /// Deletes exactly the object that was read; see [`Self::replace`].
@@ -246,7 +243,7 @@ impl ApiServer {
             "preconditions": {"uid": read["uid"], "resourceVersion": read["resourceVersion"]},
         });
         let (code, answer) = self.request(Method::DELETE, path, Some(&options)).await;
-        if matches!(code, 404 | 409) { Ok(()) } else { accept(path, code, &answer) }
+        accept_lost(path, code, &answer)
     }
 
     /// A request of the server to itself.
@@ -284,6 +281,11 @@ fn accept(what: &str, code: u16, answer: &Value) -> Result<(), StartError> {
     Err(StartError::Refused { what: what.to_owned(), message })
 }
 
+/// The same; also that somebody else, such as another server that starts, was quicker, is fine.
+fn accept_lost(what: &str, code: u16, answer: &Value) -> Result<(), StartError> {
+    if matches!(code, 404 | 409) { Ok(()) } else { accept(what, code, answer) }
+}
+
 /// A name as a path segment: those of roles have colons, which the parser of URLs takes for a scheme.
 pub(crate) fn encode(name: &str) -> String {
     name.replace('%', "%25").replace(':', "%3A").replace('/', "%2F")
@@ -295,7 +297,7 @@ pub(crate) fn row(group: &str, plural: &str) -> Option<&'static carrack_api::Res
 }
 
 /// The object with another value at a pointer; `None` when it has that value.
-fn replaced(object: &Value, pointer: &str, value: &Value) -> Option<Value> {
+pub(crate) fn replaced(object: &Value, pointer: &str, value: &Value) -> Option<Value> {
     if object.pointer(pointer) == Some(value) {
         return None;
     }
@@ -308,38 +310,6 @@ fn replaced(object: &Value, pointer: &str, value: &Value) -> Option<Value> {
         }
     }
     Some(new)
-}
-
-/// Puts the `kubernetes` service and its endpoints back when somebody deletes or changes them, until the server
-/// ends: pods depend on them.
-async fn keep_kubernetes(server: Weak<Inner>, store: Store, end: CancellationToken) {
-    let kept = |row: &&carrack_api::Resource| {
-        row.is_storage_version() && matches!(row.plural, "services" | "endpoints" | "endpointslices")
-    };
-    let mut changes = stream::SelectAll::new();
-    for row in resources().iter().filter(kept) {
-        match store.watch(Watch::of(KeyRange::key(row.key("default", "kubernetes")))) {
-            Ok(watcher) => changes.push(Box::pin(stream::unfold(watcher, |mut watcher| async {
-                Some((watcher.next().await?, watcher))
-            }))),
-            Err(error) => tracing::warn!(%error, "cannot watch the kubernetes service"),
-        }
-    }
-    loop {
-        let change = tokio::select! {
-            () = end.cancelled() => return,
-            change = changes.next() => change,
-        };
-        if change.is_none() {
-            return;
-        }
-        // Whoever insists meets this at most once in a while.
-        tokio::time::sleep(PUT_BACK_AFTER).await;
-        let Some(inner) = server.upgrade() else { return };
-        if let Err(error) = (ApiServer { inner }).ensure_kubernetes().await {
-            tracing::warn!(%error, "cannot put the kubernetes service back");
-        }
-    }
 }
 
 /// Drops history that is older than [`KEEP_HISTORY`], until the server ends.

@@ -382,7 +382,7 @@ async fn kubectl_logs_in_asks_and_gets_answers() {
     let cluster = cluster().await;
     let kubeconfig = cluster.dir.path().join("admin.kubeconfig");
     let server = format!("https://{}", cluster.address);
-    Pki::write_secret(&kubeconfig, &cluster.pki.admin_kubeconfig(&server)).unwrap();
+    Pki::write_secret(&kubeconfig, &cluster.pki.admin_kubeconfig(&server, &[])).unwrap();
     let run = async |arguments: &str, input: &Value| {
         let mut child = tokio::process::Command::new(&kubectl)
             .args(arguments.split(' '))

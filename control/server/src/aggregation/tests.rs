@@ -81,7 +81,7 @@ fn remote_groups_are_merged_into_discovery() {
         {"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get"]},
         {"name": "things/scale", "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get"]},
     ]});
-    let known = Known { resources: Arc::new(list), openapi: None };
+    let known = Known { resources: Arc::new(list), openapi: None, openapi_v2: None };
     let described = [(Arc::new(remote("True")), Some(known)), (Arc::new(remote("False")), None)];
     let mut groups = vec![json!({"name": "apps", "versions": []})];
     merge_groups(&mut groups, &described);

@@ -1,4 +1,4 @@
-//! Bootstrap tokens: those whose time is over are removed, and `cluster-info` carries a signature by each that is for
+//! Bootstrap tokens: those whose time is over are removed (those that servers join with too), and `cluster-info` carries a signature by each that is for
 //! signing, so that a machine that holds one can believe the cluster's address and authority before it knows anybody.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{CareError, Job, list, mentions};
 use crate::authn::bootstrap::{NAME_PREFIX, NAMESPACE, SECRET_TYPE, data, is_expired, split};
 use crate::authn::text;
+use crate::join;
 use crate::server::ApiServer;
 
 const PUBLIC_NAMESPACE: &str = "kube-public";
@@ -34,21 +35,25 @@ impl Job for BootstrapTokens {
     }
 
     fn concerns(&self, event: &Event) -> bool {
-        mentions(event, SECRET_TYPE) || event.kv.key.ends_with(b"/kube-public/cluster-info")
+        mentions(event, SECRET_TYPE)
+            || mentions(event, join::SECRET_TYPE)
+            || event.kv.key.ends_with(b"/kube-public/cluster-info")
     }
 
     async fn sweep(&self, api: &ApiServer) -> Result<Option<Duration>, CareError> {
         let now = Timestamp::now();
         let mut tokens = list(api, "", "secrets", NAMESPACE).await?;
-        tokens.retain(|secret| text(secret, "/type") == SECRET_TYPE);
+        tokens.retain(|secret| matches!(text(secret, "/type"), SECRET_TYPE | join::SECRET_TYPE));
         for secret in tokens.iter().filter(|secret| is_expired(secret, now)) {
             let name = text(secret, "/metadata/name");
-            tracing::info!(name, "the bootstrap token's time is over; it is removed");
+            tracing::info!(name, "the token's time is over; it is removed");
             api.remove(&format!("/api/v1/namespaces/{NAMESPACE}/secrets/{name}"), secret).await?;
         }
         tokens.retain(|secret| !is_expired(secret, now));
+        let next = tokens.iter().filter_map(|secret| ends_in(secret, now)).min();
+        tokens.retain(|secret| text(secret, "/type") == SECRET_TYPE);
         sign(api, &tokens).await?;
-        Ok(tokens.iter().filter_map(|secret| ends_in(secret, now)).min())
+        Ok(next)
     }
 }
 

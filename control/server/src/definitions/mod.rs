@@ -5,6 +5,7 @@
 //! server of a cluster does this by itself; they come to the same end, and a lost race is run again.
 
 mod cleanup;
+mod late;
 mod plan;
 pub(crate) mod rules;
 
@@ -12,13 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use carrack_api::{Resource, custom, find, meta};
+use carrack_api::{Resource, custom, meta};
 use carrack_store::{Range, Revision, Store, Watch, Watcher};
 use futures::FutureExt;
 use http::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use late::find;
 
 use crate::ApiError;
 use crate::object::Stored;
@@ -60,7 +63,7 @@ fn watch(store: &Store, prefix: &str) -> Result<Watcher, ApiError> {
 
 /// The keys of definitions.
 fn prefix() -> Result<String, ApiError> {
-    let row = find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+    let row = carrack_api::find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         .ok_or_else(|| ApiError::internal("the table has no CustomResourceDefinition"))?;
     Ok(row.list_prefix(""))
 }
@@ -105,10 +108,11 @@ impl Definitions {
     /// Reads all definitions, serves what is to be served and writes what was decided; true when something is left.
     async fn sync(&mut self, prefix: &str) -> Result<bool, ApiError> {
         let Some(inner) = self.server.upgrade() else { return Ok(false) };
-        self.read(&inner, prefix).await?;
+        let revision = self.read(&inner, prefix).await?;
         let now = Timestamp::now();
         let written: Vec<String> = self.decide(now);
         self.serve(&inner);
+        inner.kinds.set_synced(revision);
         let server = ApiServer { inner };
         let mut left = false;
         for name in written {
@@ -135,7 +139,8 @@ impl Definitions {
     }
 
     /// Takes the definitions from the store; those that did not change are kept as they are.
-    async fn read(&mut self, inner: &Inner, prefix: &str) -> Result<(), ApiError> {
+    /// Gives the revision of what was read.
+    async fn read(&mut self, inner: &Inner, prefix: &str) -> Result<Revision, ApiError> {
         let found = inner.registry.range(Range::prefix(prefix.to_owned())).await?;
         let mut known = BTreeMap::new();
         for kv in found.kvs {
@@ -157,7 +162,7 @@ impl Definitions {
             known.insert(name, state);
         }
         self.known = known;
-        Ok(())
+        Ok(found.revision)
     }
 
     /// Decides about the names of each definition, one after the other; answers whose status changed.

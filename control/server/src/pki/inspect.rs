@@ -99,6 +99,7 @@ fn usage_matches(cert: &X509Certificate<'_>, usage: Usage) -> bool {
         Ok(Some(extension)) => match usage {
             Usage::Server => extension.value.server_auth,
             Usage::Client => extension.value.client_auth,
+            Usage::Both => extension.value.server_auth && extension.value.client_auth,
         },
         _ => false,
     }

@@ -25,6 +25,8 @@ pub enum Usage {
     Server,
     /// The client side.
     Client,
+    /// Both sides.
+    Both,
 }
 
 /// What is asked of the authority.
@@ -99,10 +101,12 @@ impl Authority {
             .map_err(|source| PkiError::BadName { names: request.names.join(", "), source })?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![match request.usage {
-            Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
-        }];
+        let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+        params.extended_key_usages = match request.usage {
+            Usage::Server => vec![server],
+            Usage::Client => vec![client],
+            Usage::Both => vec![server, client],
+        };
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial());
         params.not_before = now - BACKDATE;

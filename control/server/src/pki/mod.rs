@@ -10,6 +10,8 @@
 //! | `admin` | `kubernetes-admin`, `system:masters` | the administrator's kubeconfig |
 //! | `front-proxy-ca` | `front-proxy-ca` | signs the next one |
 //! | `front-proxy-client` | `front-proxy-client` | API server → aggregated API servers |
+//! | `store-ca` | `store-ca` | signs the next one |
+//! | `store` | the node's name | members of the store, to each other |
 //! | `sa.key`, `sa.pub` | | signs and checks ServiceAccount tokens (ES256) |
 //!
 //! Keys are ECDSA P-256 in PKCS#8. Every file is mode 0600 in a directory of mode 0700, and is replaced by
@@ -26,6 +28,8 @@ mod issue;
 mod kubeconfig;
 mod leaves;
 mod pem;
+mod shared;
+mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
@@ -43,6 +47,9 @@ use time::{Duration, OffsetDateTime};
 pub use accounts::{ServiceAccountKeys, VerifyingKey};
 pub use front_proxy::FrontProxy;
 pub use issue::{KeyMaterial, LEAF_LIFETIME, Usage};
+pub(crate) use shared::export as export_shared;
+pub use shared::{SharedKeys, import as import_shared};
+pub use store::StoreTls;
 pub(crate) use tls::provider;
 
 use issue::{Authority, LeafRequest};
@@ -118,6 +125,7 @@ pub struct Pki {
     authority: Authority,
     leaves: Leaves,
     front_proxy: front_proxy::Keys,
+    store: store::Keys,
     accounts: Arc<ServiceAccountKeys>,
     /// What is on disk, by [`Leaf`]; also held while renewing, so that two renewals do not cross.
     materials: Mutex<Vec<KeyMaterial>>,
@@ -135,6 +143,8 @@ impl Pki {
         let authority = open_authority(dir, "ca", "kubernetes", now)?;
         let front = open_authority(dir, front_proxy::AUTHORITY, front_proxy::AUTHORITY, now)?;
         let front_proxy = front_proxy::Keys::open(dir, front, now)?;
+        let store = open_authority(dir, store::AUTHORITY, store::AUTHORITY, now)?;
+        let store = store::Keys::open(dir, store, options, now)?;
         let accounts = Arc::new(ServiceAccountKeys::open_or_create(dir)?);
         let leaves = Leaves::new(options);
         let materials = Leaf::ALL
@@ -147,6 +157,7 @@ impl Pki {
             authority,
             leaves,
             front_proxy,
+            store,
             accounts,
             materials: Mutex::new(materials),
             live,
@@ -167,6 +178,7 @@ impl Pki {
             materials[leaf as usize] = fresh;
         }
         self.front_proxy.renew(&self.dir, now)?;
+        self.store.renew(&self.dir, now)?;
         let next = materials.iter().filter_map(|material| inspect::not_after(&material.cert_pem)).min();
         Ok(next.unwrap_or(now) - inspect::RENEW_BEFORE)
     }
@@ -231,6 +243,16 @@ impl Pki {
         self.front_proxy.shown(self.ca_pem())
     }
 
+    /// TLS between members of the store.
+    pub fn store_tls(&self) -> Result<StoreTls, PkiError> {
+        self.store.tls()
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The keys of ServiceAccount tokens.
     pub fn service_account_keys(&self) -> Arc<ServiceAccountKeys> {
         Arc::clone(&self.accounts)
@@ -256,9 +278,10 @@ impl Pki {
         self.authority.issue(&request, OffsetDateTime::now_utc())
     }
 
-    /// The administrator's kubeconfig. `server` is the API server's URL.
-    pub fn admin_kubeconfig(&self, server: &str) -> String {
-        kubeconfig::render(server, self.ca_pem(), leaves::ADMIN, &self.material(Leaf::Admin))
+    /// The administrator's kubeconfig. `server` is the API server's URL; `others` are further servers by name, each of
+    /// which gets a context.
+    pub fn admin_kubeconfig(&self, server: &str, others: &[(String, String)]) -> String {
+        kubeconfig::render(server, others, self.ca_pem(), leaves::ADMIN, &self.material(Leaf::Admin))
     }
 
     /// A kubeconfig for any identity, with a certificate of its own.
@@ -270,7 +293,7 @@ impl Pki {
         lifetime: Duration,
     ) -> Result<String, PkiError> {
         let identity = self.sign_client(user, groups, lifetime)?;
-        Ok(kubeconfig::render(server, self.ca_pem(), user, &identity))
+        Ok(kubeconfig::render(server, &[], self.ca_pem(), user, &identity))
     }
 
     /// Writes a kubeconfig (or any secret text) to `path`: mode 0600, whole or not at all.

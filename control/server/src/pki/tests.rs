@@ -75,6 +75,10 @@ fn first_start_makes_every_file_for_its_owner_alone() {
         "kubelet.key",
         "sa.key",
         "sa.pub",
+        "store-ca.crt",
+        "store-ca.key",
+        "store.crt",
+        "store.key",
     ];
     assert_eq!(names, expected);
     assert_eq!(mode(&dir), 0o700);
@@ -100,7 +104,7 @@ fn a_new_address_renews_the_serving_certificates_alone() {
     let mut moved = options();
     moved.node_ips.push("198.51.100.9".parse().unwrap());
     Pki::open_or_create(&dir, &moved).unwrap();
-    let names = ["apiserver.crt", "apiserver.key", "kubelet.crt", "kubelet.key"];
+    let names = ["apiserver.crt", "apiserver.key", "kubelet.crt", "kubelet.key", "store.crt", "store.key"];
     assert_eq!(changed(&before, &contents(&dir)), names);
 }
 
@@ -116,7 +120,7 @@ fn leaves_are_renewed_before_they_end_and_the_authority_stays() {
 
     Pki::open_at(&dir, &options(), now + LEAF_LIFETIME - inspect::RENEW_BEFORE + Duration::hours(1)).unwrap();
     let changed = changed(&before, &contents(&dir));
-    assert_eq!(changed.len(), 12, "{changed:?}");
+    assert_eq!(changed.len(), 14, "{changed:?}");
     assert!(changed.iter().all(|name| !name.contains("ca.") && !name.starts_with("sa.")), "{changed:?}");
 }
 
@@ -256,7 +260,7 @@ fn kubeconfigs_hold_all_that_a_client_needs() {
     let (_keep, dir) = directory();
     let pki = Pki::open_or_create(&dir, &options()).unwrap();
     let server = "https://192.0.2.7:6443";
-    let (admin, named) = identity(&pki, &pki.admin_kubeconfig(server));
+    let (admin, named) = identity(&pki, &pki.admin_kubeconfig(server, &[]));
     assert_eq!((admin.name.as_str(), named.as_str()), ("kubernetes-admin", "\"https://192.0.2.7:6443\""));
     assert!(admin.in_group("system:masters"));
 
@@ -264,6 +268,15 @@ fn kubeconfigs_hold_all_that_a_client_needs() {
     let (alice, _) = identity(&pki, &text);
     assert_eq!(alice.groups, ["dev", "system:authenticated"]);
     assert!(text.contains(r#"user: "alice \"a\"""#), "{text}");
+
+    let others = [("b".to_owned(), "https://192.0.2.8:6443".to_owned())];
+    let text = pki.admin_kubeconfig(server, &others);
+    assert_eq!(identity(&pki, &text).1, "\"https://192.0.2.7:6443\"", "the own one is first");
+    let file: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(file["current-context"], "kubernetes-admin@carrack");
+    assert_eq!(file["contexts"][1]["name"], "kubernetes-admin@carrack-b");
+    assert_eq!(file["contexts"][1]["context"]["cluster"], file["clusters"][1]["name"]);
+    assert_eq!(file["clusters"][1]["cluster"]["server"], "https://192.0.2.8:6443");
 }
 
 fn client_config(ca_pem: &str, identity: Option<&KeyMaterial>) -> rustls::ClientConfig {

@@ -83,7 +83,7 @@ pub(super) fn node_client(ca_pem: &str, key: Arc<LiveKey>) -> Result<Arc<ClientC
     Ok(Arc::new(config))
 }
 
-fn roots(ca_pem: &str) -> Result<RootCertStore, PkiError> {
+pub(super) fn roots(ca_pem: &str) -> Result<RootCertStore, PkiError> {
     let mut store = RootCertStore::empty();
     let certificates = pem::certificates(ca_pem)
         .ok_or_else(|| PkiError::Tls("the authority's file holds no certificate".into()))?;

@@ -147,10 +147,12 @@ pub(crate) async fn page(call: &Call, options: &ListOptions) -> Result<Page, Api
     match (&token, options.consistency) {
         (Some(token), _) if token.rv > 0 => range.revision = Some(token.rv),
         (None, Consistency::Exact(revision)) => range.revision = Some(revision),
-        (None, Consistency::NotOlderThan(least)) => check_reached(call, least)?,
+        (None, Consistency::NotOlderThan(least)) => reach(call, least).await?,
         _ => {}
     }
-    range.serializable = options.consistency == Consistency::Any && token.is_none();
+    // What is new enough here needs no question to the store's leader.
+    let any = matches!(options.consistency, Consistency::Any | Consistency::NotOlderThan(_));
+    range.serializable = any && token.is_none();
     match collect(call, range, options.limit, &selection).await {
         Err(Collect::Read(ReadError::Compacted { .. })) => Err(expired(token)?),
         Err(Collect::Read(error)) => Err(error.into()),
@@ -172,10 +174,13 @@ fn continued(call: &Call, token: &ContinueToken, keys: &KeyRange) -> Result<KeyR
     }
 }
 
-/// Refuses a revision that the store has not reached. All writes go through this store, so that waiting would
-/// not help.
-pub(crate) fn check_reached(call: &Call, least: Revision) -> Result<(), ApiError> {
-    let newest = call.registry().store().revision();
+/// Waits until this server has seen a revision that another one may have told of; refuses one that nobody has reached.
+pub(crate) async fn reach(call: &Call, least: Revision) -> Result<(), ApiError> {
+    let store = call.registry().store();
+    if least > store.revision() {
+        store.ready().await?;
+    }
+    let newest = store.revision();
     if least > newest { Err(crate::error::too_new(least, newest)) } else { Ok(()) }
 }
 

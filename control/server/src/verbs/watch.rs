@@ -69,7 +69,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
     let watch = match options.start {
         WatchStart::State | WatchStart::StateThenBookmark(_) => {
             if let WatchStart::StateThenBookmark(least) = options.start {
-                super::list::check_reached(call, least)?;
+                super::list::reach(call, least).await?;
             }
             let response = store.range(Range::of(keys.clone())).await?;
             for found in call.server.converter.found(&call.resource, response.kvs).await? {
@@ -80,9 +80,13 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
             }
             Watch::of(keys).since(response.revision + 1)
         }
-        WatchStart::Now => Watch::of(keys),
+        WatchStart::Now => {
+            // Also a server that is behind begins with nothing older than the request.
+            store.ready().await?;
+            Watch::of(keys)
+        }
         WatchStart::After(revision) => {
-            super::list::check_reached(call, revision)?;
+            super::list::reach(call, revision).await?;
             Watch::of(keys).since(revision + 1)
         }
     };

@@ -20,8 +20,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::proto::cluster::{Member, MemberListRequest, MembersResponse};
+use super::proto::cluster::{
+    Member, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MembersResponse,
+};
+use super::proto::kv::{DeleteRangeRequest, DeleteRangeResponse, RangeRequest, RangeResponse};
 use super::proto::maintenance::{SnapshotRequest, SnapshotResponse, StatusRequest};
+
+use crate::kv::KeyRange;
 
 /// How long a connection, and a call that is not a stream, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,6 +100,37 @@ impl Client {
         let request = MemberListRequest { linearizable: false };
         let answer: MembersResponse = self.unary("/etcdserverpb.Cluster/MemberList", request).await?;
         Ok(answer.members)
+    }
+
+    /// Removes a member for good.
+    pub async fn remove_member(&self, id: u64) -> Result<(), ClientError> {
+        let answer: Result<MembersResponse, _> =
+            self.unary("/etcdserverpb.Cluster/MemberRemove", MemberRemoveRequest { id }).await;
+        answer.map(drop)
+    }
+
+    /// Gives a learner its vote.
+    pub async fn promote_member(&self, id: u64) -> Result<(), ClientError> {
+        let answer: Result<MembersResponse, _> =
+            self.unary("/etcdserverpb.Cluster/MemberPromote", MemberPromoteRequest { id }).await;
+        answer.map(drop)
+    }
+
+    /// Keys with a prefix and their values, as this member has them.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(Bytes, Bytes)>, ClientError> {
+        let end = KeyRange::prefix(prefix.to_owned());
+        let KeyRange::Span { start: key, end: range_end } = end else { return Ok(Vec::new()) };
+        let request = RangeRequest { key, range_end, serializable: true, ..RangeRequest::default() };
+        let answer: RangeResponse = self.unary("/etcdserverpb.KV/Range", request).await?;
+        Ok(answer.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect())
+    }
+
+    /// Deletes a key, if it is there.
+    pub async fn delete(&self, key: String) -> Result<(), ClientError> {
+        let request = DeleteRangeRequest { key: key.into(), ..DeleteRangeRequest::default() };
+        let answer: Result<DeleteRangeResponse, _> =
+            self.unary("/etcdserverpb.KV/DeleteRange", request).await;
+        answer.map(drop)
     }
 
     /// A snapshot of all that the member has acknowledged.

@@ -1,0 +1,121 @@
+//! Puts the API server together: the store, who may come in, what is changed and judged on the way in, the way to nodes.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use carrack_server::authn::{Authn, Objects, issuer};
+use carrack_server::authz::{NodeAuthorizer, Rbac, config};
+use carrack_server::encryption::Encryption;
+use carrack_server::join::Joining;
+use carrack_server::kubelet::NodeClient;
+use carrack_server::pki::Pki;
+use carrack_server::{ApiServer, Authorizer, Config, StoreObjects, admission};
+use carrack_store::{Range, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::parts::Settings;
+
+/// How long a start insists where the store has no leader for a moment, and the pause between two tries.
+const INSIST: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The store as the API server sees it: what is to be encrypted, is. The configuration is followed until `shutdown`.
+/// Also gives the file that says how.
+async fn sealed(
+    settings: &Settings,
+    store: &Store,
+    shutdown: &CancellationToken,
+) -> Result<(Store, PathBuf)> {
+    let (path, encryption) = match &settings.server.encryption_provider_config {
+        Some(path) => (path.clone(), Encryption::load(path)?),
+        None => {
+            let path = settings.dirs.data_dir.join("encryption.yaml");
+            if !path.exists() {
+                refuse_lost_key(&path, store).await?;
+            }
+            let encryption = Encryption::load_or_create(&path)?;
+            (path, encryption)
+        }
+    };
+    let encryption = Arc::new(encryption);
+    tokio::spawn(encryption.clone().follow(path.clone(), shutdown.clone()));
+    Ok((store.sealed(encryption), path))
+}
+
+/// A new key would not read what an old one encrypted: better to say so than to begin with Secrets that nobody can read.
+async fn refuse_lost_key(path: &Path, store: &Store) -> Result<()> {
+    let secrets = insist(|| store.range(Range::prefix("/registry/secrets/"))).await?;
+    if secrets.kvs.iter().any(|kv| kv.value.starts_with(b"k8s:enc:")) {
+        bail!(
+            "the store holds encrypted Secrets and {} with their key is missing: put it back from where it was copied \
+             to, or name another EncryptionConfiguration by --encryption-provider-config",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Tries again while the store has no leader for a moment.
+async fn insist<T, E, F: Future<Output = Result<T, E>>>(mut start: impl FnMut() -> F) -> Result<T, E> {
+    let began = Instant::now();
+    loop {
+        match start().await {
+            Err(_) if began.elapsed() < INSIST => tokio::time::sleep(PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+/// An API server over `store`, with the objects that every cluster has.
+pub(crate) async fn assemble(
+    settings: &Settings,
+    pki: &Pki,
+    store: &Store,
+    shutdown: &CancellationToken,
+) -> Result<ApiServer> {
+    let (store, encryption) = sealed(settings, store, shutdown).await?;
+    let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
+    let rbac = insist(|| Rbac::start(store.clone())).await.context("the access policy")?;
+    let nodes = insist(|| NodeAuthorizer::start(store.clone())).await;
+    let nodes = nodes.context("what pods lead their nodes to")?;
+    let nodes: Arc<dyn Authorizer> = nodes;
+    let roles: Arc<dyn Authorizer> = rbac.clone();
+    let admission = match &settings.server.admission_control_config_file {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            admission::read_config(&text).with_context(|| format!("{}", file.display()))?
+        }
+        None => admission::AdmissionConfig::default(),
+    };
+    let common = &settings.cluster.settings;
+    let access = &settings.server.access;
+    let authorizers = config::authorizers(&access.authorization()?, &nodes, &roles)?;
+    let own = issuer(&common.cluster_domain);
+    let authn = Authn::new(pki, &own, objects.clone())?.with(access.authentication(&own)?)?;
+    let authn = Arc::new(authn);
+    let config = Config {
+        store,
+        advertise_address: IpAddr::V4(settings.node_ip),
+        secure_port: common.port,
+        service_cidr: common.service_cidr.clone(),
+        dns_address: IpAddr::V4(common.cluster_dns),
+        authenticator: authn.clone(),
+        admission: admission::plugins_with(&objects, &rbac, &authorizers, admission.pod_security),
+        authorizers,
+        tokens: authn,
+        nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
+    };
+    let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
+    api.set_webhook_credentials(admission.webhooks);
+    let keys = pki.dir().to_owned();
+    api.let_join(Joining::new(common.clone(), pki.ca_pem(), keys, encryption));
+    if let Some(audit) = settings.server.audit.open()? {
+        api.set_audit(audit);
+    }
+    api.start().await?;
+    Ok(api)
+}
