@@ -189,7 +189,9 @@ impl From<ReadError> for ApiError {
             ReadError::NotLeader { .. } | ReadError::Stopped | ReadError::Failed(_) => {
                 ApiError::unavailable(format!("the store cannot be read: {error}")).retry_after(1)
             }
-            ReadError::History(_) | ReadError::Unreadable(_) => ApiError::internal(error),
+            ReadError::Corrupt | ReadError::History(_) | ReadError::Unreadable(_) => {
+                ApiError::internal(error)
+            }
         }
     }
 }

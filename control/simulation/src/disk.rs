@@ -271,6 +271,37 @@ impl SimDisk {
         }
     }
 
+    /// What is in a file; nothing, if there is none.
+    pub fn contents(&self, path: &Path) -> Vec<u8> {
+        let state = self.state.lock();
+        state.names.get(path).map(|inode| state.inodes[*inode].now.clone()).unwrap_or_default()
+    }
+
+    /// Cuts a file off, behind everybody's back.
+    pub fn cut(&self, path: &Path, len: usize) {
+        let mut state = self.state.lock();
+        if let Some(inode) = state.names.get(path).copied() {
+            state.inodes[inode].now.truncate(len);
+        }
+    }
+
+    /// Another disk with the same files, all of it synced. Nobody has them open.
+    pub fn copy(&self) -> SimDisk {
+        let state = self.state.lock();
+        let copy = SimDisk::new(0, state.capacity);
+        {
+            let mut copied = copy.state.lock();
+            let now = |inode: &Inode| Inode {
+                now: inode.now.clone(),
+                synced: inode.now.clone(),
+                ..Inode::default()
+            };
+            copied.inodes = state.inodes.iter().map(now).collect();
+            (copied.names, copied.synced_names) = (state.names.clone(), state.names.clone());
+        }
+        copy
+    }
+
     /// The disk after the power came back: what was synced, and a random part of the rest. This one is dead.
     pub fn after_power_loss(&self) -> SimDisk {
         let mut state = self.state.lock();

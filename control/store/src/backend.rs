@@ -20,7 +20,7 @@ use crate::error::OpenError;
 use crate::image::Item;
 use crate::kv::{KeyValue, Revision};
 use crate::log::Position;
-use crate::mvcc::{Marks, Mvcc, RecordKey, Sealed};
+use crate::mvcc::{Layer, Marks, Mvcc, RecordKey, Sealed};
 
 /// (revision, place in it) to an encoded version of a key.
 pub(crate) const HISTORY: TableDefinition<'static, (i64, u32), &[u8]> = TableDefinition::new("history");
@@ -121,6 +121,12 @@ impl Backend {
     fn open_error(&self, error: BackendError) -> OpenError {
         let path = self.path.clone();
         match error {
+            // What redb says of a file that is none of its own, or ends early.
+            BackendError::Database(redb::Error::Io(source))
+                if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                OpenError::Corrupt { path, detail: source.to_string() }
+            }
             BackendError::Database(redb::Error::Io(source)) => {
                 OpenError::Io { what: "opening the history in", path, source }
             }
@@ -149,11 +155,12 @@ impl Backend {
         Ok(Arc::clone(slot.insert(Arc::new(opened))))
     }
 
-    /// Fills an empty state with all that is here.
-    pub(crate) fn load(&self, state: &mut Mvcc) -> std::result::Result<(), OpenError> {
+    /// Fills an empty state with all that is here; false if nothing was ever written.
+    pub(crate) fn load(&self, state: &mut Mvcc) -> std::result::Result<bool, OpenError> {
         let loaded = self.load_tables(state).map_err(|error| self.open_error(*error))?;
         match loaded {
-            Loaded::Empty | Loaded::All => Ok(()),
+            Loaded::Empty => Ok(false),
+            Loaded::All => Ok(true),
             Loaded::Newer(found) => Err(OpenError::Format { path: self.path.clone(), found, known: FORMAT }),
         }
     }
@@ -180,6 +187,12 @@ impl Backend {
         }
         state.load_marks(loaded, leases);
         Ok(Loaded::All)
+    }
+
+    /// Writes that there is nothing yet.
+    pub(crate) fn begin(&self, state: &Mvcc) -> std::result::Result<(), OpenError> {
+        let nothing = Sealed { layer: Layer::default(), marks: state.marks().clone() };
+        self.write(&nothing).map_err(|error| self.open_error(*error))
     }
 
     /// Makes a sealed layer durable.
@@ -220,7 +233,9 @@ impl Backend {
 
     /// Writes a part of a snapshot.
     pub(crate) fn import(&self, items: &[Item]) -> Result<()> {
-        let write = db(self.database()?.begin_write())?;
+        let mut write = db(self.database()?.begin_write())?;
+        // As checkpoints do: damage is then told from a write that was cut off, and never mended by going back.
+        write.set_two_phase_commit(true);
         {
             let mut history = db(write.open_table(HISTORY))?;
             let mut leases = db(write.open_table(LEASES))?;

@@ -26,7 +26,7 @@ pub enum OpenError {
     InUse(PathBuf),
     /// The data is damaged in a way that loses acknowledged writes. Nothing was changed.
     #[error(
-        "the store is damaged at {path}: {detail}. Acknowledged writes would be lost, so it is not opened: restore a backup, or copy the directory of another member",
+        "the store is damaged at {path}: {detail}. Acknowledged writes would be lost, so it is not opened: restore a backup; or, if there are other members, remove this one, empty its directory and add it anew",
         path = path.display()
     )]
     Corrupt {
@@ -221,6 +221,11 @@ pub enum ReadError {
         /// Who leads, if known.
         leader: Option<u64>,
     },
+    /// The alarm is raised that says that this member's data differs from the others'.
+    #[error(
+        "the CORRUPT alarm of this member is raised: its data differs from the others'; ask another one, remove this one, empty its data directory and add it anew"
+    )]
+    Corrupt,
     /// History could not be read from disk.
     #[error("cannot read the history of the store: {0}")]
     History(String),
@@ -244,6 +249,7 @@ impl From<ReadError> for WriteError {
                 WriteError::FutureRevision { requested, current }
             }
             ReadError::NotLeader { leader } => WriteError::NotLeader { leader },
+            ReadError::Corrupt => WriteError::Corrupt,
             ReadError::Stopped => WriteError::Stopped,
             ReadError::Unreadable(unreadable) => WriteError::Unreadable(unreadable),
             ReadError::History(why) | ReadError::Failed(why) => WriteError::Failed(why),

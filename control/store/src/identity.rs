@@ -17,6 +17,7 @@ const NAME: &str = "identity.json";
 
 /// The contents of `identity.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
     format: u64,
     pub(crate) cluster_name: String,
@@ -25,13 +26,16 @@ pub(crate) struct Identity {
     /// Whether it was added to a cluster that was there before.
     #[serde(default)]
     pub(crate) joins: bool,
+    /// Of all the other fields; members that were made before there was one have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<u32>,
 }
 
 impl Identity {
     /// A member that joins the cluster `cluster_id` as `member_id`.
     pub(crate) fn joining(options: &Options, cluster_id: u64, member_id: u64) -> Identity {
         let cluster_name = options.cluster_name.clone();
-        Identity { format: FORMAT, cluster_name, cluster_id, member_id, joins: true }
+        Identity { format: FORMAT, cluster_name, cluster_id, member_id, joins: true, checksum: None }
     }
 
     /// A member of a new cluster. If there is an initial list, all who have the same list choose the same ids.
@@ -40,7 +44,14 @@ impl Identity {
         let members = initial_ids(options);
         if members.is_empty() {
             let (cluster_id, member_id) = (options.random.id(), options.random.id());
-            return Ok(Identity { format: FORMAT, cluster_name, cluster_id, member_id, joins: false });
+            return Ok(Identity {
+                format: FORMAT,
+                cluster_name,
+                cluster_id,
+                member_id,
+                joins: false,
+                checksum: None,
+            });
         }
         let own = members.iter().find(|(_, member)| member.name == options.name);
         let Some((member_id, _)) = own else {
@@ -52,7 +63,7 @@ impl Identity {
         let mut all = Sha256::new();
         members.keys().for_each(|id| all.update(id.to_be_bytes()));
         let (cluster_id, member_id) = (first_bytes(all), *member_id);
-        Ok(Identity { format: FORMAT, cluster_name, cluster_id, member_id, joins: false })
+        Ok(Identity { format: FORMAT, cluster_name, cluster_id, member_id, joins: false, checksum: None })
     }
 
     /// Reads the identity in `dir`; `None` if the directory is new.
@@ -73,11 +84,20 @@ impl Identity {
         if found.format != FORMAT {
             return Err(OpenError::Format { path, found: found.format, known: FORMAT });
         }
+        if found.checksum.is_some() && found.checksum != found.sum() {
+            let detail = "its content does not match its checksum".to_owned();
+            return Err(OpenError::Corrupt { path, detail });
+        }
         if found.cluster_name != cluster_name {
             let (found, wanted) = (found.cluster_name, cluster_name.to_owned());
             return Err(OpenError::WrongCluster { path: dir.to_owned(), found, wanted });
         }
         Ok(Some(found))
+    }
+
+    fn sum(&self) -> Option<u32> {
+        let plain = Identity { checksum: None, ..self.clone() };
+        serde_json::to_vec(&plain).ok().map(|bytes| crc32fast::hash(&bytes))
     }
 
     /// Writes it beside, then renames it, so that it is there whole or not at all.
@@ -89,7 +109,7 @@ impl Identity {
     fn write_files(&self, disk: &dyn Disk, dir: &Path, path: &Path) -> io::Result<()> {
         let beside = dir.join("identity.json.new");
         let file = disk.open(&beside, true)?;
-        let bytes = serde_json::to_vec_pretty(self)?;
+        let bytes = serde_json::to_vec_pretty(&Identity { checksum: self.sum(), ..self.clone() })?;
         file.set_len(bytes.len() as u64)?;
         file.write_at(&bytes, 0)?;
         file.sync()?;

@@ -45,7 +45,8 @@ pub(crate) enum Cursor {
 impl Export {
     /// The history as of the last checkpoint; `None` if there was none.
     pub(crate) fn of(backend: &Backend) -> Result<Option<Export>, Box<BackendError>> {
-        Ok(backend.view()?.map(|view| Export { view }))
+        // Before the first checkpoint there are marks, but of nothing.
+        Ok(backend.view()?.filter(|view| view.marks.applied.is_some()).map(|view| Export { view }))
     }
 
     /// What it contains.

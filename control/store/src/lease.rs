@@ -155,7 +155,7 @@ async fn end_expired(shared: &Shared, node: &Node) -> bool {
         match node.write_as_leader(Command::LeaseRevoke { id }).await {
             Ok(_) => tracing::debug!(lease = id, "lease ran out"),
             Err(WriteError::LeaseNotFound(_)) => shared.lessor.revoked(id),
-            Err(WriteError::NotLeader { .. }) => return false,
+            Err(WriteError::NotLeader { .. } | WriteError::Corrupt) => return false,
             Err(error) => {
                 tracing::warn!(lease = id, %error, "cannot end a lease that ran out; trying again");
                 return false;

@@ -32,6 +32,7 @@ mod checkpoint;
 mod cluster;
 mod codec;
 mod command;
+mod corrupt;
 mod defragment;
 pub mod disk;
 mod error;
@@ -59,6 +60,7 @@ mod space;
 mod store;
 mod txn;
 mod upkeep;
+mod verify;
 mod view;
 mod watch;
 

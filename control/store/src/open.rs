@@ -1,5 +1,6 @@
 //! Opening a data directory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,9 +20,10 @@ use crate::mvcc::{Mvcc, Window};
 use crate::options::Options;
 use crate::shared::{Progress, Shared};
 use crate::space::Gate;
-use crate::{image, install, join};
+use crate::{image, install, join, verify};
 
 const LOG_DIR: &str = "log";
+const HISTORY: &str = "history.redb";
 
 /// Opens everything in the data directory. A member that joins a cluster finds out first who it is.
 pub(crate) async fn open(options: Options) -> Result<(Arc<Shared>, Vec<Record>), OpenError> {
@@ -36,12 +38,7 @@ pub(crate) async fn open(options: Options) -> Result<(Arc<Shared>, Vec<Record>),
         }
         None => (Identity::founding(&options)?, true),
     };
-    let opened = blocking.run(move || {
-        if new {
-            identity.write(options.disk.as_ref(), &options.dir)?;
-        }
-        open_files(options, identity, lock)
-    });
+    let opened = blocking.run(move || open_files(options, identity, new, lock));
     opened.await.map_err(OpenError::NotReady)?
 }
 
@@ -65,13 +62,28 @@ fn prepare(options: &Options) -> Result<(Lock, Option<Identity>), OpenError> {
 fn open_files(
     options: Options,
     identity: Identity,
+    new: bool,
     lock: Lock,
 ) -> Result<(Arc<Shared>, Vec<Record>), OpenError> {
     let (disk, dir) = (Arc::clone(&options.disk), options.dir.clone());
     let log_dir = dir.join(LOG_DIR);
-    let backend = Backend::open(Arc::clone(&disk), dir.join("history.redb"), options.cache_bytes)?;
-    let mut state = Mvcc::new(Window::new(options.window_revisions, options.window_bytes));
-    backend.load(&mut state)?;
+    if new {
+        make_history(&options)?;
+    }
+    let (backend, state, found) = verify::whole(&dir.join(HISTORY), || {
+        let backend = Backend::open(Arc::clone(&disk), dir.join(HISTORY), options.cache_bytes)?;
+        backend.verify()?;
+        let mut state = Mvcc::new(Window::new(options.window_revisions, options.window_bytes));
+        let found = backend.load(&mut state)?;
+        Ok((backend, state, found))
+    })?;
+    if !found {
+        return Err(lost(&dir, "there is nothing in it".to_owned()));
+    }
+    if new {
+        // Last, since a directory with an identity has to have all the rest.
+        identity.write(options.disk.as_ref(), &options.dir)?;
+    }
     let marks = state.marks().clone();
     let applied = marks.applied.map(|at| at.index);
     let (mut log, mut recent) = SegmentLog::open(
@@ -95,6 +107,11 @@ fn open_files(
         let detail = format!("the log ends with {last}, but the history has entry {} already", at.index);
         return Err(OpenError::Corrupt { path: log_dir, detail });
     }
+    if let Some(purged) = log.purged().filter(|purged| applied.is_none_or(|applied| applied < purged.index)) {
+        let last = applied.map_or("nothing".to_owned(), |applied| format!("entry {applied}"));
+        let detail = format!("it ends with {last}, but the log begins behind entry {} already", purged.index);
+        return Err(lost(&dir, detail));
+    }
     let gate = Gate::new(options.segment_bytes);
     gate.set_room(log.room());
     let counters = Counters::default();
@@ -112,6 +129,7 @@ fn open_files(
         checkpointing: Mutex::default(),
         exporting: Mutex::default(),
         incoming: Arc::default(),
+        hashing: tokio::sync::Mutex::default(),
         removed: watch::Sender::new(marks.removed.clone()),
         checkpointed: Mutex::new(marks),
         applied_next: AtomicU64::new(applied.map_or(0, |index| index + 1)),
@@ -125,6 +143,27 @@ fn open_files(
         options,
     };
     Ok((Arc::new(shared), recent))
+}
+
+/// Makes an empty history, unless there is one, of a member that was restored. It gets its name once it is whole: redb refuses a
+/// file whose making was cut off. That it says that there is nothing tells a history that is lost from one that never was.
+fn make_history(options: &Options) -> Result<(), OpenError> {
+    let (disk, dir) = (&options.disk, &options.dir);
+    let (beside, whole) = (dir.join("history.redb.first"), dir.join(HISTORY));
+    let failed = |source| OpenError::Io { what: "making the history in", path: dir.clone(), source };
+    if disk.list(dir).map_err(failed)?.contains(&whole) {
+        return Ok(());
+    }
+    image::remove(disk.as_ref(), &beside).map_err(failed)?;
+    let backend = Backend::open(Arc::clone(disk), beside.clone(), options.cache_bytes)?;
+    backend.begin(&Mvcc::new(Window::new(options.window_revisions, options.window_bytes)))?;
+    backend.close();
+    disk.rename(&beside, &whole).and_then(|()| disk.sync_dir(dir)).map_err(failed)
+}
+
+/// A history that is not what the rest of the directory says it is.
+fn lost(dir: &Path, detail: String) -> OpenError {
+    OpenError::Corrupt { path: dir.join(HISTORY), detail }
 }
 
 /// Keeps other processes out of the directory.

@@ -62,6 +62,11 @@ pub struct Options {
     pub log_keep_entries: u64,
     /// Bytes of log that may be kept for them.
     pub log_keep_bytes: u64,
+    /// Whether this member compares its data with the others' when it starts, and raises the alarm CORRUPT for who differs;
+    /// etcd's `--experimental-initial-corrupt-check`. Reads all of the history once.
+    pub initial_corrupt_check: bool,
+    /// How often the leader compares all members' data; etcd's `--experimental-corrupt-check-time`. `None`: never.
+    pub corrupt_check_interval: Option<Duration>,
     /// What this member is called.
     pub name: String,
     /// Where peers reach this member, if it is alone for now. Otherwise `initial_cluster` says it.
@@ -111,6 +116,8 @@ impl Options {
             request_timeout: Duration::from_secs(5),
             log_keep_entries: 5000,
             log_keep_bytes: 32 << 20,
+            initial_corrupt_check: false,
+            corrupt_check_interval: None,
             name: "default".to_owned(),
             peer_urls: Vec::new(),
             client_urls: Vec::new(),
@@ -143,6 +150,8 @@ impl Options {
             && self.initial_cluster.len() < 2
         {
             "initial_cluster has to name this member and at least one that is there already".to_owned()
+        } else if self.corrupt_check_interval.is_some_and(|interval| interval.is_zero()) {
+            "corrupt_check_interval cannot be 0".to_owned()
         } else if self.cluster_name.is_empty() {
             "cluster_name is empty".to_owned()
         } else {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::backend::Backend;
 use crate::checkpoint::Trigger;
 use crate::disk::DiskFile;
-use crate::error::{ReadError, WatchError};
+use crate::error::{ReadError, WatchError, WriteError};
 use crate::identity::Identity;
 use crate::kv::{KeyRange, KeyValue, Revision};
 use crate::lease::Lessor;
@@ -24,6 +24,8 @@ use crate::peer::{Peer, TransportError};
 use crate::raft::Incoming;
 use crate::space::Gate;
 use crate::txn::{Range, RangeResponse};
+use crate::upkeep::UpkeepError;
+use crate::view::View;
 use crate::watch::{Event, EventKind, WatchBatch};
 
 /// Waits until `stop` is true, or nobody can set it any more.
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) exporting: Mutex<BTreeMap<u64, u64>>,
     /// The snapshot that is received.
     pub(crate) incoming: Arc<tokio::sync::Mutex<Option<Incoming>>>,
+    /// Held by who hashes the history for another member.
+    pub(crate) hashing: tokio::sync::Mutex<()>,
     /// What the last checkpoint made durable.
     pub(crate) checkpointed: Mutex<Marks>,
     /// Index of the last applied entry, plus one.
@@ -127,6 +131,38 @@ impl Shared {
             return Err(TransportError::Undelivered("this store has no transport to peers".to_owned()));
         };
         transport.call(&self.peer(to), self.envelope(to, request), timeout).await
+    }
+
+    /// Writes everything that waits to the history now.
+    pub(crate) async fn checkpoint(&self) -> Result<(), WriteError> {
+        // One that is being written now may have begun too early to contain everything.
+        let written = self.trigger.round(true).await && self.trigger.round(true).await;
+        if let Some(why) = self.failure() {
+            return Err(WriteError::Failed(why));
+        }
+        if !written {
+            return Err(WriteError::Stopped);
+        }
+        if self.gate.shortage().is_some() {
+            // It may be over since somebody last looked.
+            self.gate.look_for_space(self).await;
+        }
+        self.gate.shortage().map_or(Ok(()), |shortage| Err(WriteError::NoSpace(shortage)))
+    }
+
+    /// Works on a view of everything that is acknowledged by now, off the threads that serve.
+    pub(crate) async fn with_view<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&View) -> Result<T, UpkeepError> + Send + 'static,
+    ) -> Result<T, UpkeepError> {
+        self.checkpoint().await?;
+        let shared = Arc::clone(self);
+        let done = self.options.blocking.run(move || {
+            let view = shared.backend.view()?;
+            let missing = || UpkeepError::History("nothing was written yet".to_owned());
+            work(&view.ok_or_else(missing)?)
+        });
+        done.await.map_err(UpkeepError::History)?
     }
 
     /// Wakes watchers after something was applied.

@@ -11,16 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::error::{Shortage, WriteError};
 use crate::log::space_for;
 use crate::options::IN_FLIGHT_PART;
-use crate::shared::Shared;
+use crate::shared::{Shared, until};
 
 /// How often space is looked for while there is none.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often it is looked for if nobody writes: only the alarm waits for it.
+const LOOK_WHEN_IDLE: Duration = Duration::from_secs(1);
 
 /// The unit in which writes under way are counted.
 const UNIT: u64 = 512;
@@ -42,6 +45,8 @@ pub(crate) struct Gate {
     under_way: Arc<Semaphore>,
     looked: Mutex<Option<Instant>>,
     stepped_aside: parking_lot::Mutex<Option<Instant>>,
+    /// Something began to be short.
+    short: Notify,
 }
 
 /// The right to propose something. Held until it is applied.
@@ -92,6 +97,25 @@ impl Room {
     }
 }
 
+/// Looks for space now and then while there is none, so that the alarm ends also when nobody writes; until `stop`.
+pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let looking = async {
+        loop {
+            // At start the log may have no room already, of which nobody was told.
+            while shared.gate.shortage().is_some() {
+                tokio::time::sleep(LOOK_WHEN_IDLE).await;
+                shared.gate.look_for_space(&shared).await;
+            }
+            shared.gate.short.notified().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = until(&mut stop) => {}
+        () = looking => {}
+    }
+}
+
 impl Gate {
     /// A gate in front of a log with segments of this size.
     pub(crate) fn new(segment_bytes: u64) -> Gate {
@@ -104,18 +128,22 @@ impl Gate {
             under_way: Arc::new(Semaphore::new(units as usize)),
             looked: Mutex::new(None),
             stepped_aside: parking_lot::Mutex::new(None),
+            short: Notify::new(),
         }
     }
 
     /// Says how much log can be written.
     pub(crate) fn set_room(&self, bytes: u64) {
-        self.room.store(bytes, Ordering::Release);
+        if self.room.swap(bytes, Ordering::AcqRel) > 0 && bytes == 0 {
+            self.short.notify_one();
+        }
     }
 
     /// Says whether checkpoints fail for lack of space.
     pub(crate) fn set_no_checkpoint(&self, fails: bool) {
         if self.no_checkpoint.swap(fails, Ordering::AcqRel) != fails {
             if fails {
+                self.short.notify_one();
                 tracing::warn!("the disk is full: writes are refused until there is space");
             } else {
                 tracing::info!("there is disk space again: writes go on");
@@ -125,7 +153,9 @@ impl Gate {
 
     /// Says whether an append waits for space.
     pub(crate) fn set_stuck(&self, stuck: bool) {
-        self.stuck.store(stuck, Ordering::Release);
+        if !self.stuck.swap(stuck, Ordering::AcqRel) && stuck {
+            self.short.notify_one();
+        }
     }
 
     /// What there is too little of at the moment.

@@ -198,6 +198,9 @@ impl Store {
         if shared.stopping.load(Ordering::Acquire) {
             return Err(ReadError::Stopped);
         }
+        if self.is_corrupt() {
+            return Err(ReadError::Corrupt);
+        }
         shared.counters.ranges.fetch_add(1, Ordering::Relaxed);
         if !range.serializable {
             self.inner.node.read_barrier().await?;
@@ -223,6 +226,11 @@ impl Store {
             Ok(response)
         });
         complete.await.map_err(ReadError::History)?
+    }
+
+    /// Whether it is this member whose data differs from the others'.
+    fn is_corrupt(&self) -> bool {
+        self.inner.shared.state.read().alarms().contains(&self.own_alarm(AlarmKind::Corrupt))
     }
 
     /// Watches a range of keys.
@@ -351,20 +359,7 @@ impl Store {
     /// Writes everything to the history now, so that the log is not needed. For maintenance and tests; it happens
     /// on its own often enough.
     pub async fn checkpoint(&self) -> Result<(), WriteError> {
-        let shared = &self.inner.shared;
-        // One that is being written now may have begun too early to contain everything.
-        let written = shared.trigger.round(true).await && shared.trigger.round(true).await;
-        if let Some(why) = shared.failure() {
-            return Err(WriteError::Failed(why));
-        }
-        if !written {
-            return Err(WriteError::Stopped);
-        }
-        if shared.gate.shortage().is_some() {
-            // It may be over since somebody last looked.
-            shared.gate.look_for_space(shared).await;
-        }
-        shared.gate.shortage().map_or(Ok(()), |shortage| Err(WriteError::NoSpace(shortage)))
+        self.inner.shared.checkpoint().await
     }
 
     pub(crate) async fn write(&self, command: Command) -> Result<Outcome, WriteError> {

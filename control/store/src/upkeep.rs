@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::alarm::{Alarm, AlarmKind};
 use crate::backend::BackendError;
 use crate::command::Command;
+use crate::corrupt;
 use crate::error::WriteError;
 use crate::hash;
 use crate::kv::Revision;
@@ -56,7 +58,7 @@ impl From<Box<BackendError>> for UpkeepError {
 
 /// A hash of the history: the same on all members that keep the same revisions, and the same as etcd's over the same
 /// history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hash {
     /// CRC-32C.
     pub hash: u32,
@@ -116,8 +118,7 @@ impl Store {
 
     /// Hashes what was changed up to `revision` (0: the newest), as etcd's `HashKV` does. Reads all of the history.
     pub async fn hash_kv(&self, revision: Revision) -> Result<Hash, UpkeepError> {
-        let shared = Arc::clone(&self.inner.shared);
-        self.with_view(move |view| hash::of_keys(&shared, view, revision)).await
+        corrupt::hash_kv(&self.inner.shared, revision).await
     }
 
     /// Hashes all that is kept, leases included.
@@ -139,13 +140,6 @@ impl Store {
         &self,
         work: impl FnOnce(&View) -> Result<T, UpkeepError> + Send + 'static,
     ) -> Result<T, UpkeepError> {
-        self.checkpoint().await?;
-        let shared = Arc::clone(&self.inner.shared);
-        let done = shared.options.blocking.run(move || {
-            let view = shared.backend.view()?;
-            let missing = || UpkeepError::History("nothing was written yet".to_owned());
-            work(&view.ok_or_else(missing)?)
-        });
-        done.await.map_err(UpkeepError::History)?
+        self.inner.shared.with_view(work).await
     }
 }

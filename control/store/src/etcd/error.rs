@@ -105,6 +105,7 @@ pub(crate) fn of_read(error: ReadError) -> Status {
         ReadError::Compacted { .. } => COMPACTED,
         ReadError::FutureRevision { .. } => FUTURE_REVISION,
         ReadError::NotLeader { .. } => NO_LEADER,
+        ReadError::Corrupt => CORRUPT,
         ReadError::Stopped => STOPPED,
         ReadError::History(_) | ReadError::Unreadable(_) | ReadError::Failed(_) => {
             return Status::internal(error.to_string());

@@ -291,7 +291,7 @@ impl SegmentLog {
         let mut found = Vec::new();
         let from = self.frames.partition_point(|frame| frame.last < range.start);
         for at in self.frames.range(from..).take_while(|frame| frame.first < range.end) {
-            let wanted = range.start.max(at.first)..range.end.min(at.last + 1);
+            let wanted = range.start.max(at.first)..range.end.min(at.last.saturating_add(1));
             for item in self.read_frame(at)? {
                 match item {
                     Item::Entry(record) if wanted.contains(&record.at.index) => found.push(record),
@@ -381,7 +381,7 @@ impl SegmentLog {
     }
 
     fn forget_behind(&mut self, after: Option<Position>) {
-        let keep_below = after.map_or(0, |position| position.index + 1);
+        let keep_below = after.map_or(0, |position| position.index.saturating_add(1));
         while self.frames.back().is_some_and(|frame| frame.first >= keep_below) {
             self.frames.pop_back();
         }
@@ -396,7 +396,7 @@ impl SegmentLog {
             self.frames.pop_front();
         }
         if let Some(frame) = self.frames.front_mut() {
-            frame.first = frame.first.max(upto.index + 1);
+            frame.first = frame.first.max(upto.index.saturating_add(1));
         }
         self.purged = self.purged.max(Some(upto));
         if self.last.is_none_or(|last| last.index < upto.index) {

@@ -169,11 +169,11 @@ impl Recovery {
                 }
                 Item::Truncate(after) => {
                     self.log.forget_behind(after);
-                    let keep_below = after.map_or(0, |position| position.index + 1);
+                    let keep_below = after.map_or(0, |position| position.index.saturating_add(1));
                     self.kept.retain(|record| record.at.index < keep_below);
                 }
                 Item::Entry(record) => {
-                    let wanted = self.log.last.map(|last| last.index + 1);
+                    let wanted = self.log.last.map(|last| last.index.saturating_add(1));
                     let index = record.at.index;
                     if wanted.is_some_and(|wanted| wanted != index) {
                         return Err(format!("entry {index} where {} belongs", wanted.unwrap_or_default()));

@@ -17,6 +17,10 @@ use crate::watch::{Event, EventKind};
 impl Mvcc {
     /// Carries out a command that Raft agreed on.
     pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
+        // As in etcd: nothing but alarms.
+        if self.alarmed(AlarmKind::Corrupt) && !matches!(command, Command::Alarm { .. }) {
+            return Outcome::Refused(Refusal::Corrupt);
+        }
         match command {
             Command::Txn(txn) => self.txn(txn).map_or_else(Outcome::Refused, Outcome::Txn),
             Command::Compact(revision) => {
@@ -34,9 +38,6 @@ impl Mvcc {
     }
 
     fn txn(&mut self, txn: &Txn) -> Result<TxnResponse, Refusal> {
-        if self.alarmed(AlarmKind::Corrupt) {
-            return Err(Refusal::Corrupt);
-        }
         if self.alarmed(AlarmKind::NoSpace) && txn.puts() {
             return Err(Refusal::NoSpace);
         }

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Member, MemberChange};
-use crate::kv::LeaseId;
+use crate::kv::{LeaseId, Revision};
 pub use crate::log::{Position, SavedVote};
+use crate::upkeep::Hash;
 
 /// A message with who sends it to whom. A member refuses what is not for it, or from another cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ pub enum Request {
     Members,
     /// For the leader: a change of the membership.
     Change(MemberChange),
+    /// What is the hash of the history up to this revision?
+    Hash(Revision),
 }
 
 /// An answer.
@@ -75,6 +78,8 @@ pub enum Response {
     },
     /// To [`Request::Change`]: the encoded outcome, good or bad.
     Changed(Bytes),
+    /// To [`Request::Hash`]; `None` if the member does not have this revision, yet or any more.
+    Hash(Option<Hash>),
 }
 
 /// Why a member does not take a message.

@@ -21,7 +21,7 @@ use crate::cluster::MemberInfo;
 use crate::log::Record;
 use crate::options::Options;
 use crate::shared::{Shared, until};
-use crate::{checkpoint, lease};
+use crate::{checkpoint, corrupt, lease, space};
 
 /// How long a single voter may take to lead and to replay its log. Replaying a full log takes a few seconds at most.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -99,16 +99,18 @@ pub(super) async fn run(
             let roles = tokio::spawn(role::run(node.clone(), role, stopped.clone()));
             let reading = tokio::spawn(super::read::run(node.clone(), asked, stopped.clone()));
             let telling = tokio::spawn(role::publish(node.clone(), stopped.clone()));
+            let comparing = tokio::spawn(corrupt::run(Arc::clone(&shared), node.clone(), stopped.clone()));
+            let looking = tokio::spawn(space::run(Arc::clone(&shared), stopped.clone()));
             if ready.send(Ok(node)).is_ok() {
                 until(&mut stopped).await;
             } else {
                 // Whoever opened the store is not interested any more.
                 shared.stopping.store(true, Ordering::Release);
-                for task in [&leases, &checkpoints, &roles, &reading, &telling] {
+                for task in [&leases, &checkpoints, &roles, &reading, &telling, &comparing, &looking] {
                     task.abort();
                 }
             }
-            let _ = tokio::join!(checkpoints, leases, roles, reading, telling);
+            let _ = tokio::join!(checkpoints, leases, roles, reading, telling, comparing, looking);
             let _ = raft.shutdown().await;
             let _ = core.await;
             last_checkpoint(&shared).await;

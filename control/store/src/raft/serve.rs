@@ -50,6 +50,7 @@ impl Node {
                 let cluster_id = self.shared.identity.cluster_id;
                 Ok(Response::Members { cluster_id, members: self.members() })
             }
+            Request::Hash(revision) => crate::corrupt::answer(&self.shared, revision).await,
             Request::Change(change) => {
                 let done = self.change_here(change).await;
                 if let Err(crate::cluster::MemberError::NotLeader { leader }) = done {

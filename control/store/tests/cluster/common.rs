@@ -16,6 +16,8 @@ pub(crate) struct Wires {
     members: Mutex<HashMap<String, PeerHandler>>,
     /// What becomes of the next parts of snapshots.
     pub(crate) losses: Mutex<VecDeque<Loss>>,
+    /// What was said, if somebody listens.
+    pub(crate) heard: Mutex<Option<Vec<Envelope>>>,
 }
 
 /// What is lost of a message and its answer.
@@ -30,6 +32,11 @@ pub(crate) enum Loss {
 impl Wires {
     pub(crate) fn plug(&self, url: &str, store: &Store) {
         self.members.lock().insert(url.to_owned(), store.peer_handler());
+    }
+
+    /// Who is at an address.
+    pub(crate) fn at(&self, url: &str) -> PeerHandler {
+        self.members.lock().get(url).cloned().expect("plugged in")
     }
 
     pub(crate) fn unplug(&self, url: &str) {
@@ -60,6 +67,9 @@ impl Transport for End {
         let Some(handler) = there else {
             return Err(TransportError::Undelivered(format!("{:?} is away", to.urls)));
         };
+        if let Some(heard) = self.wires.heard.lock().as_mut() {
+            heard.push(message.clone());
+        }
         let is_part = matches!(message.request, Request::Snapshot(_));
         let loss = is_part.then(|| self.wires.losses.lock().pop_front()).flatten();
         let handled = async {
@@ -98,13 +108,54 @@ pub(crate) fn small(mut options: Options) -> Options {
     options
 }
 
+/// Puts a value, in exactly one revision. After an answer that leaves open whether it was done, which a busy machine may give,
+/// it tries again as clients do: on the condition that the key is as it was.
 pub(crate) async fn put(store: &Store, key: &str, value: &str) -> TxnResponse {
-    store.txn(Txn::put(key.to_owned(), value.to_owned())).await.expect("put")
+    let before = read(store, key).await.kvs.first().map_or(0, |kv| kv.mod_revision);
+    for _ in 0..5 {
+        let same = Compare::mod_revision(key.to_owned(), before);
+        match store.txn(Txn::put(key.to_owned(), value.to_owned()).when(same)).await {
+            // Done by a try before, unless somebody else writes.
+            Ok(done) if !done.succeeded => {
+                assert_eq!(
+                    get(store, key).await.as_deref(),
+                    Some(value),
+                    "{key} was changed by somebody else"
+                );
+                return done;
+            }
+            Ok(done) => return done,
+            Err(WriteError::Unknown | WriteError::NotLeader { .. }) => {}
+            Err(error) => panic!("put {key}: {error}"),
+        }
+    }
+    panic!("put {key}: no answer to five tries");
+}
+
+/// Reads a key, again if there is no leader at the moment.
+async fn read(store: &Store, key: &str) -> RangeResponse {
+    for _ in 0..5 {
+        match store.range(Range::key(key.to_owned())).await {
+            Err(ReadError::NotLeader { .. }) => {}
+            answer => return answer.expect("range"),
+        }
+    }
+    panic!("get {key}: no leader for five tries");
+}
+
+/// Waits until the member has a leader and all that anybody was told.
+pub(crate) async fn ready(store: &Store) {
+    for _ in 0..5 {
+        match store.ready().await {
+            Err(ReadError::NotLeader { .. }) => {}
+            answer => return answer.expect("ready"),
+        }
+    }
+    panic!("no leader for five tries");
 }
 
 pub(crate) async fn get(store: &Store, key: &str) -> Option<String> {
-    let found = store.range(Range::key(key.to_owned())).await.expect("range");
-    found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+    read(store, key).await.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
 }
 
 /// Waits until `found` finds something; fails after ten seconds.

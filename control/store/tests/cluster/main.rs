@@ -4,5 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod common;
+mod corrupt;
 mod memory;
+mod strange;
 mod tls;

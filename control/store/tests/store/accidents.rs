@@ -123,6 +123,27 @@ async fn a_full_disk_refuses_writes_reads_go_on_and_space_heals() {
 }
 
 #[tokio::test]
+async fn the_alarm_of_a_full_disk_ends_without_anybody_writing() {
+    let (disk, store) = open_sim().await;
+    disk.set_capacity(disk.used());
+    for n in 0..1000 {
+        if store.txn(Txn::put(format!("k{}", n % 7), vec![b'x'; 10_000])).await.is_err() {
+            break;
+        }
+    }
+    let own = Alarm { member: store.member_id(), kind: AlarmKind::NoSpace };
+    assert!(store.alarms().contains(&own));
+    disk.set_capacity(u64::MAX);
+    let ended = async {
+        while store.alarms().contains(&own) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody looks for space");
+    put(&store, "after", "").await;
+}
+
+#[tokio::test]
 async fn a_write_that_finds_no_space_after_all_waits_and_the_others_are_refused() {
     let (disk, store) = open_sim().await;
     put(&store, "k", "1").await;

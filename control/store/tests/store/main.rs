@@ -7,5 +7,6 @@ mod accidents;
 mod common;
 mod kill;
 mod model;
+mod mutations;
 mod semantics;
 mod watching;
