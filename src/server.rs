@@ -65,7 +65,7 @@ pub(crate) async fn assemble(
     let nodes = NodeAuthorizer::start(store.clone()).await.context("what pods lead their nodes to")?;
     let nodes: Arc<dyn Authorizer> = nodes;
     let roles: Arc<dyn Authorizer> = rbac.clone();
-    let admission = match &settings.up.admission_control_config_file {
+    let configured = match &settings.up.admission_control_config_file {
         Some(file) => {
             let text =
                 std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
@@ -85,13 +85,13 @@ pub(crate) async fn assemble(
         service_cidr: settings.up.service_cidr.clone(),
         dns_address: IpAddr::V4(settings.up.cluster_dns),
         authenticator: authn.clone(),
-        admission: admission::plugins_with(&objects, &rbac, &authorizers, admission.pod_security),
+        admission: admission::plugins_with(&objects, &rbac, &authorizers, configured.pod_security),
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
     };
     let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
-    api.set_webhook_credentials(admission.webhooks);
+    api.set_webhook_credentials(configured.webhooks);
     if let Some(audit) = settings.up.audit.open()? {
         api.set_audit(audit);
     }
