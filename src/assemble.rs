@@ -83,7 +83,7 @@ pub(crate) async fn assemble(
     let nodes = nodes.context("what pods lead their nodes to")?;
     let nodes: Arc<dyn Authorizer> = nodes;
     let roles: Arc<dyn Authorizer> = rbac.clone();
-    let admission = match &settings.server.admission_control_config_file {
+    let configured = match &settings.server.admission_control_config_file {
         Some(file) => {
             let text =
                 std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
@@ -104,13 +104,13 @@ pub(crate) async fn assemble(
         service_cidr: common.service_cidr.clone(),
         dns_address: IpAddr::V4(common.cluster_dns),
         authenticator: authn.clone(),
-        admission: admission::plugins_with(&objects, &rbac, &authorizers, admission.pod_security),
+        admission: admission::plugins_with(&objects, &rbac, &authorizers, configured.pod_security),
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
     };
     let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
-    api.set_webhook_credentials(admission.webhooks);
+    api.set_webhook_credentials(configured.webhooks);
     let keys = pki.dir().to_owned();
     api.let_join(Joining::new(common.clone(), pki.ca_pem(), keys, encryption));
     if let Some(audit) = settings.server.audit.open()? {

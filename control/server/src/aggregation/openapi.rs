@@ -19,23 +19,23 @@ pub(super) struct Described {
     document: Value,
 }
 
+/// A document, and the path of the group version that it is to tell of.
+type Rooted = (String, Arc<Described>);
+
 /// This server's document with those of others.
 pub(crate) struct Merged {
     /// What it was made of.
     own: Arc<Catalogue>,
-    parts: Vec<(String, Arc<Described>)>,
+    parts: Vec<Rooted>,
     pub(crate) json: Document,
     pub(crate) protobuf: Document,
 }
 
 impl Merged {
-    fn is_of(&self, own: &Arc<Catalogue>, parts: &[(String, Arc<Described>)]) -> bool {
-        let same = |((a, one), (b, two)): (&(String, Arc<Described>), &(String, Arc<Described>))| {
-            a == b && Arc::ptr_eq(one, two)
-        };
+    fn is_of(&self, own: &Arc<Catalogue>, parts: &[Rooted]) -> bool {
         Arc::ptr_eq(&self.own, own)
             && self.parts.len() == parts.len()
-            && self.parts.iter().zip(parts).all(same)
+            && self.parts.iter().zip(parts).all(|(one, two)| one.0 == two.0 && Arc::ptr_eq(&one.1, &two.1))
     }
 }
 
@@ -70,7 +70,7 @@ impl Aggregation {
     /// The document with what other servers answer for; `None` when they tell of nothing. It is made once for what it
     /// is made of.
     pub(crate) async fn openapi_v2(&self, own: Arc<Catalogue>) -> Result<Option<Arc<Merged>>, ApiError> {
-        let parts: Vec<(String, Arc<Described>)> = self
+        let parts: Vec<Rooted> = self
             .described()
             .await?
             .into_iter()
