@@ -170,12 +170,13 @@ def logs():
 
 def forwards():
     forward = portforward(api.connect_get_namespaced_pod_portforward, "talk", "default", ports="8080")
-    with forward.socket(8080) as socket:
-        socket.setblocking(True)
-        socket.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        answer = b""
-        while chunk := socket.recv(1024):
-            answer += chunk
+    socket = forward.socket(8080)
+    socket.setblocking(True)
+    socket.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    answer = b""
+    while chunk := socket.recv(1024):
+        answer += chunk
+    socket.close()
     assert answer.endswith(b"hello\n"), answer
     assert forward.error(8080) is None, forward.error(8080)
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use carrack_tests::eventually;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    PostParams,
 };
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
@@ -60,8 +62,10 @@ pub(super) async fn custom(client: &Client) -> Result<()> {
     finalized(&ships).await?;
     definitions.delete(name, &DeleteParams::default()).await?;
     await_condition(definitions, name, |found: Option<&CustomResourceDefinition>| found.is_none()).await?;
-    ensure!(ships.list(&kube::api::ListParams::default()).await.is_err(), "they are still served");
-    Ok(())
+    eventually("they are not served any more", Duration::from_secs(10), || async {
+        Ok(ships.list(&ListParams::default()).await.is_err().then_some(()))
+    })
+    .await
 }
 
 async fn written(ships: &Api<DynamicObject>) -> Result<()> {
