@@ -97,6 +97,12 @@ impl Lan {
         builder.worker_threads(2).enable_all().on_thread_start(started).build().context("a runtime")
     }
 
+    /// Moves this thread to where clients are, for good.
+    pub fn enter(&self) -> Result<()> {
+        let hub = File::open(format!("/run/netns/{}", self.hub()))?;
+        setns(&hub, CloneFlags::CLONE_NEWNET).context("enter the network namespace of clients")
+    }
+
     /// From now on nothing that `from` sends to `to` arrives, and nobody is told.
     pub fn cut(&self, from: usize, to: usize) -> Result<()> {
         let (host, to) = (self.namespace(from), self.address(to));

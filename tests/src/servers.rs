@@ -34,8 +34,9 @@ pub fn name(n: usize) -> String {
 }
 
 impl Servers {
-    /// Founds a cluster on host 0; nothing runs on the others.
+    /// Founds a cluster on host 0; nothing runs on the others. This thread is where clients are from now on.
     pub fn found(lan: Lan) -> Result<Self> {
+        lan.enter()?;
         let (runtime, dir) = (lan.runtime()?, tempfile::tempdir()?);
         let running = (0..lan.hosts()).map(|_| None).collect();
         let mut servers = Self { lan: Arc::new(lan), runtime, dir, running };
@@ -80,7 +81,7 @@ impl Servers {
     pub fn serves(&self, n: usize) -> Result<()> {
         let found = eventually_sync(START, || {
             let client = self.client(n)?;
-            self.runtime.block_on(async { Ok(client.apiserver_version().await.ok()) })
+            self.runtime.block_on(async { Ok(Some(client.apiserver_version().await?)) })
         });
         found.map(drop).with_context(|| format!("server {n} does not serve; its log: {}", self.log(n)))
     }
@@ -127,6 +128,8 @@ impl Servers {
             let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
             config.connect_timeout = Some(CONNECT);
             config.read_timeout = Some(READ);
+            // What a server answers is what the test looks at.
+            config.default_retry = false;
             Ok(Client::try_from(config)?)
         })
     }

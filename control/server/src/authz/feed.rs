@@ -114,9 +114,17 @@ impl<I: Index> Feed<I> {
                 news = self.next() => news,
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return Ok(()) };
+                    let more = std::iter::from_fn(|| asks.try_recv().ok());
+                    let all: Vec<Ask> = std::iter::once(ask).chain(more).collect();
+                    // What another server acknowledged counts here too. Without a leader nobody acknowledges anything.
+                    if let Err(error) = store.ready().await {
+                        tracing::debug!(%error, "{} may be older than elsewhere", I::WHAT);
+                    }
                     self.settle(indexed, store.revision()).await?;
-                    // Who asked may have given up.
-                    let _ = ask.send(());
+                    for ask in all {
+                        // Who asked may have given up.
+                        let _ = ask.send(());
+                    }
                     continue;
                 }
             };
