@@ -128,7 +128,7 @@ async fn fuzz(cluster: &Cluster, program: &PathBuf, dir: &Path, server: &str) ->
     command.args(["--no-color", "--warnings", "off", "--no-shrink"]);
     let run = tokio::process::Command::from(command).kill_on_drop(true).output();
     let output =
-        tokio::time::timeout(Duration::from_secs(150), run).await.context("schemathesis hangs")??;
+        tokio::time::timeout(Duration::from_secs(300), run).await.context("schemathesis hangs")??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let made = said.lines().find_map(|line| line.trim().split_once(" generated")?.0.parse::<usize>().ok());
