@@ -319,6 +319,23 @@ async fn a_list_is_one_question_and_an_event_is_one_for_all_watchers() {
 }
 
 #[tokio::test]
+async fn large_lists_are_several_questions() {
+    let it = Converted::start().await;
+    let long = "h".repeat(300_000);
+    for at in 0..5 {
+        it.client.post(V1, &v1(&format!("s{at}"), &format!("{long}{at}:80"))).await.expect(201);
+    }
+    let list = it.client.get(V2).await.expect(200);
+    for (at, object) in list["items"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(object["metadata"]["name"], format!("s{at}"));
+        assert_eq!(object["spec"]["host"], format!("{long}{at}"));
+    }
+    let mut sizes: Vec<usize> = it.asked().into_iter().map(|(_, objects)| objects).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 4], "a question has about a mebibyte");
+}
+
+#[tokio::test]
 async fn fields_are_managed_in_the_version_that_they_were_written_in() {
     let it = Converted::start().await;
     let client = &it.client;

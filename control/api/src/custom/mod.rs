@@ -42,6 +42,11 @@ use structural::Structural;
 
 /// The annotation of a definition in a protected group.
 pub const APPROVED: &str = "api-approved.kubernetes.io";
+/// Whether the annotation's value is a URL, which tells where the approval is.
+pub fn is_approval(value: &str) -> bool {
+    value.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty())
+}
+
 /// Whether a group is one of the Kubernetes project, whose definitions need an approval.
 pub fn is_protected(group: &str) -> bool {
     ["k8s.io", "kubernetes.io"]

@@ -95,6 +95,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_as_it_is_read_takes_no_memory_of_its_own() {
+        let object =
+            serde_json::json!({"apiVersion": "a.io/v1", "kind": "Tab", "metadata": {"name": "a"}, "b": 1});
+        let stored = codec::encode_storage(&object).unwrap();
+        assert_eq!(Ready::new(&object, &stored).unwrap().value.as_ptr(), stored.as_ptr());
+        let mut completed = object;
+        completed["c"] = serde_json::json!("default");
+        assert_ne!(Ready::new(&completed, &stored).unwrap().value, stored);
+    }
+
+    #[test]
     fn newer_definitions_replace_what_older_ones_made() {
         let slot = Slot::default();
         slot.put((1, 0), State::Ready(ready("a")));

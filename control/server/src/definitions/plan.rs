@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use carrack_api::custom::{APPROVED, condition, is_protected, set_condition};
+use carrack_api::custom::{APPROVED, condition, is_approval, is_protected, set_condition};
 use carrack_api::meta;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -94,8 +94,14 @@ fn approve(definition: &mut Value, now: Timestamp) {
         ("False", "MissingAnnotation", message)
     } else if value.starts_with("unapproved") {
         ("False", "UnapprovedAnnotation", format!("not approved: {value:?}"))
-    } else {
+    } else if is_approval(&value) {
         ("True", "ApprovedAnnotation", format!("approved in {value}"))
+    } else {
+        let message = format!(
+            "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason starting with \
+             \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111"
+        );
+        ("False", "InvalidAnnotation", message)
     };
     set_condition(definition, "KubernetesAPIApprovalPolicyConformant", status, reason, &message, now);
 }
@@ -171,6 +177,30 @@ mod tests {
         assert_eq!(condition(&one, "Established"), "True");
         assert_eq!(decided(&one, &[]), one);
         assert!(is_settled(&one) && !is_settled(&definition("crontabs", "CronTab", &[])));
+    }
+
+    #[test]
+    fn groups_of_the_project_say_whether_they_are_approved() {
+        let kind = "KubernetesAPIApprovalPolicyConformant";
+        let reason = |value: &str| {
+            let mut wanted = definition("crontabs", "CronTab", &[]);
+            wanted["spec"]["group"] = json!("x.k8s.io");
+            wanted["metadata"]["annotations"] = json!({APPROVED: value});
+            let decided = decided(&wanted, &[]);
+            let conditions = decided["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let found = conditions.iter().find(|c| c["type"] == kind).cloned().unwrap_or_default();
+            (condition(&decided, kind).to_owned(), found["reason"].as_str().unwrap_or_default().to_owned())
+        };
+        let cases = [
+            ("", "False", "MissingAnnotation"),
+            ("unapproved, experimental", "False", "UnapprovedAnnotation"),
+            ("https://github.com/kubernetes/pull/1", "True", "ApprovedAnnotation"),
+            ("yes", "False", "InvalidAnnotation"),
+        ];
+        for (value, status, why) in cases {
+            assert_eq!(reason(value), (status.to_owned(), why.to_owned()), "{value}");
+        }
+        assert_eq!(condition(&decided(&definition("crontabs", "CronTab", &[]), &[]), kind), "");
     }
 
     #[test]

@@ -302,35 +302,37 @@ fn opening(kind: &str, api_version: &str, metadata: &Value) -> Result<Vec<u8>, A
 }
 
 /// A list made of the stored bytes. As upstream has it, items do not repeat kind and apiVersion.
-fn verbatim(resource: ResourceRef, kvs: Vec<Found>, metadata: Value) -> Result<Pieces, ApiError> {
+fn verbatim(resource: ResourceRef, objects: Vec<Found>, metadata: Value) -> Result<Pieces, ApiError> {
     let mut opening = opening(resource.list_kind, resource.api_version, &metadata)?;
     opening.extend_from_slice(b",\"items\":[");
     if resource.conversion.is_some() {
-        let item = move |kv: &Found, out: &mut Vec<u8>| {
-            let served = kv.stored().served(&resource)?;
+        let item = move |object: &Found, out: &mut Vec<u8>| {
+            let served = object.stored().served(&resource)?;
             serde_json::to_writer(out, &served).map_err(BoxError::from)
         };
-        return Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", item)), length: None });
+        return Ok(Pieces { pieces: Box::new(Joined::new(opening, objects, b"]}\n", item)), length: None });
     }
     let skip = codec::head_length(&resource);
-    let item = move |kv: &Found, out: &mut Vec<u8>| -> Result<(), BoxError> {
-        let tail = kv.value().get(skip..).ok_or("a stored object is damaged: it is too short")?;
+    let item = move |object: &Found, out: &mut Vec<u8>| -> Result<(), BoxError> {
+        let tail = object.value().get(skip..).ok_or("a stored object is damaged: it is too short")?;
         out.extend_from_slice(ITEM_HEAD);
-        write_decimal(out, kv.revision());
+        write_decimal(out, object.revision());
         out.extend_from_slice(b"\",");
         out.extend_from_slice(tail);
         Ok(())
     };
-    let items: u64 = kvs
+    let items: u64 = objects
         .iter()
-        .map(|kv| {
-            (ITEM_HEAD.len() + decimal_length(kv.revision()) + 2 + kv.value().len().saturating_sub(skip))
-                as u64
+        .map(|object| {
+            (ITEM_HEAD.len()
+                + decimal_length(object.revision())
+                + 2
+                + object.value().len().saturating_sub(skip)) as u64
         })
         .sum();
-    let commas = kvs.len().saturating_sub(1) as u64;
+    let commas = objects.len().saturating_sub(1) as u64;
     let length = opening.len() as u64 + items + commas + 3;
-    Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", item)), length: Some(length) })
+    Ok(Pieces { pieces: Box::new(Joined::new(opening, objects, b"]}\n", item)), length: Some(length) })
 }
 
 /// What stands before an item's resourceVersion.
@@ -349,7 +351,7 @@ fn decimal_length(number: i64) -> usize {
 /// A list as a Table, row by row.
 fn tables(
     resource: ResourceRef,
-    kvs: Vec<Found>,
+    objects: Vec<Found>,
     metadata: Value,
     version: Version,
     include: Include,
@@ -367,13 +369,13 @@ fn tables(
         let served = object.stored().served(&resource)?;
         Ok(serde_json::to_writer(out, &table::row(&resource, &served, include, version, now))?)
     };
-    Ok(Pieces { pieces: Box::new(Joined::new(opening, kvs, b"]}\n", row)), length: None })
+    Ok(Pieces { pieces: Box::new(Joined::new(opening, objects, b"]}\n", row)), length: None })
 }
 
 /// A list as one value: for YAML, indented JSON and metadata alone.
-fn whole(call: &Call, kvs: Vec<Found>, metadata: Value) -> Result<Answer, ApiError> {
+fn whole(call: &Call, objects: Vec<Found>, metadata: Value) -> Result<Answer, ApiError> {
     let resource = &call.resource;
-    let served = kvs.iter().map(|kv| kv.stored().served(resource));
+    let served = objects.iter().map(|object| object.stored().served(resource));
     let value = match call.representation.transform {
         Transform::None => {
             let items: Vec<Value> = served.collect::<Result<_, _>>()?;
@@ -401,15 +403,15 @@ fn whole(call: &Call, kvs: Vec<Found>, metadata: Value) -> Result<Answer, ApiErr
 /// Items with commas between them, in pieces of about [`PIECE`] bytes.
 struct Joined<F> {
     buffer: Vec<u8>,
-    kvs: std::vec::IntoIter<Found>,
+    objects: std::vec::IntoIter<Found>,
     closing: Option<&'static [u8]>,
     first: bool,
     item: F,
 }
 
 impl<F> Joined<F> {
-    fn new(opening: Vec<u8>, kvs: Vec<Found>, closing: &'static [u8], item: F) -> Self {
-        Joined { buffer: opening, kvs: kvs.into_iter(), closing: Some(closing), first: true, item }
+    fn new(opening: Vec<u8>, objects: Vec<Found>, closing: &'static [u8], item: F) -> Self {
+        Joined { buffer: opening, objects: objects.into_iter(), closing: Some(closing), first: true, item }
     }
 }
 
@@ -423,7 +425,7 @@ where
         let closing = self.closing?;
         let mut out = std::mem::take(&mut self.buffer);
         while out.len() < PIECE {
-            let Some(kv) = self.kvs.next() else {
+            let Some(object) = self.objects.next() else {
                 out.extend_from_slice(closing);
                 self.closing = None;
                 break;
@@ -431,7 +433,7 @@ where
             if !std::mem::take(&mut self.first) {
                 out.push(b',');
             }
-            if let Err(error) = (self.item)(&kv, &mut out) {
+            if let Err(error) = (self.item)(&object, &mut out) {
                 self.closing = None;
                 return Some(Err(error));
             }

@@ -3,7 +3,7 @@
 
 use super::super::prelude::*;
 use super::{conversion, versions};
-use crate::custom::{APPROVED, is_protected};
+use crate::custom::{APPROVED, is_approval, is_protected};
 use crate::table::read::{list, text};
 
 /// The name of a definition follows from what it defines.
@@ -137,7 +137,7 @@ fn approval(definition: &Value, old: Option<&Value>, errors: &mut Errors) {
             &path,
             format!("protected groups must have approval annotation \"{APPROVED}\", {see}"),
         )),
-        Some(value) if value.starts_with("unapproved") || is_url(value) => {}
+        Some(value) if value.starts_with("unapproved") || is_approval(value) => {}
         Some(value) => errors.push(FieldError::invalid(
             &path,
             value,
@@ -147,8 +147,4 @@ fn approval(definition: &Value, old: Option<&Value>, errors: &mut Errors) {
             ),
         )),
     }
-}
-
-fn is_url(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty())
 }
