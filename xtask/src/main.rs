@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod deny;
 mod ebpf;
+mod fuzz;
 mod setup;
 mod simulate;
 mod test;
@@ -53,6 +54,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Feed anything to the code that reads what comes from outside, with libFuzzer
+    Fuzz(fuzz::Options),
     /// Check licences, sources and banned crates of the dependencies
     Deny,
 }
@@ -71,6 +74,7 @@ fn main() -> Result<()> {
         Verb::Vm(options) => vm::run(&options),
         Verb::Bench(options) => bench::run_benches(&options),
         Verb::Simulate { options } => simulate::simulate(&options),
+        Verb::Fuzz(options) => fuzz::fuzz(&options),
         Verb::Deny => deny::run(),
     }
 }

@@ -37,6 +37,9 @@ mod defragment;
 pub mod disk;
 mod error;
 pub mod etcd;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod identity;
 mod image;

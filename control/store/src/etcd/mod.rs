@@ -13,6 +13,8 @@ mod concurrency;
 mod convert;
 mod error;
 mod exposition;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gather;
 mod health;
 mod http;
