@@ -215,7 +215,6 @@ fn apply_patch(kind: &str, resource: &Resource, input: &str) -> String {
     let [object, patch] = documents(input)[..] else { panic!("a patch has two documents") };
     let object = read(resource, object).unwrap().value;
     let body = codec::decode(patch.as_bytes(), Media::Yaml).unwrap().value.to_string();
-    let name = meta::name(&object).to_owned();
     match patch::apply(kind, resource, object, body.as_bytes()) {
         Ok(decoded) => match decoded.strict_error() {
             Some(why) => format!("{}{why}", yaml(&decoded.value)),

@@ -98,7 +98,7 @@ mod tests {
     fn who_leads_has_renewed_in_time() {
         let now: Timestamp = "2026-01-01T00:00:15.5Z".parse().unwrap();
         let lease = |holder: &str, renewed: &str| json!({"spec": {"holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 15}});
-        let said = |lease: Option<Value>| leads(lease.as_ref(), "l", now).map_err(|why| why);
+        let said = |lease: Option<Value>| leads(lease.as_ref(), "l", now);
         assert_eq!(said(Some(lease("a", "2026-01-01T00:00:01.000000Z"))), Ok(()));
         let late = said(Some(lease("a", "2026-01-01T00:00:00.400000Z"))).unwrap_err();
         assert!(late.contains("a holds Lease kube-system/l and has not renewed it since 2026"), "{late}");

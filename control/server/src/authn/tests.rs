@@ -381,7 +381,10 @@ async fn certificates_prove_identity_unless_expired_forged_or_for_another_use() 
     };
     let alice = fixture.pki.sign_client("alice", &["dev".into(), "ops".into()], Duration::hours(1)).unwrap();
     let user = fixture.authn.authenticate(&show(&alice, None)).await.unwrap().unwrap();
-    assert_eq!(user, UserInfo::new("alice", ["dev", "ops"]));
+    let who = UserInfo { extra: Default::default(), ..user.clone() };
+    assert_eq!(who, UserInfo::new("alice", ["dev", "ops"]));
+    let id = &user.extra["authentication.kubernetes.io/credential-id"][0];
+    assert!(id.strip_prefix("X509SHA256=").is_some_and(|hash| hash.len() == 64), "{id}");
 
     let token = fixture.signed(|_| {});
     let refused = [

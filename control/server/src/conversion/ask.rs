@@ -25,7 +25,8 @@ impl Converter {
         let failed = |why: String| format!("conversion webhook for {who} failed: {why}");
         let version = Version::choose(&webhook.reviews)?;
         let target = Target::of_client_config(&webhook.client).map_err(|why| failed(why.to_string()))?;
-        let url = target.url();
+        // As upstream, the webhook is told how long it has.
+        let url = format!("{}?timeout={}s", target.url(), LIMIT.as_secs());
         let uid = uuid::Uuid::new_v4().to_string();
         let question = review::question(version, &uid, desired, objects);
         let body = serde_json::to_vec(&question).map_err(|why| failed(why.to_string()))?;

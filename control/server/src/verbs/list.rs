@@ -362,7 +362,7 @@ fn tables(
     opening.extend_from_slice(b",\"rows\":[");
     let now = Timestamp::now();
     let row = move |object: &Found, out: &mut Vec<u8>| -> Result<(), BoxError> {
-        if resource.conversion.is_none() {
+        if resource.conversion.is_none() && resource.custom().is_none() {
             let revision = object.revision().unsigned_abs();
             return Ok(table::write_row(out, &resource, object.value(), revision, (include, version), now)?);
         }
