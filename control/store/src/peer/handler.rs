@@ -124,6 +124,10 @@ impl PeerHandler {
         if message.to != identity.member_id && !(asks_who && message.to == 0) {
             return Err(Refused::WrongMember { to: message.to, is: identity.member_id });
         }
+        // Leaders and candidates speak for themselves. Raft would take its own name for its own decision.
+        if message.request.vote().is_some_and(|vote| vote.node != message.from) {
+            return Err(Refused::Bad("the message is in the name of another member".to_owned()));
+        }
         Ok(())
     }
 }

@@ -22,6 +22,19 @@ pub struct Envelope {
     pub request: Request,
 }
 
+impl Request {
+    /// The vote in the name of which it is sent, if it is one of Raft's.
+    pub(crate) fn vote(&self) -> Option<SavedVote> {
+        match self {
+            Request::Append(append) => Some(append.vote),
+            Request::Vote(ballot) | Request::PreVote(ballot) => Some(ballot.vote),
+            Request::TransferLeader(transfer) => Some(transfer.from),
+            Request::Snapshot(chunk) => Some(chunk.vote),
+            _ => None,
+        }
+    }
+}
+
 /// What a member wants from another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use carrack_store::peer::message::{self, Envelope, Request};
+use carrack_store::peer::message::{self, Append, Ballot, Envelope, Refused, Request, SavedVote};
 use carrack_store::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -117,5 +117,31 @@ async fn made_up_messages_are_answered() {
             assert!(!why.contains("panic"), "{why}");
         }
         tokio::time::timeout(ANSWER, store.shutdown()).await.expect("stops");
+    }
+}
+
+/// A leader's message with the receiver's own name would make Raft take it for its own decision to lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_in_the_name_of_another_is_refused() {
+    let cluster = Cluster::new();
+    let stores = cluster.start(3).await;
+    leader(&stores.iter().collect::<Vec<_>>()).await;
+    for (n, store) in stores.iter().enumerate() {
+        let (cluster_id, to) = store.ids();
+        let from = stores[(n + 1) % 3].member_id();
+        for node in [to, stores[(n + 2) % 3].member_id()] {
+            let vote = SavedVote { term: 99, node, committed: true };
+            let append = Append { vote, prev: None, entries: Vec::new(), commit: None };
+            let ballot = Ballot { vote: SavedVote { committed: false, ..vote }, last: None, transfer: false };
+            for request in [Request::Append(append), Request::Vote(ballot)] {
+                let answer = store.peer_handler().handle(Envelope { cluster_id, from, to, request }).await;
+                assert!(matches!(answer, Err(Refused::Bad(_))), "{answer:?}");
+            }
+        }
+        assert_eq!(store.status().failed, None);
+        put(store, &format!("k{n}"), "").await;
+    }
+    for store in &stores {
+        store.shutdown().await;
     }
 }
