@@ -81,7 +81,7 @@ fn the_simulation_sees_the_store_alone() {
 #[test]
 fn the_supervisor_is_small() {
     let supervisor = &packages()["carrack-supervisor"];
-    assert_eq!(supervisor.needs, ["carrack-runtime"]);
+    assert_eq!(supervisor.needs, ["carrack-files", "carrack-runtime"]);
     let heavy = ["hyper", "kube", "k8s-openapi", "tracing", "cgroups-rs"];
     assert!(!supervisor.external.iter().any(|n| heavy.contains(&n.as_str())));
 }

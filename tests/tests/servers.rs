@@ -11,6 +11,7 @@ mod joining;
 mod together;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use carrack_tests::lan::Lan;
@@ -19,6 +20,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+
+/// How long the store may be without a leader.
+const NO_LEADER: Duration = Duration::from_secs(5);
 
 /// The addresses behind the `kubernetes` service.
 async fn endpoints(client: &Client) -> Result<BTreeSet<String>> {
@@ -31,7 +35,20 @@ fn maps(client: &Client) -> Api<ConfigMap> {
     Api::namespaced(client.clone(), "default")
 }
 
+/// Creates a map; tries again for a while when the store has no leader, as it may on a busy machine.
 async fn create_map(client: &Client, name: &str) -> Result<ConfigMap, kube::Error> {
+    let began = Instant::now();
+    loop {
+        match try_create_map(client, name).await {
+            Err(kube::Error::Api(status)) if status.code == 503 && began.elapsed() < NO_LEADER => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn try_create_map(client: &Client, name: &str) -> Result<ConfigMap, kube::Error> {
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
     maps(client).create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await
 }

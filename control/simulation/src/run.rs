@@ -23,6 +23,9 @@ const WORK_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long the cluster may take to be well again, once nothing is wrong any more.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
+/// For how many looks, a tenth of a second apart, nothing may change before all is taken for settled: longer than any message
+/// takes.
+const QUIET_ROUNDS: usize = 10;
 
 /// What a run was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,9 +167,12 @@ fn state(world: &World) -> String {
     world.nodes().iter().map(state).collect::<Vec<_>>().join(", ")
 }
 
-/// Waits until all members are there and have the same revision.
+/// Waits until all members are there and have the same revision, and keep it: a write that nobody waits for any more may
+/// still be on its way between two members.
 async fn settled(world: &World) {
-    loop {
+    let mut rounds = 0;
+    let mut settled_at = None;
+    while rounds < QUIET_ROUNDS {
         sleep(Duration::from_millis(100)).await;
         let mut newest = Vec::new();
         for node in world.nodes() {
@@ -181,12 +187,12 @@ async fn settled(world: &World) {
             continue;
         }
         let all = newest.len() == world.nodes().len();
-        if all
+        let same = all
             && newest.iter().all(|revision| *revision == newest[0])
-            && world.book.lock().whole() >= newest[0]
-        {
-            return;
-        }
+            && world.book.lock().whole() >= newest[0];
+        let at = newest.first().copied().filter(|_| same);
+        rounds = if at.is_some() && at == settled_at { rounds + 1 } else { 0 };
+        settled_at = at;
     }
 }
 

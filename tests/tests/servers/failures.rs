@@ -12,7 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::{create_map, endpoints, maps};
+use super::{endpoints, maps, try_create_map};
 
 /// How long after a leader's death writes may be back at another server. The promise is about two seconds, on a machine
 /// that has nothing else to do.
@@ -46,7 +46,7 @@ impl Writer {
                     break;
                 }
                 let name = format!("{prefix}-{n}");
-                if create_map(&client, &name).await.is_ok() {
+                if try_create_map(&client, &name).await.is_ok() {
                     gap = gap.max(last.elapsed());
                     last = Instant::now();
                     acknowledged.push(name);
