@@ -1,5 +1,7 @@
 //! The `kube` crate, the client of the Rust world, as programs use it.
 
+#![allow(clippy::print_stdout, reason = "figures of a test that fails")]
+
 #[path = "kube_client/custom.rs"]
 mod custom;
 #[path = "kube_client/objects.rs"]
