@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::error::{Shortage, WriteError};
@@ -44,7 +44,7 @@ pub(crate) struct Gate {
     stuck: AtomicBool,
     under_way: Arc<Semaphore>,
     looked: Mutex<Option<Instant>>,
-    stepped_aside: parking_lot::Mutex<Option<Instant>>,
+    stepped_aside: Mutex<Option<Instant>>,
     /// Something began to be short.
     short: Notify,
 }
@@ -127,7 +127,7 @@ impl Gate {
             stuck: AtomicBool::new(false),
             under_way: Arc::new(Semaphore::new(units as usize)),
             looked: Mutex::new(None),
-            stepped_aside: parking_lot::Mutex::new(None),
+            stepped_aside: Mutex::new(None),
             short: Notify::new(),
         }
     }
@@ -199,14 +199,10 @@ impl Gate {
         Ok(Pass { gate: self, bytes, _under_way: turn })
     }
 
-    /// Whether it is time to try to hand leadership to a member that has space: not again and again.
-    pub(crate) fn may_step_aside(&self, pause: Duration) -> bool {
-        let (now, mut last) = (Instant::now(), self.stepped_aside.lock());
-        let may = last.is_none_or(|last| now.duration_since(last) >= pause);
-        if may {
-            *last = Some(now);
-        }
-        may
+    /// When leadership was last to be handed to a member that has space. Who comes while that is tried waits for what comes
+    /// of it.
+    pub(crate) async fn stepping_aside(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.stepped_aside.lock().await
     }
 
     /// Nobody waits at the gate any more.

@@ -211,9 +211,11 @@ impl Node {
     /// by asking it to write: it steps aside in turn if not, so each waits a while before it does so again.
     pub(super) async fn step_aside(&self) -> bool {
         let me = self.shared.identity.member_id;
-        if self.shared.gate.may_step_aside(self.shared.options.election * 4)
-            && let Some(next) = self.successor()
-        {
+        let mut last = self.shared.gate.stepping_aside().await;
+        let now = Instant::now();
+        let may = last.is_none_or(|last| now.duration_since(last) >= self.shared.options.election * 4);
+        if may && let Some(next) = self.successor() {
+            *last = Some(now);
             tracing::warn!(member = %format_args!("{next:x}"), "the disk is full: another member is asked to lead");
             if let Err(error) = self.move_leader_here(next).await {
                 tracing::warn!(%error, "the disk is full, and no other member takes over");
