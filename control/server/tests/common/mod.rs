@@ -116,6 +116,24 @@ impl Cluster {
         Self::over(self.store.clone(), tempfile::tempdir().unwrap(), |_| {}, Store::clone, None)
     }
 
+    /// Ends the server and its store, and starts both again on what is on disk.
+    pub async fn restart(self) -> Self {
+        let Cluster { api, store, dir } = self;
+        api.begin_shutdown();
+        store.shutdown().await;
+        drop((api, store));
+        // Requests on their way hold the store's files for a moment longer.
+        for _ in 0..500 {
+            if let Ok(store) = Store::open(Options::new(dir.path().join("store"))).await {
+                let cluster = Self::over(store, dir, |_| {}, Store::clone, None);
+                cluster.api.start().await.unwrap();
+                return cluster;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the store does not open again");
+    }
+
     fn over(
         store: Store,
         dir: tempfile::TempDir,
@@ -263,6 +281,15 @@ impl Client {
 
     pub async fn delete_with(&self, path: &str, options: &Value) -> Answer {
         self.send(Method::DELETE, path, options.to_string()).await
+    }
+
+    /// Opens a watch, if the server lets it be opened; its answer otherwise.
+    pub async fn try_watch(&self, path: &str) -> Result<Events, u16> {
+        let response = self.open(Method::GET, path, "").await;
+        match response.status().as_u16() {
+            200 => Ok(Events { body: response.into_body(), buffer: Vec::new() }),
+            code => Err(code),
+        }
     }
 
     /// Opens a watch.
