@@ -125,7 +125,9 @@ async fn fuzz(cluster: &Cluster, program: &PathBuf, dir: &Path, server: &str) ->
     command.args(["--checks", "not_a_server_error", "--phases", "fuzzing", "--max-examples", "5"]);
     // A request that takes longer hangs.
     command.args(["--request-timeout", "20", "--max-time", BUDGET, "--workers", "2"]);
-    command.args(["--no-color", "--warnings", "off", "--no-shrink"]);
+    // What passed yesterday passes today.
+    let seed = std::env::var("CARRACK_SEED").unwrap_or_else(|_| "1".to_owned());
+    command.args(["--no-color", "--warnings", "off", "--no-shrink", "--seed", &seed]);
     let run = tokio::process::Command::from(command).kill_on_drop(true).output();
     let output =
         tokio::time::timeout(Duration::from_secs(300), run).await.context("schemathesis hangs")??;

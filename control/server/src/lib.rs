@@ -21,6 +21,7 @@ mod front;
 mod health;
 mod hooks;
 mod identity;
+mod interest;
 mod kinds;
 mod kubernetes;
 mod limits;

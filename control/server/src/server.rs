@@ -14,6 +14,7 @@ use crate::conversion::Converter;
 use crate::event_leases::EventLeases;
 use crate::flow::FlowControl;
 use crate::health::Health;
+use crate::interest::Interests;
 use crate::join::Joining;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) policies: Policies,
     pub(crate) aggregation: Aggregation,
     pub(crate) converter: Converter,
+    pub(crate) interests: Interests,
     /// The way to pods and services for `proxy`: its connections do not push out those to webhooks.
     pub(crate) proxied: Outbound,
     /// Ends watches and the server's own tasks, and makes `/readyz` fail.
@@ -80,6 +82,7 @@ impl ApiServer {
         let inner = Inner {
             registry: Registry::new(config.store.clone()),
             kinds: Kinds::default(),
+            interests: Interests::default(),
             service_range,
             event_leases: EventLeases::default(),
             flow: FlowControl::default(),

@@ -56,6 +56,7 @@ impl ApiServer {
     /// Makes the namespaces, roles and services that every cluster has, where they are not there or not as they
     /// should be, and starts to drop history that nobody needs. To be called once, before or while serving.
     pub async fn start(&self) -> Result<(), StartError> {
+        self.inner.interests.start(self.store());
         self.follow_definitions().await?;
         for name in NAMESPACES {
             self.ensure("/api/v1/namespaces", json!({"metadata": {"name": name}}), |_| None).await?;

@@ -103,7 +103,7 @@ async fn what_is_refused() {
     let path = format!("{path}?fieldManager=me");
     let mut unknown = map("a", "1");
     unknown["unknownField"] = json!(1);
-    let refused = client.patch("apply", &path, &unknown).await.expect(500);
+    let refused = client.patch("apply", &path, &unknown).await.expect(400);
     assert_eq!(
         refused["message"],
         "failed to create typed patch object (default/a; v1, Kind=ConfigMap): .unknownField: field not declared in schema"

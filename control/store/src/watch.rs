@@ -192,7 +192,16 @@ impl Watcher {
     /// The next changes; `None` once the store is shut down or after an error. Nothing is lost if the future is
     /// dropped before it is done.
     pub async fn next(&mut self) -> Option<Result<WatchBatch, WatchError>> {
+        self.upto(Revision::MAX).await.and_then(Result::transpose)
+    }
+
+    /// The next changes, as [`Watcher::next`]; `Some(Ok(None))` once it has delivered everything up to `revision`. It
+    /// does not wait for changes if the store has that revision.
+    pub async fn upto(&mut self, revision: Revision) -> Option<Result<Option<WatchBatch>, WatchError>> {
         loop {
+            if self.progress() >= revision {
+                return Some(Ok(None));
+            }
             tokio::task::coop::consume_budget().await;
             let (mut events, prev_kv) = (Vec::new(), self.prev_kv);
             let mut take = |event: &Event| {
@@ -203,16 +212,26 @@ impl Watcher {
             let looked = self.feed(1, &mut take).await;
             if let Some(first) = events.first() {
                 let mut batch = WatchBatch { revision: first.kv.mod_revision, events };
-                return Some(self.open(&mut batch).map(|()| batch));
+                return Some(self.open(&mut batch).map(|()| Some(batch)));
             }
             match looked {
                 Ok(Look::Again | Look::Behind) => {}
                 Ok(Look::Ended) => return None,
                 // An error means that the sender is gone, and `shared` holds the sender.
-                Ok(Look::UpToDate) => drop(self.changes.changed().await),
+                Ok(Look::UpToDate) if self.progress() < revision => drop(self.changes.changed().await),
+                Ok(Look::UpToDate) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Goes on at `revision`: whoever calls it knows that nothing before it concerns this watch. Never goes back.
+    pub fn skip_to(&mut self, revision: Revision) {
+        while self.backlog.front().is_some_and(|batch| batch.revision < revision) {
+            self.backlog.pop_front();
+        }
+        self.next = self.next.max(revision);
+        self.newest = self.newest.max(revision - 1);
     }
 
     fn open(&mut self, batch: &mut WatchBatch) -> Result<(), WatchError> {

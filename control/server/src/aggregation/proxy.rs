@@ -103,7 +103,7 @@ impl Aggregation {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client = client.ok_or("the client's connection cannot be upgraded")?;
             let remote = hyper::upgrade::on(&mut answer).await.map_err(|why| why.to_string())?;
-            tokio::spawn(upgrade::splice(client, remote));
+            tokio::spawn(upgrade::splice(client, remote, answer.headers()));
         }
         Ok(pass_on(answer))
     }

@@ -123,7 +123,7 @@ impl NodeClient {
             return Err(failed(&"the node switched protocols without being asked"));
         };
         let node = hyper::upgrade::on(&mut answer).await.map_err(|error| failed(&chain(&error)))?;
-        tokio::spawn(upgrade::splice(client, node));
+        tokio::spawn(upgrade::splice(client, node, answer.headers()));
         Ok(answer)
     }
 }

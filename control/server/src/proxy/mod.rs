@@ -234,7 +234,7 @@ async fn stream(
     match answer.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let remote = hyper::upgrade::on(&mut answer).await.map_err(|why| failed(why.to_string()))?;
-            tokio::spawn(upgrade::splice(client, remote));
+            tokio::spawn(upgrade::splice(client, remote, answer.headers()));
         }
         // What it says against it is for the client.
         status if status.as_u16() >= 400 => {}

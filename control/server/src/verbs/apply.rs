@@ -99,11 +99,12 @@ fn decode(
     call.settle_strict(decoded, options.field_validation)
 }
 
-/// The refusal of a configuration that is not of the kind's type, with upstream's code and words.
+/// The refusal of a configuration that is not of the kind's type, in upstream's words; upstream's code is 500, which says that
+/// the server is at fault.
 fn untyped(call: &Call, (api_version, kind): (&str, &str), why: &str) -> ApiError {
     let place = format!("{}/{}", call.namespace(), call.name());
     let message = format!("failed to create typed patch object ({place}; {api_version}, Kind={kind}): {why}");
-    ApiError::new(500, "", message)
+    ApiError::bad_request(message)
 }
 
 /// The configuration is one of the object that the path names.

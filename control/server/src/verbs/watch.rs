@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carrack_api::ResourceRef;
 use carrack_api::select::Selection;
-use carrack_store::{Event, Range, Revision, Watch, Watcher};
+use carrack_api::{ResourceRef, Scope};
+use carrack_store::{Event, Range, Revision};
 use futures::{FutureExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Answer, Call};
 use crate::conversion::{Change, Converter, Found};
 use crate::events::{Encoder, Type};
+use crate::interest::Feed;
 use crate::kinds::End;
 use crate::negotiate::Media;
 use crate::options::{WatchOptions, WatchStart};
@@ -66,7 +67,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
     let store = call.registry().store();
     let keys = super::list::keys(call, &selection);
     let mut initial = VecDeque::new();
-    let watch = match options.start {
+    let since = match options.start {
         WatchStart::State | WatchStart::StateThenBookmark(_) => {
             if let WatchStart::StateThenBookmark(least) = options.start {
                 super::list::reach(call, least).await?;
@@ -78,19 +79,21 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
                     initial.push_back(found);
                 }
             }
-            Watch::of(keys).since(response.revision + 1)
+            Some(response.revision)
         }
         WatchStart::Now => {
             // Also a server that is behind begins with nothing older than the request.
             store.ready().await?;
-            Watch::of(keys)
+            None
         }
         WatchStart::After(revision) => {
             super::list::reach(call, revision).await?;
-            Watch::of(keys).since(revision + 1)
+            Some(revision)
         }
     };
-    let watcher = store.watch(watch).map_err(ApiError::from)?;
+    let (row, interests) = (&call.resource, &call.server.interests);
+    let in_namespace = row.scope == Scope::Namespaced && !call.namespace().is_empty();
+    let feed = interests.watch(store, row, keys, in_namespace, &selection, since).map_err(ApiError::from)?;
     let include = respond::include(&call.query)?;
     let lasts = options.list.timeout_seconds.map_or_else(
         || LEAST_DURATION + rand::rng().random_range(Duration::ZERO..LEAST_DURATION),
@@ -103,7 +106,7 @@ async fn session(call: &Call, options: &WatchOptions, selection: Selection) -> R
         encoder: Encoder::new(call.resource.clone(), &call.representation, include),
         mark_initial_end: matches!(options.start, WatchStart::StateThenBookmark(_)),
         initial,
-        watcher,
+        feed,
         selection,
         bookmark_at: options.bookmarks.then(|| now + BOOKMARK_EVERY),
         // Far times overflow the clock; a day is longer than any client needs.
@@ -125,7 +128,7 @@ struct Session {
     initial: VecDeque<Found>,
     /// Whether a bookmark says when all of `initial` was sent.
     mark_initial_end: bool,
-    watcher: Watcher,
+    feed: Feed,
     selection: Selection,
     /// When the next bookmark is due; `None` when the client wants none.
     bookmark_at: Option<Instant>,
@@ -167,7 +170,7 @@ impl Session {
             }
         }
         if std::mem::take(&mut self.mark_initial_end) {
-            self.encoder.bookmark(&mut out, self.watcher.progress(), true)?;
+            self.encoder.bookmark(&mut out, self.feed.progress(), true)?;
         }
         while out.is_empty() {
             let far = self.ends_at + BOOKMARK_EVERY;
@@ -175,11 +178,11 @@ impl Session {
                 biased;
                 () = self.shutdown.cancelled() => return Ok(None),
                 () = self.kind_ends.reached() => return Ok(None),
-                news = relevant(&mut self.watcher, &self.encoder, &self.selection) => news,
+                news = relevant(&mut self.feed, &self.encoder, &self.selection) => news,
                 () = tokio::time::sleep_until(self.ends_at) => return self.last_piece(),
                 () = tokio::time::sleep_until(self.bookmark_at.unwrap_or(far)) => {
                     self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
-                    self.encoder.bookmark(&mut out, self.watcher.progress(), false)?;
+                    self.encoder.bookmark(&mut out, self.feed.progress(), false)?;
                     continue;
                 }
             };
@@ -195,7 +198,7 @@ impl Session {
     /// Adds the changes that are there without waiting, up to a piece.
     async fn encode_what_is_there(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
         while out.len() < PIECE {
-            match relevant(&mut self.watcher, &self.encoder, &self.selection).now_or_never() {
+            match relevant(&mut self.feed, &self.encoder, &self.selection).now_or_never() {
                 Some(Some(news)) => self.encode(out, news?).await?,
                 _ => break,
             }
@@ -210,7 +213,7 @@ impl Session {
             return Ok(None);
         }
         let mut out = Vec::new();
-        self.encoder.bookmark(&mut out, self.watcher.progress(), false)?;
+        self.encoder.bookmark(&mut out, self.feed.progress(), false)?;
         Ok(Some(out.into()))
     }
 
@@ -260,12 +263,12 @@ enum News {
 /// never none. It goes on by itself over what does not, as most changes do not concern most of many watchers with
 /// selectors: what waits beside it is left alone. Nothing is lost if the future is dropped before it is done.
 async fn relevant(
-    watcher: &mut Watcher,
+    feed: &mut Feed,
     encoder: &Encoder,
     selection: &Selection,
 ) -> Option<Result<News, ApiError>> {
     loop {
-        let batch = match watcher.next().await? {
+        let batch = match feed.next().await? {
             Ok(batch) => batch,
             Err(error) => return Some(Err(error.into())),
         };
