@@ -16,11 +16,11 @@ use crate::negotiate::{Representation, TEXT};
 use crate::object::Stored;
 use crate::options::{FieldValidation, WriteOptions};
 use crate::query::Query;
-use crate::registry::Registry;
+use crate::registry::{Beside, Registry, Swap};
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::service::Origin;
-use crate::{AdmissionRequest, ApiError, Attributes, Operation, protobuf};
+use crate::{AdmissionRequest, ApiError, Attributes, Operation, definitions, protobuf};
 
 /// Media types of bodies that are objects.
 pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
@@ -81,6 +81,29 @@ impl Call {
     /// The bytes that are stored for an object in the form that writes work on.
     pub(crate) async fn encode(&self, object: &Value) -> Result<Bytes, ApiError> {
         self.server.converter.encode(&self.resource, object).await
+    }
+
+    /// Writes an object, as [`Registry::put`] does; a definition is served by when this comes back.
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        known: Revision,
+        value: Bytes,
+        beside: Beside,
+    ) -> Result<Swap, ApiError> {
+        self.settled(self.registry().put(key, known, value, beside).await?).await
+    }
+
+    /// Removes an object, as [`Registry::remove`] does; a definition is no longer served when this comes back.
+    pub(crate) async fn remove(&self, key: &str, known: Revision, beside: Beside) -> Result<Swap, ApiError> {
+        self.settled(self.registry().remove(key, known, beside).await?).await
+    }
+
+    async fn settled(&self, swap: Swap) -> Result<Swap, ApiError> {
+        if let Swap::Done(revision) = swap {
+            definitions::served(self, revision).await;
+        }
+        Ok(swap)
     }
 
     /// What was just written, as readers of the resource get it.

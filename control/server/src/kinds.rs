@@ -10,11 +10,11 @@ use carrack_store::Revision;
 use tokio::sync::watch;
 
 /// Holds the present catalogue, which is replaced as a whole.
-pub(crate) struct Kinds(watch::Sender<Arc<Catalogue>>, watch::Sender<Revision>);
+pub(crate) struct Kinds(watch::Sender<Arc<Catalogue>>, watch::Sender<Option<Revision>>);
 
 impl Default for Kinds {
     fn default() -> Self {
-        Kinds(watch::Sender::new(Arc::default()), watch::Sender::new(0))
+        Kinds(watch::Sender::new(Arc::default()), watch::Sender::new(None))
     }
 }
 
@@ -44,14 +44,18 @@ impl Kinds {
 
     /// Says that all definitions up to `revision` are served.
     pub(crate) fn set_synced(&self, revision: Revision) {
-        self.1.send_replace(revision);
+        self.1.send_replace(Some(revision));
     }
 
-    /// Waits until the definitions up to `revision` are served, at most for `limit`.
+    /// Waits until the definitions up to `revision` are served, at most for `limit`; not at all where nobody has begun to
+    /// serve any.
     pub(crate) async fn synced(&self, revision: Revision, limit: Duration) {
         let mut synced = self.1.subscribe();
+        if synced.borrow().is_none() {
+            return;
+        }
         // In vain or not: who asked looks for himself.
-        let _ = tokio::time::timeout(limit, synced.wait_for(|now| *now >= revision)).await;
+        let _ = tokio::time::timeout(limit, synced.wait_for(|now| *now >= Some(revision))).await;
     }
 
     /// Tells of the end of a row: built-in ones have none.

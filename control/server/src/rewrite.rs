@@ -127,7 +127,7 @@ async fn round(
         }
         let release = side::prepare(call, Some(old), None, false).await?;
         let release = release.with(quota::charge(call, Some(old), None, true).await?);
-        return Ok(match call.registry().remove(key, kv.mod_revision, release).await? {
+        return Ok(match call.remove(key, kv.mod_revision, release).await? {
             Swap::Done(revision) => {
                 meta::set(&mut new, "resourceVersion", revision.to_string());
                 Round::Done(Rewritten::Object(new))
@@ -146,7 +146,7 @@ async fn round(
         meta::set(&mut new, "resourceVersion", kv.mod_revision.to_string());
         return Ok(Round::Done(Rewritten::Object(new)));
     }
-    Ok(match call.registry().put(key, kv.mod_revision, value.clone(), beside).await? {
+    Ok(match call.put(key, kv.mod_revision, value.clone(), beside).await? {
         Swap::Done(revision) => Round::Done(Rewritten::Stored(call.written(value, revision).await?)),
         Swap::Lost(found) => Round::Lost(found),
     })

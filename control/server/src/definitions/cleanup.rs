@@ -11,7 +11,8 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{COLLECTION, store_status};
+use super::COLLECTION;
+use super::todo::store_status;
 use crate::ApiError;
 use crate::server::ApiServer;
 

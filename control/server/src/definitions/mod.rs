@@ -3,11 +3,16 @@
 //! One task follows the definitions in the store. After each change it decides about names ([`plan`]), serves the
 //! accepted ones, and only then says so in the status, so that who waits for `Established` finds the resource. Every
 //! server of a cluster does this by itself; they come to the same end, and a lost race is run again.
+//!
+//! What is written for definitions ([`todo`]) goes on beside that, so that the deletion of a large collection keeps no
+//! change from being served: who wrote it waits for that ([`written`]).
 
 mod cleanup;
 mod late;
 mod plan;
 pub(crate) mod rules;
+mod todo;
+mod written;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,12 +21,14 @@ use std::time::Duration;
 use carrack_api::{Resource, custom, meta};
 use carrack_store::{Range, Revision, Store, Watch, Watcher};
 use futures::FutureExt;
-use http::Method;
+use futures::future::{BoxFuture, Fuse, FusedFuture};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use late::find;
+use todo::{Done, Todo};
+pub(crate) use written::served;
 
 use crate::ApiError;
 use crate::object::Stored;
@@ -39,6 +46,8 @@ struct Known {
     /// The definition as decided, which the store may yet have to learn.
     definition: Value,
     rows: Vec<Arc<Resource>>,
+    /// The store has yet to learn what was decided.
+    unsaved: bool,
 }
 
 /// Follows the definitions.
@@ -52,8 +61,8 @@ pub(crate) async fn start(inner: &Arc<Inner>, store: Store, end: CancellationTok
     let prefix = prefix()?;
     let watcher = watch(&store, &prefix)?;
     let mut definitions = Definitions { server: Arc::downgrade(inner), known: BTreeMap::new() };
-    let left = definitions.sync(&prefix).await?;
-    tokio::spawn(follow(definitions, store, watcher, prefix, left, end));
+    definitions.sync(&prefix).await?;
+    tokio::spawn(follow(definitions, store, watcher, prefix, end));
     Ok(())
 }
 
@@ -68,16 +77,22 @@ fn prefix() -> Result<String, ApiError> {
     Ok(row.list_prefix(""))
 }
 
-/// Decides anew after each change, and again after a while where something is left to do.
+/// Decides and serves anew after each change, and has written what that comes to, one lot after the other.
 async fn follow(
     mut definitions: Definitions,
     store: Store,
     mut watcher: Watcher,
     prefix: String,
-    mut again: bool,
     end: CancellationToken,
 ) {
+    let mut writing: Fuse<BoxFuture<'static, Done>> = Fuse::terminated();
+    // Something may have to be written; something has to be looked at again after a while.
+    let (mut due, mut again) = (true, false);
     loop {
+        if due && writing.is_terminated() {
+            due = false;
+            writing = definitions.work().map_or_else(Fuse::terminated, FutureExt::fuse);
+        }
         tokio::select! {
             () = end.cancelled() => return,
             change = watcher.next() => match change {
@@ -92,42 +107,55 @@ async fn follow(
                 }
                 None => return,
             },
-            () = tokio::time::sleep(AGAIN_AFTER), if again => {}
-        }
-        again = match definitions.sync(&prefix).await {
-            Ok(left) => left,
-            Err(error) => {
-                tracing::warn!(message = %error.message, "cannot bring custom resources up to date");
-                true
+            done = &mut writing => {
+                again |= definitions.note(done);
+                continue;
             }
-        };
+            () = tokio::time::sleep(AGAIN_AFTER), if again && writing.is_terminated() => again = false,
+        }
+        due = true;
+        if let Err(error) = definitions.sync(&prefix).await {
+            tracing::warn!(message = %error.message, "cannot bring custom resources up to date");
+            again = true;
+        }
     }
 }
 
 impl Definitions {
-    /// Reads all definitions, serves what is to be served and writes what was decided; true when something is left.
-    async fn sync(&mut self, prefix: &str) -> Result<bool, ApiError> {
-        let Some(inner) = self.server.upgrade() else { return Ok(false) };
+    /// Reads all definitions, decides about them and serves what is to be served.
+    async fn sync(&mut self, prefix: &str) -> Result<(), ApiError> {
+        let Some(inner) = self.server.upgrade() else { return Ok(()) };
         let revision = self.read(&inner, prefix).await?;
-        let now = Timestamp::now();
-        let written: Vec<String> = self.decide(now);
+        self.decide(Timestamp::now());
         self.serve(&inner);
         inner.kinds.set_synced(revision);
-        let server = ApiServer { inner };
-        let mut left = false;
-        for name in written {
+        Ok(())
+    }
+
+    /// What is to be written now; `None` when nothing is.
+    fn work(&mut self) -> Option<BoxFuture<'static, Done>> {
+        let server = self.server.upgrade()?;
+        let mut todo = Todo::default();
+        for (name, known) in &mut self.known {
+            if std::mem::take(&mut known.unsaved) {
+                todo.statuses.push((name.clone(), known.definition.clone()));
+            }
+            if meta::is_deleting(&known.definition) {
+                todo.ends.push((name.clone(), known.definition.clone(), known.rows.clone()));
+            }
+        }
+        (!todo.is_empty()).then(|| todo.write(ApiServer { inner: server }).boxed())
+    }
+
+    /// Takes note of what was written; true when something is left for later.
+    fn note(&mut self, done: Done) -> bool {
+        for name in done.statuses {
             if let Some(known) = self.known.get_mut(&name) {
-                left |= !store_status(&server, &name, &known.definition).await;
                 // What is stored now is read back at the next change.
                 known.revision = 0;
             }
         }
-        for (name, known) in &self.known {
-            if meta::is_deleting(&known.definition) {
-                left |= !cleanup::step(&server, name, &known.definition, &known.rows).await?;
-            }
-        }
-        Ok(left)
+        done.left
     }
 
     /// Serves the rows of all definitions.
@@ -156,7 +184,7 @@ impl Definitions {
                         }
                     };
                     let rows = rows_of(&definition, old);
-                    Known { revision: kv.mod_revision, definition, rows }
+                    Known { revision: kv.mod_revision, definition, rows, unsaved: false }
                 }
             };
             known.insert(name, state);
@@ -165,11 +193,10 @@ impl Definitions {
         Ok(found.revision)
     }
 
-    /// Decides about the names of each definition, one after the other; answers whose status changed.
-    fn decide(&mut self, now: Timestamp) -> Vec<String> {
+    /// Decides about the names of each definition, one after the other.
+    fn decide(&mut self, now: Timestamp) {
         let open = self.known.iter().filter(|(_, known)| !plan::is_settled(&known.definition));
         let names: Vec<String> = open.map(|(name, _)| name.clone()).collect();
-        let mut changed = Vec::new();
         for name in names {
             let others = self.known.iter().filter(|(other, _)| **other != name);
             let taken = plan::taken(others.map(|(_, known)| &known.definition));
@@ -179,10 +206,9 @@ impl Definitions {
                     known.rows = rows_of(&decided, None);
                 }
                 known.definition = decided;
-                changed.push(name);
+                known.unsaved = true;
             }
         }
-        changed
     }
 }
 
@@ -203,14 +229,4 @@ fn rows_of(definition: &Value, old: Option<Known>) -> Vec<Arc<Resource>> {
             Vec::new()
         }
     }
-}
-
-/// Writes the status that was decided; false when it has to be decided anew.
-async fn store_status(server: &ApiServer, name: &str, definition: &Value) -> bool {
-    let path = format!("{COLLECTION}/{name}/status");
-    let (code, answer) = server.request(Method::PUT, &path, Some(definition)).await;
-    if code >= 400 && code != 409 && code != 404 {
-        tracing::warn!(definition = name, message = %answer["message"], "cannot write the status of a definition");
-    }
-    code < 400
 }

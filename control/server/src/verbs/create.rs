@@ -154,7 +154,7 @@ async fn store(
         to_served(&call.resource, &mut object);
         return Ok(Some(Answer::Object(201, object)));
     }
-    match call.registry().put(&key, 0, value.clone(), beside).await? {
+    match call.put(&key, 0, value.clone(), beside).await? {
         Swap::Done(revision) => Ok(Some(Answer::Stored(201, call.written(value, revision).await?))),
         Swap::Lost(Some(_)) => Err(exists()),
         Swap::Lost(None) => Ok(None),

@@ -99,14 +99,14 @@ pub(super) async fn delete_named(
             Plan::Remove => {
                 let beside = side::prepare(call, Some(&old), None, false).await?;
                 let beside = beside.with(quota::charge(call, Some(&old), None, true).await?);
-                match call.registry().remove(&key, kv.mod_revision, beside).await? {
+                match call.remove(&key, kv.mod_revision, beside).await? {
                     Swap::Done(_) => return Ok(removed(call, name, old)),
                     Swap::Lost(found) => found,
                 }
             }
             Plan::Mark(object) => {
                 let value = call.encode(&object).await?;
-                match call.registry().put(&key, kv.mod_revision, value.clone(), side::keep(&kv)).await? {
+                match call.put(&key, kv.mod_revision, value.clone(), side::keep(&kv)).await? {
                     Swap::Done(revision) => {
                         return Ok(Answer::Stored(200, call.written(value, revision).await?));
                     }
