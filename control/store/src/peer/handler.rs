@@ -108,7 +108,7 @@ impl PeerHandler {
         Room::take(&self.shared, bytes).await.map(Some).ok_or(Refused::NoSpace)
     }
 
-    /// Takes only what is meant for this member, by members of its cluster.
+    /// Takes only what is meant for this member, by members of its cluster, and can be.
     fn check(&self, message: &Envelope) -> Result<(), Refused> {
         let identity = &self.shared.identity;
         let asks_who = matches!(message.request, Request::Members);
@@ -128,6 +128,8 @@ impl PeerHandler {
         if message.request.vote().is_some_and(|vote| vote.node != message.from) {
             return Err(Refused::Bad("the message is in the name of another member".to_owned()));
         }
-        Ok(())
+        self.node.check_plausible(&message.request).inspect_err(|why| {
+            tracing::warn!(member = %format_args!("{:x}", message.from), %why, "a member sends what cannot be");
+        })
     }
 }

@@ -55,8 +55,13 @@ pub(super) fn entry(record: Record) -> io::Result<Entry> {
             EntryPayload::Normal(proposal)
         }
         RecordKind::Membership => {
-            let members =
+            let members: Members =
                 serde_json::from_slice(&record.body).map_err(|error| unreadable(error.to_string()))?;
+            if !can_decide(&members) {
+                return Err(unreadable(
+                    "nobody votes in this membership, or somebody who is no member".to_owned(),
+                ));
+            }
             EntryPayload::Membership(members)
         }
         RecordKind::Other(code) => {
@@ -156,6 +161,13 @@ pub(super) fn members(saved: Option<&(Position, Vec<u8>)>) -> io::Result<Option<
 /// Where members are.
 pub(super) fn addresses(members: &Members) -> BTreeMap<u64, Vec<String>> {
     members.nodes().map(|(id, info)| (*id, info.peer_urls.clone())).collect()
+}
+
+/// Whether there are voters, and each of them is known.
+fn can_decide(members: &Members) -> bool {
+    let configs = members.get_joint_config();
+    let known = |voter: &u64| members.get_node(voter).is_some();
+    !configs.is_empty() && configs.iter().all(|voters| !voters.is_empty() && voters.iter().all(known))
 }
 
 /// Whether `member` is the only one that votes.

@@ -12,6 +12,7 @@ mod machine;
 mod members;
 mod network;
 mod node;
+mod plausible;
 mod propose;
 mod read;
 mod role;

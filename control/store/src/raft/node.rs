@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::launch;
 use super::read::Reads;
 use super::role::Role;
-use super::runtime::with_random;
+use super::runtime::within;
 use super::{Raft, Types};
 use crate::blocking::RaftRuntime;
 use crate::error::OpenError;
@@ -52,10 +52,9 @@ impl Node {
     pub(crate) async fn start(shared: Arc<Shared>, recent: Vec<Record>) -> Result<Node, OpenError> {
         let not_ready = |why: String| OpenError::NotReady(why);
         let (ready, started) = oneshot::channel();
-        let random = shared.options.random.clone();
         match shared.options.raft_runtime {
             RaftRuntime::Current => {
-                tokio::spawn(with_random(random, launch::run(shared, recent, ready)));
+                tokio::spawn(within(Arc::clone(&shared), launch::run(shared, recent, ready)));
             }
             RaftRuntime::OwnThread => {
                 let thread = std::thread::Builder::new().name("carrack-store".to_owned());
@@ -68,7 +67,7 @@ impl Node {
                     }
                     match builder.build() {
                         Ok(runtime) => {
-                            runtime.block_on(with_random(random, launch::run(shared, recent, ready)));
+                            runtime.block_on(within(Arc::clone(&shared), launch::run(shared, recent, ready)));
                         }
                         Err(error) => drop(ready.send(Err(format!("cannot make Raft's runtime: {error}")))),
                     }

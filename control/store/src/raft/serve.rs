@@ -4,14 +4,30 @@ use std::io;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::StreamAppendError;
 
+use super::plausible::{self, Known};
 use super::{Node, Types, convert};
 use crate::error::ReadError;
 use crate::peer::message::{self, Append, AppendAnswer, BallotAnswer, Refused, Request, Response, Transfer};
 
 impl Node {
+    /// Refuses a message of Raft's that cannot be what it says.
+    pub(crate) fn check_plausible(&self, request: &Request) -> Result<(), Refused> {
+        if request.vote().is_none() {
+            return Ok(());
+        }
+        let known = {
+            let metrics = self.raft.metrics();
+            let now = metrics.borrow_watched();
+            let committed = now.local_committed.as_ref().map(convert::position);
+            Known { vote: convert::saved_vote(&now.vote), committed }
+        };
+        plausible::check(request, &known).map_err(bad)
+    }
+
     /// Carries out what a peer asks for.
     pub(crate) async fn serve(&self, request: Request) -> Result<Response, Refused> {
         // These say by themselves that Raft ended: then nobody knows what has happened, while a refusal says that

@@ -108,11 +108,15 @@ pub(crate) fn small(mut options: Options) -> Options {
     options
 }
 
+/// How often what finds no leader or no answer is tried again; each try may take as long as a request. On a machine that has
+/// hardly any time for the members, leaders change often.
+const TRIES: usize = 15;
+
 /// Puts a value, in exactly one revision. After an answer that leaves open whether it was done, which a busy machine may give,
 /// it tries again as clients do: on the condition that the key is as it was.
 pub(crate) async fn put(store: &Store, key: &str, value: &str) -> TxnResponse {
     let before = read(store, key).await.kvs.first().map_or(0, |kv| kv.mod_revision);
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         let same = Compare::mod_revision(key.to_owned(), before);
         match store.txn(Txn::put(key.to_owned(), value.to_owned()).when(same)).await {
             // Done by a try before, unless somebody else writes.
@@ -129,29 +133,29 @@ pub(crate) async fn put(store: &Store, key: &str, value: &str) -> TxnResponse {
             Err(error) => panic!("put {key}: {error}"),
         }
     }
-    panic!("put {key}: no answer to five tries");
+    panic!("put {key}: no answer to {TRIES} tries");
 }
 
 /// Reads a key, again if there is no leader at the moment.
 async fn read(store: &Store, key: &str) -> RangeResponse {
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         match store.range(Range::key(key.to_owned())).await {
             Err(ReadError::NotLeader { .. }) => {}
             answer => return answer.expect("range"),
         }
     }
-    panic!("get {key}: no leader for five tries");
+    panic!("get {key}: no leader for {TRIES} tries");
 }
 
 /// Waits until the member has a leader and all that anybody was told.
 pub(crate) async fn ready(store: &Store) {
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         match store.ready().await {
             Err(ReadError::NotLeader { .. }) => {}
             answer => return answer.expect("ready"),
         }
     }
-    panic!("no leader for five tries");
+    panic!("no leader for {TRIES} tries");
 }
 
 pub(crate) async fn get(store: &Store, key: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use carrack_store::peer::message::{self, Append, Ballot, Envelope, Refused, Request, SavedVote};
+use carrack_store::peer::message::{self, Append, Ballot, Envelope, Position, Refused, Request, SavedVote};
 use carrack_store::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -111,12 +111,49 @@ async fn made_up_messages_are_answered() {
             break;
         }
     }
-    assert!(made_up > 20, "{made_up}");
+    assert!(made_up > 20, "only {made_up} messages could be read");
     for store in &stores {
         if let Some(why) = store.status().failed {
-            assert!(!why.contains("panic"), "{why}");
+            assert!(!why.contains("panic"), "{:x}, after {made_up} messages: {why}", store.member_id());
         }
         tokio::time::timeout(ANSWER, store.shutdown()).await.expect("stops");
+    }
+}
+
+/// Raft would take a leader's word that the log has another entry where one was committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_contradicts_what_was_committed_is_refused() {
+    let cluster = Cluster::new();
+    let stores = cluster.start(3).await;
+    leader(&stores.iter().collect::<Vec<_>>()).await;
+    *cluster.wires.heard.lock() = Some(Vec::new());
+    for n in 0..10 {
+        put(&stores[0], "k", &n.to_string()).await;
+    }
+    for store in &stores {
+        ready(store).await;
+    }
+    let heard = cluster.wires.heard.lock().take().expect("heard");
+    for (n, store) in stores.iter().enumerate() {
+        let said = heard.iter().filter(|message| message.to == store.member_id()).cloned();
+        let mut told = said.filter_map(|message| match &message.request {
+            Request::Append(append) => Some((append.vote, message)),
+            _ => None,
+        });
+        // The leader hears no entries.
+        let Some((vote, message)) = told.next_back() else { continue };
+        let vote = SavedVote { term: vote.term + 1, ..vote };
+        let prev = Some(Position { term: vote.term, index: 3 });
+        let request = Request::Append(Append { vote, prev, entries: Vec::new(), commit: None });
+        let answer = store.peer_handler().handle(Envelope { request, ..message }).await;
+        assert!(matches!(answer, Err(Refused::Bad(_))), "{answer:?}");
+        assert_eq!(store.status().failed, None);
+        put(store, &format!("k{n}"), "").await;
+    }
+    let changed = stores[0].range(Range::prefix("k")).await.expect("range").kvs.len();
+    assert!(changed >= 3, "nobody was told entries: {changed}");
+    for store in &stores {
+        store.shutdown().await;
     }
 }
 
