@@ -1,5 +1,7 @@
 //! kubectl as people use it, against a real cluster. Every kubectl that is installed is tried.
 
+#[path = "kubectl/debug.rs"]
+mod debug;
 #[path = "kubectl/verbs.rs"]
 mod verbs;
 

@@ -14,12 +14,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use tokio::task::block_in_place;
 
+use crate::ephemeral::{process_of, target_of};
 use crate::errors::chain;
 use crate::files::{Contents, Files, hostname};
 use crate::hooks::post_start;
 use crate::probes::{self, Finding, Known};
 use crate::spec::{Parts, SpecError, container_limits, container_spec, volume_mount};
-use crate::state::{Condemned, Exit, Fetch, Restart, Run, Stop, Waiting, all_containers, init_containers};
+use crate::state::{Condemned, Exit, Fetch, Restart, Run, Stop, Waiting, any_container};
 use crate::termination;
 use crate::worker::Worker;
 
@@ -57,7 +58,7 @@ impl Failure {
 
 impl Worker {
     pub(crate) fn container(&self, name: &str) -> Option<Container> {
-        all_containers(&self.pod).find(|c| c.name == name).cloned()
+        any_container(&self.pod, name)
     }
 
     /// Starts a container, or says why not and when to try again.
@@ -113,6 +114,7 @@ impl Worker {
         let root = self.root(&image, &dir)?;
         let mut mounts = self.files(container, &dir)?;
         mounts.extend(self.volume_mounts(container, &environment)?);
+        let target = self.target_process(&container.name)?;
         let group = self.container_cgroup(container, id)?;
         let parts = Parts {
             pod: &self.pod,
@@ -121,6 +123,7 @@ impl Worker {
             root,
             environment,
             mounts,
+            target,
             cgroups: CgroupPaths { v2_dir: group.v2_dir(), procs: group.procs_files() },
             seccomp_dir: self.shared.options.place.kubelet_dir().join("seccomp"),
             node_memory: self.shared.machine.memory,
@@ -130,6 +133,12 @@ impl Worker {
             let _ = group.remove();
             error.into()
         })
+    }
+
+    /// The process whose process namespace an ephemeral container joins, if it names a container to look at.
+    fn target_process(&self, name: &str) -> Result<Option<u32>, SpecError> {
+        let Some(target) = target_of(&self.pod, name) else { return Ok(None) };
+        process_of(&self.containers, target).map(Some).ok_or_else(|| SpecError::Target(target.to_owned()))
     }
 
     fn stored_image(&mut self, name: &str) -> Result<StoredImage, Failure> {
@@ -383,10 +392,7 @@ impl Worker {
     }
 
     fn tell_back_off(&self, container: &Container) {
-        let policy = match init_containers(&self.pod).iter().any(|c| c.name == container.name) {
-            true => Restart::of_init(&self.pod, container),
-            false => Restart::of_pod(&self.pod),
-        };
+        let policy = Restart::of(&self.pod, container);
         let Some(state) = self.containers.get(&container.name) else { return };
         let again = state.exit().is_some_and(|exit| policy.again(exit.code));
         if again && state.retry_at.is_some() && self.pod.metadata.deletion_timestamp.is_none() {

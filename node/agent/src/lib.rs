@@ -6,6 +6,7 @@
 
 mod containers;
 mod disk;
+mod ephemeral;
 mod errors;
 mod events;
 mod files;

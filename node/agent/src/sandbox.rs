@@ -10,6 +10,7 @@ use carrack_supervisor::{ContainerStatus, ExitRecord, LogLimits, Sandbox, Sandbo
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::block_in_place;
 
+use crate::ephemeral::is_ephemeral;
 use crate::errors::chain;
 use crate::files::hostname;
 use crate::leftovers;
@@ -17,7 +18,7 @@ use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
 use crate::sources;
 use crate::spec::pod_limits;
-use crate::state::{Exit, Run, all_containers};
+use crate::state::{Exit, Run, any_container};
 use crate::status::qos_class;
 use crate::worker::{Message, Worker};
 
@@ -277,8 +278,11 @@ impl Worker {
         if outcome(&self.pod, &self.containers) != Outcome::Open {
             return;
         }
-        for state in self.containers.values_mut() {
-            if let Run::Exited(exit) = std::mem::take(&mut state.run) {
+        for (name, state) in &mut self.containers {
+            // An ephemeral container is never started again, and stays as it ended.
+            if !is_ephemeral(&self.pod, name)
+                && let Run::Exited(exit) = std::mem::take(&mut state.run)
+            {
                 state.previous = Some(exit);
             }
         }
@@ -422,7 +426,7 @@ impl Worker {
 
     /// Whether a record tells of a run that is not known yet to have ended.
     pub(crate) fn is_news(&self, record: &ExitRecord) -> bool {
-        let declared = all_containers(&self.pod).any(|c| c.name == record.name);
+        let declared = any_container(&self.pod, &record.name).is_some();
         let state = self.containers.get(&record.name);
         declared
             && match state.map(|s| &s.run) {

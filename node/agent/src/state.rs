@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
+use crate::ephemeral::{ephemeral_container, is_ephemeral};
+
 /// The first delay between two runs of a container that ends, or between two pulls of an image that fails.
 pub(crate) const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
 /// The longest such delay.
@@ -198,9 +200,14 @@ impl ContainerState {
 /// All containers of a pod, by name; init containers too.
 pub(crate) type Containers = BTreeMap<String, ContainerState>;
 
-/// The pod's containers in the order in which they appear, init containers first.
+/// The pod's containers in the order in which they appear, init containers first; without ephemeral ones.
 pub(crate) fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(main_containers(pod))
+}
+
+/// The container of a name, of any sort: an init, main or ephemeral one.
+pub(crate) fn any_container(pod: &Pod, name: &str) -> Option<Container> {
+    all_containers(pod).find(|c| c.name == name).cloned().or_else(|| ephemeral_container(pod, name))
 }
 
 /// The pod's init containers, sidecars included.
@@ -245,6 +252,17 @@ impl Restart {
             _ if is_sidecar(container) => Self::Always,
             Self::Never => Self::Never,
             _ => Self::OnFailure,
+        }
+    }
+
+    /// The policy of a container of any sort, by its name.
+    pub(crate) fn of(pod: &Pod, container: &Container) -> Self {
+        if is_ephemeral(pod, &container.name) {
+            return Self::Never;
+        }
+        match init_containers(pod).iter().any(|init| init.name == container.name) {
+            true => Self::of_init(pod, container),
+            false => Self::of_pod(pod),
         }
     }
 

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::ephemeral::ephemeral_containers;
 use crate::plan::{Outcome, initialized, outcome};
 use crate::state::{
     ContainerState, Containers, Exit, Image, Restart, Run, Waiting, init_containers, is_sidecar,
@@ -53,6 +54,7 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
             })
             .collect()
     };
+    let ephemeral = ephemeral_statuses(pod, containers, over, now);
     let mut main = statuses(main_containers(pod), false);
     let mut init = statuses(init_containers(pod), true);
     main.sort_by(|a, b| a.name.cmp(&b.name));
@@ -73,6 +75,7 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
         qos_class: Some(qos_class(pod).to_owned()),
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         observed_generation: pod.metadata.generation,
         reason: facts.failed.as_ref().map(|f| f.reason.clone()),
         message: facts.failed.as_ref().map(|f| f.message.clone()),
@@ -80,6 +83,21 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
     };
     status.conditions = Some(conditions(pod, containers, facts, &status, &before, now));
     status
+}
+
+/// Those of ephemeral containers, which are neither ready nor started: both are words of probes.
+fn ephemeral_statuses(
+    pod: &Pod,
+    containers: &Containers,
+    over: bool,
+    now: Timestamp,
+) -> Vec<ContainerStatus> {
+    let status = |container: &Container| {
+        let state = containers.get(&container.name).cloned().unwrap_or_default();
+        let status = container_status(pod, container, &state, Restart::Never, over, "ContainerCreating", now);
+        ContainerStatus { ready: false, started: None, ..status }
+    };
+    ephemeral_containers(pod).iter().map(status).collect()
 }
 
 /// The pod's phase. A pod that was over stays over.
@@ -376,6 +394,27 @@ mod tests {
         let run = Run::Running { id: id.to_owned(), pid: 1, started_at: Timestamp::UNIX_EPOCH };
         let image = Image { id: "sha256:c".into(), name: "web:1".into(), digest: "r/web@sha256:m".into() };
         ContainerState { run, image: Some(image), started: true, ready: true, ..ContainerState::default() }
+    }
+
+    #[test]
+    fn ephemeral_containers_are_shown_and_count_for_nothing() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "web" },
+            "spec": { "containers": [{ "name": "main" }],
+                "ephemeralContainers": [{ "name": "look" }, { "name": "later", "image": "busybox" }] },
+        }))
+        .unwrap();
+        let containers =
+            Containers::from([("main".to_owned(), running("abc")), ("look".to_owned(), running("def"))]);
+        let status = pod_status(&pod, &containers, &Facts::default(), Timestamp::UNIX_EPOCH);
+        let shown = serde_json::to_value(&status).unwrap();
+        let all = &shown["ephemeralContainerStatuses"];
+        assert_eq!(all[0]["containerID"], "carrack://def");
+        assert_eq!((&all[0]["ready"], &all[0]["started"]), (&json!(false), &json!(null)));
+        assert_eq!(all[1]["state"]["waiting"]["reason"], "ContainerCreating");
+        assert_eq!((&shown["phase"], &shown["qosClass"]), (&json!("Running"), &json!("BestEffort")));
+        let ready = shown["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+        assert_eq!(ready["status"], "True");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::disk::Records;
+use crate::ephemeral::ephemeral_containers;
 use crate::objects::Following;
 use crate::plan::{Action, Ending, Plan, View, grace_of, plan};
 use crate::probes::Finding;
@@ -295,6 +296,8 @@ impl Worker {
                 // What downward volumes show.
                 self.stale |= pod.metadata.labels != self.pod.metadata.labels
                     || pod.metadata.annotations != self.pod.metadata.annotations;
+                // What the environment of a new ephemeral container is made of.
+                self.stale |= ephemeral_containers(&pod).len() != ephemeral_containers(&self.pod).len();
                 self.pod = pod;
                 self.keep_pod();
                 self.follow_deletion();
