@@ -2,6 +2,8 @@
 
 #[path = "kubectl/debug.rs"]
 mod debug;
+#[path = "kubectl/resize.rs"]
+mod resize;
 #[path = "kubectl/verbs.rs"]
 mod verbs;
 

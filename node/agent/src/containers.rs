@@ -57,8 +57,13 @@ impl Failure {
 }
 
 impl Worker {
+    /// The container of a name, with the resources that the node has allocated to it.
     pub(crate) fn container(&self, name: &str) -> Option<Container> {
-        any_container(&self.pod, name)
+        let mut container = any_container(&self.pod, name)?;
+        if let Some(allocated) = self.containers.get(name).and_then(|state| state.allocated.clone()) {
+            container.resources = Some(allocated);
+        }
+        Some(container)
     }
 
     /// Starts a container, or says why not and when to try again.
@@ -251,6 +256,7 @@ impl Worker {
             state.previous = Some(exit);
         }
         state.restarts = restart;
+        state.applied = Some(container.resources.clone().unwrap_or_default());
         self.running(container, id, started, Known::default());
         // Before anything can happen to it: a restart of the agent finds the number of this run.
         self.save();
@@ -326,6 +332,9 @@ impl Worker {
             state.previous = Some(exit);
         }
         state.restarts = state.restarts.max(restart);
+        if !same || state.applied.is_none() {
+            state.applied = Some(container.resources.clone().unwrap_or_default());
+        }
         self.running(&container, id, started, known);
     }
 
@@ -337,12 +346,16 @@ impl Worker {
         let Some(container) = self.container(&record.name) else { return };
         let exit = block_in_place(|| self.exit_of(&container, &record));
         let now = Timestamp::now();
+        let resized = self.restarts_for_resize(&record.name);
         let state = self.containers.entry(record.name.clone()).or_default();
         if let Run::Exited(old) = std::mem::take(&mut state.run) {
             state.previous = Some(old);
         }
         state.restarts = state.restarts.max(record.restart);
         state.ended(exit, now);
+        if resized {
+            state.restarts_now(Restart::of(&self.pod, &container));
+        }
         self.tell_back_off(&container);
         if let Some(probe) = self.probes.remove(&record.name) {
             probe.abort();

@@ -70,7 +70,8 @@ impl Plan {
         self.actions.push(action);
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
+    /// Looks again at this time, if not before.
+    pub(crate) fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
     }
 }

@@ -16,6 +16,7 @@ use crate::files::hostname;
 use crate::leftovers;
 use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
+use crate::resize::allocated_pod;
 use crate::sources;
 use crate::spec::pod_limits;
 use crate::state::{Exit, Run, any_container};
@@ -115,7 +116,8 @@ impl Worker {
     fn sandbox_config(&self, dir: PathBuf) -> Result<SandboxConfig, FrameError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let path = self.cgroup_path();
-        self.shared.cgroups.create(&path, &pod_limits(&self.pod, None))?;
+        let allocated = allocated_pod(&self.pod, &self.containers);
+        self.shared.cgroups.create(&path, &pod_limits(&allocated, None))?;
         let own = self.shared.cgroups.create(&format!("{path}/{SUPERVISOR_CGROUP}"), &Limits::default())?;
         let log_dir = self.log_dir();
         std::fs::create_dir_all(&log_dir)
@@ -291,6 +293,7 @@ impl Worker {
     /// Gives back control group, supervisor and network; volumes, logs and records stay.
     pub(crate) async fn release_sandbox(&mut self) {
         self.following = Following::default();
+        self.shared.ledger.release(&self.key.uid);
         if let Some(sandbox) = self.sandbox.take()
             && let Err(error) = sandbox.shutdown().await
         {

@@ -256,11 +256,13 @@ pub(crate) fn pod_limits(pod: &Pod, pids_limit: Option<u64>) -> Limits {
     }
 }
 
-fn milli(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
+/// Thousandths of a quantity in a list.
+pub(crate) fn milli(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
     u64::try_from(Amount::parse(&list?.get(name)?.0)?.thousandths()).ok()
 }
 
-fn bytes(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
+/// Whole units of a quantity in a list.
+pub(crate) fn bytes(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
     u64::try_from(Amount::parse(&list?.get(name)?.0)?.units()).ok()
 }
 

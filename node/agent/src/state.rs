@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
 use crate::ephemeral::{ephemeral_container, is_ephemeral};
@@ -134,6 +134,12 @@ pub(crate) struct ContainerState {
     /// Its readiness probe passes, or it has none and has started.
     #[serde(default)]
     pub ready: bool,
+    /// The resources that the node has promised it; those of its spec once a resize to them is granted.
+    #[serde(default)]
+    pub allocated: Option<ResourceRequirements>,
+    /// The resources that the control group of its present run was given.
+    #[serde(default)]
+    pub applied: Option<ResourceRequirements>,
     /// It is being ended.
     #[serde(skip)]
     pub stop: Option<Stop>,
@@ -177,6 +183,16 @@ impl ContainerState {
     pub(crate) fn forgive(&mut self) {
         self.delay_seconds = 0;
         self.retry_at = None;
+    }
+
+    /// A run was ended so that another begins: at once, and whatever the restart policy says of how it ended.
+    pub(crate) fn restarts_now(&mut self, policy: Restart) {
+        self.forgive();
+        if self.exit().is_some_and(|exit| !policy.again(exit.code))
+            && let Run::Exited(exit) = std::mem::take(&mut self.run)
+        {
+            self.previous = Some(exit);
+        }
     }
 
     /// Takes note that a run has ended. The first restart is immediate, later ones wait; a long run clears the past.
