@@ -1,5 +1,9 @@
 //! kubectl as people use it, against a real cluster. Every kubectl that is installed is tried.
 
+#[path = "kubectl/debug.rs"]
+mod debug;
+#[path = "kubectl/resize.rs"]
+mod resize;
 #[path = "kubectl/verbs.rs"]
 mod verbs;
 

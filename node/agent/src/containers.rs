@@ -14,12 +14,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use tokio::task::block_in_place;
 
+use crate::ephemeral::{process_of, target_of};
 use crate::errors::chain;
 use crate::files::{Contents, Files, hostname};
 use crate::hooks::post_start;
 use crate::probes::{self, Finding, Known};
 use crate::spec::{Parts, SpecError, container_limits, container_spec, volume_mount};
-use crate::state::{Condemned, Exit, Fetch, Restart, Run, Stop, Waiting, all_containers, init_containers};
+use crate::state::{Condemned, Exit, Fetch, Restart, Run, Stop, Waiting, any_container};
 use crate::termination;
 use crate::worker::Worker;
 
@@ -56,8 +57,13 @@ impl Failure {
 }
 
 impl Worker {
+    /// The container of a name, with the resources that the node has allocated to it.
     pub(crate) fn container(&self, name: &str) -> Option<Container> {
-        all_containers(&self.pod).find(|c| c.name == name).cloned()
+        let mut container = any_container(&self.pod, name)?;
+        if let Some(allocated) = self.containers.get(name).and_then(|state| state.allocated.clone()) {
+            container.resources = Some(allocated);
+        }
+        Some(container)
     }
 
     /// Starts a container, or says why not and when to try again.
@@ -113,6 +119,7 @@ impl Worker {
         let root = self.root(&image, &dir)?;
         let mut mounts = self.files(container, &dir)?;
         mounts.extend(self.volume_mounts(container, &environment)?);
+        let target = self.target_process(&container.name)?;
         let group = self.container_cgroup(container, id)?;
         let parts = Parts {
             pod: &self.pod,
@@ -121,6 +128,7 @@ impl Worker {
             root,
             environment,
             mounts,
+            target,
             cgroups: CgroupPaths { v2_dir: group.v2_dir(), procs: group.procs_files() },
             seccomp_dir: self.shared.options.place.kubelet_dir().join("seccomp"),
             node_memory: self.shared.machine.memory,
@@ -130,6 +138,12 @@ impl Worker {
             let _ = group.remove();
             error.into()
         })
+    }
+
+    /// The process whose process namespace an ephemeral container joins, if it names a container to look at.
+    fn target_process(&self, name: &str) -> Result<Option<u32>, SpecError> {
+        let Some(target) = target_of(&self.pod, name) else { return Ok(None) };
+        process_of(&self.containers, target).map(Some).ok_or_else(|| SpecError::Target(target.to_owned()))
     }
 
     fn stored_image(&mut self, name: &str) -> Result<StoredImage, Failure> {
@@ -242,6 +256,7 @@ impl Worker {
             state.previous = Some(exit);
         }
         state.restarts = restart;
+        state.applied = Some(container.resources.clone().unwrap_or_default());
         self.running(container, id, started, Known::default());
         // Before anything can happen to it: a restart of the agent finds the number of this run.
         self.save();
@@ -317,6 +332,9 @@ impl Worker {
             state.previous = Some(exit);
         }
         state.restarts = state.restarts.max(restart);
+        if !same || state.applied.is_none() {
+            state.applied = Some(container.resources.clone().unwrap_or_default());
+        }
         self.running(&container, id, started, known);
     }
 
@@ -328,12 +346,16 @@ impl Worker {
         let Some(container) = self.container(&record.name) else { return };
         let exit = block_in_place(|| self.exit_of(&container, &record));
         let now = Timestamp::now();
+        let resized = self.restarts_for_resize(&record.name);
         let state = self.containers.entry(record.name.clone()).or_default();
         if let Run::Exited(old) = std::mem::take(&mut state.run) {
             state.previous = Some(old);
         }
         state.restarts = state.restarts.max(record.restart);
         state.ended(exit, now);
+        if resized {
+            state.restarts_now(Restart::of(&self.pod, &container));
+        }
         self.tell_back_off(&container);
         if let Some(probe) = self.probes.remove(&record.name) {
             probe.abort();
@@ -383,10 +405,7 @@ impl Worker {
     }
 
     fn tell_back_off(&self, container: &Container) {
-        let policy = match init_containers(&self.pod).iter().any(|c| c.name == container.name) {
-            true => Restart::of_init(&self.pod, container),
-            false => Restart::of_pod(&self.pod),
-        };
+        let policy = Restart::of(&self.pod, container);
         let Some(state) = self.containers.get(&container.name) else { return };
         let again = state.exit().is_some_and(|exit| policy.again(exit.code));
         if again && state.retry_at.is_some() && self.pod.metadata.deletion_timestamp.is_none() {

@@ -6,12 +6,14 @@
 
 mod containers;
 mod disk;
+mod ephemeral;
 mod errors;
 mod events;
 mod files;
 mod hooks;
 pub mod http;
 mod image_gc;
+mod ledger;
 mod leftovers;
 mod manager;
 mod node;
@@ -25,6 +27,10 @@ mod pressure;
 mod probes;
 mod pull;
 mod purge;
+mod resize;
+#[cfg(test)]
+mod resize_tests;
+mod resizing;
 mod resolv;
 mod sandbox;
 mod service_env;
@@ -61,6 +67,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
+use crate::ledger::Ledger;
 use crate::manager::Pods;
 use crate::node::Machine;
 use crate::objects::Objects;
@@ -162,6 +169,7 @@ fn open(
         events: Events::start(client.clone(), &options.node_name),
         objects: Objects::new(client.clone()),
         image_uses: image_gc::Uses::default(),
+        ledger: Ledger::default(),
         machine: Machine::read(&options).map_err(at(Path::new("/proc")))?,
         client,
         options,

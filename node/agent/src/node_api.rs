@@ -47,7 +47,7 @@ impl Api {
         let declared = snapshot
             .pod
             .as_ref()
-            .is_some_and(|pod| crate::state::all_containers(pod).any(|c| c.name == target.container));
+            .is_some_and(|pod| crate::state::any_container(pod, &target.container).is_some());
         match snapshot.containers.get(&target.container) {
             Some(state) => Ok(state),
             None if declared => Err(waiting(target)),

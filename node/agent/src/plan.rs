@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::ephemeral::ephemeral_containers;
 use crate::state::{
     Containers, Fetch, MINIMUM_GRACE, Restart, Run, Stop, all_containers, init_containers, is_sidecar,
     main_containers,
@@ -69,7 +70,8 @@ impl Plan {
         self.actions.push(action);
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
+    /// Looks again at this time, if not before.
+    pub(crate) fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
     }
 }
@@ -147,6 +149,9 @@ pub(crate) fn plan(view: &View<'_>, now: Timestamp) -> Plan {
     }
     prepare(view, now, &mut plan);
     condemn(view, now, &mut plan);
+    for container in ephemeral_containers(view.pod) {
+        bring_up(&container, Restart::Never, view, now, &mut plan);
+    }
     start(view, now, &mut plan);
     plan
 }
@@ -245,11 +250,14 @@ fn need_image(container: &Container, view: &View<'_>, now: Timestamp, plan: &mut
     false
 }
 
-/// Ends every running container: the main ones together, then the sidecars in reverse order.
+/// Ends every running container: the main and the ephemeral ones together, then the sidecars in reverse order.
 fn end_all(view: &View<'_>, ending: Ending, now: Timestamp, plan: &mut Plan) {
     let mut waiting = false;
     for container in main_containers(view.pod) {
         waiting |= end_one(container, view, ending.deadline, now, plan);
+    }
+    for container in ephemeral_containers(view.pod) {
+        waiting |= end_one(&container, view, ending.deadline, now, plan);
     }
     for container in init_containers(view.pod).iter().rev() {
         // Sidecars serve the main containers until the last of these has ended, or time is up.

@@ -290,6 +290,41 @@ fn a_condemned_container_ends_alone() {
     assert_eq!(sim.taken(), "term a, kill a, pull a, start a");
 }
 
+#[test]
+fn an_ephemeral_container_starts_beside_everything_and_never_again() {
+    let mut sim = Sim::new(json!({ "initContainers": containers(&["i"]), "containers": containers(&["a"]) }));
+    sim.settle();
+    sim.taken();
+    let mut spec = sim.pod.spec.take().unwrap();
+    spec.ephemeral_containers = serde_json::from_value(containers(&["look"])).unwrap();
+    sim.pod.spec = Some(spec);
+    sim.settle();
+    assert_eq!(sim.taken(), "pull look, start look", "it does not wait for init containers");
+    sim.exit("look", 1);
+    sim.exit("i", 0);
+    sim.settle();
+    assert_eq!(sim.taken(), "start a");
+    sim.pass(3600);
+    sim.settle();
+    assert_eq!(sim.taken(), "");
+}
+
+#[test]
+fn an_ephemeral_container_holds_no_pod_back_and_ends_with_it() {
+    let mut sim = Sim::new(json!({
+        "restartPolicy": "Never", "containers": containers(&["a"]), "ephemeralContainers": containers(&["look"])
+    }));
+    sim.settle();
+    assert_eq!(sim.taken(), "SetUpVolumes, CreateSandbox, pull look, pull a, start look, start a");
+    sim.exit("a", 0);
+    assert_eq!(outcome(&sim.pod, &sim.containers), Outcome::Succeeded);
+    sim.settle();
+    assert_eq!(sim.taken(), "term look");
+    sim.exit("look", 143);
+    sim.settle();
+    assert_eq!(sim.taken(), "ReleaseSandbox");
+}
+
 /// Whatever happens, planning settles, nothing is started twice, and an ending pod starts nothing.
 #[test]
 fn random_lives() {

@@ -10,14 +10,16 @@ use carrack_supervisor::{ContainerStatus, ExitRecord, LogLimits, Sandbox, Sandbo
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::block_in_place;
 
+use crate::ephemeral::is_ephemeral;
 use crate::errors::chain;
 use crate::files::hostname;
 use crate::leftovers;
 use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
+use crate::resize::allocated_pod;
 use crate::sources;
 use crate::spec::pod_limits;
-use crate::state::{Exit, Run, all_containers};
+use crate::state::{Exit, Run, any_container};
 use crate::status::qos_class;
 use crate::worker::{Message, Worker};
 
@@ -114,7 +116,8 @@ impl Worker {
     fn sandbox_config(&self, dir: PathBuf) -> Result<SandboxConfig, FrameError> {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let path = self.cgroup_path();
-        self.shared.cgroups.create(&path, &pod_limits(&self.pod, None))?;
+        let allocated = allocated_pod(&self.pod, &self.containers);
+        self.shared.cgroups.create(&path, &pod_limits(&allocated, None))?;
         let own = self.shared.cgroups.create(&format!("{path}/{SUPERVISOR_CGROUP}"), &Limits::default())?;
         let log_dir = self.log_dir();
         std::fs::create_dir_all(&log_dir)
@@ -277,8 +280,11 @@ impl Worker {
         if outcome(&self.pod, &self.containers) != Outcome::Open {
             return;
         }
-        for state in self.containers.values_mut() {
-            if let Run::Exited(exit) = std::mem::take(&mut state.run) {
+        for (name, state) in &mut self.containers {
+            // An ephemeral container is never started again, and stays as it ended.
+            if !is_ephemeral(&self.pod, name)
+                && let Run::Exited(exit) = std::mem::take(&mut state.run)
+            {
                 state.previous = Some(exit);
             }
         }
@@ -287,6 +293,7 @@ impl Worker {
     /// Gives back control group, supervisor and network; volumes, logs and records stay.
     pub(crate) async fn release_sandbox(&mut self) {
         self.following = Following::default();
+        self.shared.ledger.release(&self.key.uid);
         if let Some(sandbox) = self.sandbox.take()
             && let Err(error) = sandbox.shutdown().await
         {
@@ -422,7 +429,7 @@ impl Worker {
 
     /// Whether a record tells of a run that is not known yet to have ended.
     pub(crate) fn is_news(&self, record: &ExitRecord) -> bool {
-        let declared = all_containers(&self.pod).any(|c| c.name == record.name);
+        let declared = any_container(&self.pod, &record.name).is_some();
         let state = self.containers.get(&record.name);
         declared
             && match state.map(|s| &s.run) {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::events::Events;
 use crate::image_gc::Uses;
+use crate::ledger::Ledger;
 use crate::node::Machine;
 use crate::objects::Objects;
 use crate::options::Options;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub objects: Objects,
     /// Tells what happens.
     pub events: Events,
+    /// What of it the pods have been given.
+    pub ledger: Ledger,
     /// What the machine has.
     pub machine: Machine,
     /// The node's network, once its address range is known.

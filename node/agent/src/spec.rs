@@ -38,6 +38,9 @@ pub(crate) enum SpecError {
     /// Something that this node does not do yet.
     #[error("{0} is not supported by this node yet")]
     Unsupported(String),
+    /// An ephemeral container names a container to look at that does not run.
+    #[error("unable to find target container {0:?}: it does not run")]
+    Target(String),
     /// A path for a Localhost profile that would leave the directory of profiles.
     #[error("the seccomp profile \"{0}\" must be a relative path without \"..\"")]
     Profile(String),
@@ -57,6 +60,8 @@ pub(crate) struct Parts<'a> {
     pub environment: Vec<(String, String)>,
     /// What is bound into the container beside the default mounts.
     pub mounts: Vec<Mount>,
+    /// A process whose process namespace it joins instead of having its own.
+    pub target: Option<u32>,
     /// Where it counts.
     pub cgroups: CgroupPaths,
     /// Directory of `Localhost` seccomp profiles.
@@ -86,7 +91,11 @@ pub(crate) fn container_spec(parts: Parts<'_>) -> Result<Spec, SpecError> {
     spec.oom_score_adj = oom_score_adj(pod, container, parts.node_memory);
     spec.devices = Devices::Default;
     let shared = pod_spec.share_process_namespace.unwrap_or(false) || pod_spec.host_pid.unwrap_or(false);
-    spec.pid = if shared { PidNamespace::Inherit } else { PidNamespace::Private };
+    spec.pid = match parts.target {
+        _ if shared => PidNamespace::Inherit,
+        Some(pid) => PidNamespace::Of(pid),
+        None => PidNamespace::Private,
+    };
     spec.cgroups = parts.cgroups;
     spec.tty = container.tty.unwrap_or(false);
     if security.proc_mount.as_deref() == Some("Unmasked") {
@@ -247,11 +256,13 @@ pub(crate) fn pod_limits(pod: &Pod, pids_limit: Option<u64>) -> Limits {
     }
 }
 
-fn milli(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
+/// Thousandths of a quantity in a list.
+pub(crate) fn milli(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
     u64::try_from(Amount::parse(&list?.get(name)?.0)?.thousandths()).ok()
 }
 
-fn bytes(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
+/// Whole units of a quantity in a list.
+pub(crate) fn bytes(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<u64> {
     u64::try_from(Amount::parse(&list?.get(name)?.0)?.units()).ok()
 }
 

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use serde::{Deserialize, Serialize};
+
+use crate::ephemeral::{ephemeral_container, is_ephemeral};
 
 /// The first delay between two runs of a container that ends, or between two pulls of an image that fails.
 pub(crate) const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
@@ -132,6 +134,12 @@ pub(crate) struct ContainerState {
     /// Its readiness probe passes, or it has none and has started.
     #[serde(default)]
     pub ready: bool,
+    /// The resources that the node has promised it; those of its spec once a resize to them is granted.
+    #[serde(default)]
+    pub allocated: Option<ResourceRequirements>,
+    /// The resources that the control group of its present run was given.
+    #[serde(default)]
+    pub applied: Option<ResourceRequirements>,
     /// It is being ended.
     #[serde(skip)]
     pub stop: Option<Stop>,
@@ -177,6 +185,16 @@ impl ContainerState {
         self.retry_at = None;
     }
 
+    /// A run was ended so that another begins: at once, and whatever the restart policy says of how it ended.
+    pub(crate) fn restarts_now(&mut self, policy: Restart) {
+        self.forgive();
+        if self.exit().is_some_and(|exit| !policy.again(exit.code))
+            && let Run::Exited(exit) = std::mem::take(&mut self.run)
+        {
+            self.previous = Some(exit);
+        }
+    }
+
     /// Takes note that a run has ended. The first restart is immediate, later ones wait; a long run clears the past.
     pub(crate) fn ended(&mut self, exit: Exit, now: Timestamp) {
         let ran = exit.started_at.map_or(SignedDuration::ZERO, |at| exit.finished_at.duration_since(at));
@@ -198,9 +216,14 @@ impl ContainerState {
 /// All containers of a pod, by name; init containers too.
 pub(crate) type Containers = BTreeMap<String, ContainerState>;
 
-/// The pod's containers in the order in which they appear, init containers first.
+/// The pod's containers in the order in which they appear, init containers first; without ephemeral ones.
 pub(crate) fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(main_containers(pod))
+}
+
+/// The container of a name, of any sort: an init, main or ephemeral one.
+pub(crate) fn any_container(pod: &Pod, name: &str) -> Option<Container> {
+    all_containers(pod).find(|c| c.name == name).cloned().or_else(|| ephemeral_container(pod, name))
 }
 
 /// The pod's init containers, sidecars included.
@@ -245,6 +268,17 @@ impl Restart {
             _ if is_sidecar(container) => Self::Always,
             Self::Never => Self::Never,
             _ => Self::OnFailure,
+        }
+    }
+
+    /// The policy of a container of any sort, by its name.
+    pub(crate) fn of(pod: &Pod, container: &Container) -> Self {
+        if is_ephemeral(pod, &container.name) {
+            return Self::Never;
+        }
+        match init_containers(pod).iter().any(|init| init.name == container.name) {
+            true => Self::of_init(pod, container),
+            false => Self::of_pod(pod),
         }
     }
 

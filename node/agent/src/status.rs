@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::ephemeral::ephemeral_containers;
 use crate::plan::{Outcome, initialized, outcome};
+use crate::resize::Progress;
 use crate::state::{
     ContainerState, Containers, Exit, Image, Restart, Run, Waiting, init_containers, is_sidecar,
     main_containers,
@@ -15,6 +17,9 @@ use crate::state::{
 
 /// The scheme before container ids in the API.
 pub(crate) const ID_SCHEME: &str = "carrack://";
+
+/// Conditions that are there only while they hold.
+pub(crate) const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 /// What the status says beside the containers.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +34,8 @@ pub(crate) struct Facts {
     pub sandbox: bool,
     /// The pod was ended by the node before its time: reason and message.
     pub failed: Option<Waiting>,
+    /// How far a change of its resources has come.
+    pub resize: Progress,
     /// The pod is being deleted and all its containers have ended.
     pub ended: bool,
 }
@@ -53,6 +60,7 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
             })
             .collect()
     };
+    let ephemeral = ephemeral_statuses(pod, containers, over, now);
     let mut main = statuses(main_containers(pod), false);
     let mut init = statuses(init_containers(pod), true);
     main.sort_by(|a, b| a.name.cmp(&b.name));
@@ -73,6 +81,7 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
         qos_class: Some(qos_class(pod).to_owned()),
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         observed_generation: pod.metadata.generation,
         reason: facts.failed.as_ref().map(|f| f.reason.clone()),
         message: facts.failed.as_ref().map(|f| f.message.clone()),
@@ -80,6 +89,21 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
     };
     status.conditions = Some(conditions(pod, containers, facts, &status, &before, now));
     status
+}
+
+/// Those of ephemeral containers, which are neither ready nor started: both are words of probes.
+fn ephemeral_statuses(
+    pod: &Pod,
+    containers: &Containers,
+    over: bool,
+    now: Timestamp,
+) -> Vec<ContainerStatus> {
+    let status = |container: &Container| {
+        let state = containers.get(&container.name).cloned().unwrap_or_default();
+        let status = container_status(pod, container, &state, Restart::Never, over, "ContainerCreating", now);
+        ContainerStatus { ready: false, started: None, ..status }
+    };
+    ephemeral_containers(pod).iter().map(status).collect()
 }
 
 /// The pod's phase. A pod that was over stays over.
@@ -137,6 +161,8 @@ fn container_status(
         Run::Exited(exit) => Some(&exit.id),
         Run::Absent => state.previous.as_ref().map(|e| &e.id),
     };
+    let allocated = state.allocated.as_ref().or(container.resources.as_ref());
+    let resources = state.applied.as_ref().filter(|_| state.is_running()).or(allocated);
     let (current, last) = api_state(pod, container, state, policy, over, creating, now);
     ContainerStatus {
         name: container.name.clone(),
@@ -148,8 +174,8 @@ fn container_status(
         restart_count: i32::try_from(state.restarts).unwrap_or(i32::MAX),
         state: Some(current),
         last_state: Some(last.map(terminated).unwrap_or_default()),
-        resources: container.resources.clone(),
-        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+        resources: resources.cloned(),
+        allocated_resources: allocated.and_then(|r| r.requests.clone()),
         volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
@@ -295,7 +321,26 @@ fn conditions(
             message: not_ready,
         },
     ];
-    verdicts.into_iter().map(|v| condition(v, pod, before, now)).collect()
+    let verdicts = verdicts.into_iter().chain(resize_verdicts(&facts.resize));
+    verdicts.map(|v| condition(v, pod, before, now)).collect()
+}
+
+/// What is said of a resize until it is done.
+fn resize_verdicts(resize: &Progress) -> impl Iterator<Item = Verdict> {
+    let [pending, in_progress] = PASSING;
+    let waits = resize.pending.as_ref().map(|(reason, message)| Verdict {
+        kind: pending,
+        holds: true,
+        reason: Some(*reason),
+        message: Some(message.clone()),
+    });
+    let runs = resize.under_way.then(|| Verdict {
+        kind: in_progress,
+        holds: true,
+        reason: resize.error.is_some().then_some("Error"),
+        message: resize.error.clone(),
+    });
+    waits.into_iter().chain(runs)
 }
 
 /// `[a b]`: the containers for which `good` does not hold, or nothing.
@@ -376,6 +421,65 @@ mod tests {
         let run = Run::Running { id: id.to_owned(), pid: 1, started_at: Timestamp::UNIX_EPOCH };
         let image = Image { id: "sha256:c".into(), name: "web:1".into(), digest: "r/web@sha256:m".into() };
         ContainerState { run, image: Some(image), started: true, ready: true, ..ContainerState::default() }
+    }
+
+    #[test]
+    fn a_resize_is_shown_until_it_is_done() {
+        let sized = |cpu: &str| json!({ "requests": { "cpu": cpu }, "limits": { "cpu": cpu } });
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "web", "generation": 4 },
+            "spec": { "containers": [{ "name": "main", "resources": sized("3") }] },
+        }))
+        .unwrap();
+        let mut main = running("abc");
+        main.allocated = serde_json::from_value(sized("2")).unwrap();
+        main.applied = serde_json::from_value(sized("1")).unwrap();
+        let mut containers = Containers::from([("main".to_owned(), main)]);
+        let resize = Progress {
+            pending: Some(("Deferred", "no room".into())),
+            under_way: true,
+            error: Some("below usage".into()),
+        };
+        let facts = Facts { resize, ..Facts::default() };
+        let shown =
+            serde_json::to_value(pod_status(&pod, &containers, &facts, Timestamp::UNIX_EPOCH)).unwrap();
+        let container = &shown["containerStatuses"][0];
+        assert_eq!(container["allocatedResources"], json!({ "cpu": "2" }));
+        assert_eq!(container["resources"], sized("1"), "what it runs with");
+        let of = |kind: &str| {
+            let all = shown["conditions"].as_array().unwrap().iter();
+            let found = all.clone().find(|c| c["type"] == kind).unwrap();
+            (found["status"].clone(), found["reason"].clone(), found["message"].clone())
+        };
+        assert_eq!(of("PodResizePending"), (json!("True"), json!("Deferred"), json!("no room")));
+        assert_eq!(of("PodResizeInProgress"), (json!("True"), json!("Error"), json!("below usage")));
+        containers.get_mut("main").unwrap().run = Run::Absent;
+        let status = pod_status(&pod, &containers, &Facts::default(), Timestamp::UNIX_EPOCH);
+        let shown = serde_json::to_value(status).unwrap();
+        assert_eq!(shown["containerStatuses"][0]["resources"], sized("2"), "what it will run with");
+        let kinds = shown["conditions"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap());
+        assert!(kinds.clone().count() == 4 && !kinds.into_iter().any(|kind| kind.contains("Resize")));
+    }
+
+    #[test]
+    fn ephemeral_containers_are_shown_and_count_for_nothing() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "web" },
+            "spec": { "containers": [{ "name": "main" }],
+                "ephemeralContainers": [{ "name": "look" }, { "name": "later", "image": "busybox" }] },
+        }))
+        .unwrap();
+        let containers =
+            Containers::from([("main".to_owned(), running("abc")), ("look".to_owned(), running("def"))]);
+        let status = pod_status(&pod, &containers, &Facts::default(), Timestamp::UNIX_EPOCH);
+        let shown = serde_json::to_value(&status).unwrap();
+        let all = &shown["ephemeralContainerStatuses"];
+        assert_eq!(all[0]["containerID"], "carrack://def");
+        assert_eq!((&all[0]["ready"], &all[0]["started"]), (&json!(false), &json!(null)));
+        assert_eq!(all[1]["state"]["waiting"]["reason"], "ContainerCreating");
+        assert_eq!((&shown["phase"], &shown["qosClass"]), (&json!("Running"), &json!("BestEffort")));
+        let ready = shown["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+        assert_eq!(ready["status"], "True");
     }
 
     #[test]

@@ -14,13 +14,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::disk::Records;
+use crate::ephemeral::ephemeral_containers;
 use crate::objects::Following;
 use crate::plan::{Action, Ending, Plan, View, grace_of, plan};
 use crate::probes::Finding;
 use crate::pull::Pulled;
+use crate::resize::{Progress, allocate};
 use crate::shared::Shared;
 use crate::state::{Containers, Waiting, all_containers};
-use crate::status::{Facts, pod_status};
+use crate::status::{Facts, PASSING, pod_status};
 use crate::writer::{PodKey, Report};
 
 /// How many messages may wait for one pod. Senders wait when it is full.
@@ -121,6 +123,10 @@ pub(crate) struct Worker {
     pub(crate) feed: Option<JoinHandle<()>>,
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) failed: Option<Waiting>,
+    /// How far a change of its resources has come.
+    pub(crate) resize: Progress,
+    /// When to try a change that failed or did not fit again.
+    pub(crate) resize_at: Option<Timestamp>,
     /// The objects that its volumes and environment are made of.
     pub(crate) following: Following,
     /// When its tokens have to be asked for again.
@@ -159,7 +165,9 @@ impl Worker {
         };
         let (reports, report) = watch::channel(Report::default());
         let writer = tokio::spawn(crate::writer::run(shared.client.clone(), key.clone(), report));
-        let containers = records.containers();
+        let mut containers = records.containers();
+        // What no agent has seen before was found a place by the scheduler as it is.
+        allocate(&pod, &mut containers, false);
         Self {
             shared,
             pod,
@@ -177,6 +185,8 @@ impl Worker {
             feed: None,
             retry_at: None,
             failed: None,
+            resize: Progress::default(),
+            resize_at: None,
             following: Following::default(),
             refresh_at: None,
             stale: false,
@@ -192,6 +202,7 @@ impl Worker {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         self.keep_pod();
         self.follow_deletion();
+        self.hold_room();
         self.take_over().await;
         while !self.removed {
             let plan = self.step().await;
@@ -226,6 +237,7 @@ impl Worker {
         }
         if plan.actions.is_empty() && self.ending.is_none() && self.sandbox.is_some() {
             self.keep_volumes(now, &mut plan).await;
+            self.keep_size(now, &mut plan);
         }
         plan
     }
@@ -295,6 +307,12 @@ impl Worker {
                 // What downward volumes show.
                 self.stale |= pod.metadata.labels != self.pod.metadata.labels
                     || pod.metadata.annotations != self.pod.metadata.annotations;
+                if pod.metadata.generation != self.pod.metadata.generation {
+                    // What is wanted now may fit where what was wanted did not.
+                    self.resize_at = None;
+                }
+                // What the environment of a new ephemeral container is made of.
+                self.stale |= ephemeral_containers(&pod).len() != ephemeral_containers(&self.pod).len();
                 self.pod = pod;
                 self.keep_pod();
                 self.follow_deletion();
@@ -370,6 +388,7 @@ impl Worker {
             start_time: Some(self.first_seen),
             sandbox: self.sandbox.is_some(),
             failed: self.failed.clone(),
+            resize: self.resize.clone(),
             ended: self.ending.is_some() && !running,
         };
         let status = pod_status(&self.pod, &self.containers, &facts, Timestamp::now());
@@ -397,7 +416,8 @@ impl Worker {
         status: &k8s_openapi::api::core::v1::PodStatus,
     ) -> k8s_openapi::api::core::v1::PodStatus {
         let mut merged = status.clone();
-        let own: Vec<_> = merged.conditions.iter().flatten().map(|c| c.type_.clone()).collect();
+        let mut own: Vec<_> = merged.conditions.iter().flatten().map(|c| c.type_.clone()).collect();
+        own.extend(PASSING.map(str::to_owned));
         let old = self.pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
         let others = old.into_iter().filter(|c| !own.contains(&c.type_));
         merged.conditions.get_or_insert_default().extend(others);

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use crate::status::PASSING;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -62,7 +64,8 @@ async fn send(
     sent: &mut Option<PodStatus>,
 ) -> Result<(), kube::Error> {
     if report.status.is_some() && *sent != report.status {
-        let patch = json!({ "metadata": { "uid": key.uid }, "status": report.status });
+        let mut patch = json!({ "metadata": { "uid": key.uid }, "status": report.status });
+        drop_passed(&mut patch);
         match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(_) => sent.clone_from(&report.status),
             Err(error) if is_gone(&error) => sent.clone_from(&report.status),
@@ -85,7 +88,31 @@ async fn send(
     Ok(())
 }
 
+/// Conditions are merged by their type: those that hold no more have to be named to go.
+fn drop_passed(patch: &mut Value) {
+    let conditions = patch.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    if let Some(conditions) = conditions {
+        let gone = PASSING.iter().filter(|kind| !conditions.iter().any(|c| c["type"] == **kind));
+        let gone: Vec<Value> = gone.map(|kind| json!({ "$patch": "delete", "type": kind })).collect();
+        conditions.extend(gone);
+    }
+}
+
 /// The pod does not exist any more (404), or one of another uid has taken its name (409).
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_that_have_passed_are_named_to_go() {
+        let holds = json!({ "type": "PodResizePending", "status": "True" });
+        let mut patch = json!({ "status": { "conditions": [{ "type": "Ready" }, holds] } });
+        drop_passed(&mut patch);
+        let gone = json!({ "$patch": "delete", "type": "PodResizeInProgress" });
+        assert_eq!(patch["status"]["conditions"], json!([{ "type": "Ready" }, holds, gone]));
+    }
 }

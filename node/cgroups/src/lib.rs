@@ -168,7 +168,9 @@ impl Cgroup {
         self.dirs().try_for_each(|dir| tree::remove(&dir))
     }
 
-    fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
+    /// Gives a group that exists other limits; what is absent stays as it is. A memory limit below what is in use is
+    /// refused by version 1, and by version 2 met by reclaim and in the end by killing: look at [`Cgroup::stats`] first.
+    pub fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
         let restricted = self.devices_restricted()?;
         for setting in limits::settings(self.host.mode, limits) {
             // Denying everything and allowing some again would hit a running container in between.

@@ -52,6 +52,39 @@ fn readable(fd: impl AsFd, within: Duration) -> bool {
 }
 
 #[test]
+fn limits_of_a_group_in_use_go_up_and_down() {
+    let scratch = Scratch::new("limit");
+    let sized = |memory: u64, cpu: u64| Limits {
+        memory_limit: Some(memory),
+        cpu_millis_limit: Some(cpu),
+        cpu_millis_request: Some(cpu),
+        ..Limits::default()
+    };
+    let pod = scratch.0.create("pod1", &sized(64 << 20, 500)).unwrap();
+    let group = scratch.0.create("pod1/c1", &Limits { oom_group: true, ..sized(64 << 20, 500) }).unwrap();
+    let mut child = run_in(&group, "exec sleep 100");
+    let (memory_file, cpu_file) = match scratch.0.mode() {
+        Mode::V2 => ("memory.max", "cpu.max"),
+        Mode::Hybrid => ("memory.limit_in_bytes", "cpu.cfs_quota_us"),
+    };
+    let read = |file: &str| {
+        let dirs = group.procs_files();
+        let found = dirs.iter().find_map(|procs| std::fs::read_to_string(procs.with_file_name(file)).ok());
+        found.unwrap().split_whitespace().next().unwrap().to_owned()
+    };
+    for (memory, cpu, quota) in [(128u64 << 20, 1000, "100000"), (32 << 20, 200, "20000")] {
+        let limits = sized(memory, cpu);
+        // A child never has more than its parent.
+        let order = if cpu == 1000 { [&pod, &group] } else { [&group, &pod] };
+        order.iter().for_each(|group| group.limit(&limits).unwrap());
+        assert_eq!((read(memory_file), read(cpu_file)), (memory.to_string(), quota.to_owned()));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(scratch.0.get("none").unwrap().limit(&sized(1 << 20, 100)).is_err(), "it makes no group");
+}
+
+#[test]
 fn a_process_over_its_memory_limit_is_killed_and_counted() {
     let scratch = Scratch::new("oom");
     let limits = Limits { memory_limit: Some(16 << 20), oom_group: true, ..Limits::default() };

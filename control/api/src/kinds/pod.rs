@@ -124,9 +124,6 @@ impl Rules for PodRules {
         let path = FieldPath::root("spec");
         if let Some(spec) = &pod.spec {
             validate::pod_warnings(spec, &path, warnings);
-            if spec.ephemeral_containers.as_ref().is_some_and(|all| !all.is_empty()) {
-                warnings.push("spec.ephemeralContainers: stored, and not run by nodes yet".to_owned());
-            }
         }
     }
 
