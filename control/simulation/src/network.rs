@@ -153,6 +153,15 @@ impl Network {
         state.current.remove(&node);
     }
 
+    /// The run is over: lets go of the members, which hold on to the network.
+    pub fn end_all(&self) {
+        let (lives, current) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.lives), std::mem::take(&mut state.current))
+        };
+        drop((lives, current));
+    }
+
     /// The life of a machine, unless its power is gone.
     pub fn life(&self, node: Node) -> Option<Life> {
         let life = self.state.lock().lives.get(&node).cloned();

@@ -107,6 +107,8 @@ pub fn run_to_book(seed: u64, broken: Broken, print: bool) -> std::io::Result<(R
             wrong,
             tail: trace.tail(),
         };
+        // Nothing of it stays in memory: a thousand runs follow each other.
+        world.network.end_all();
         (report, book)
     });
     drop(runtime);

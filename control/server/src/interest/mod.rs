@@ -57,9 +57,11 @@ struct Group {
     row: ResourceRef,
     watches: HashMap<Topic, BTreeMap<u64, Arc<Slot>>>,
     /// How many topics there are about each label, and about each field.
-    labels: BTreeMap<Box<str>, usize>,
-    fields: BTreeMap<Box<str>, usize>,
+    labels: Counts,
+    fields: Counts,
 }
+
+type Counts = BTreeMap<Box<str>, usize>;
 
 /// What one watch is told.
 #[derive(Default)]
@@ -183,7 +185,7 @@ impl Group {
         Group { row, watches: HashMap::new(), labels: BTreeMap::new(), fields: BTreeMap::new() }
     }
 
-    fn count(&mut self, topic: &Topic) -> Option<(&mut BTreeMap<Box<str>, usize>, Box<str>)> {
+    fn count(&mut self, topic: &Topic) -> Option<(&mut Counts, Box<str>)> {
         match topic {
             Topic::Label(key, _) => Some((&mut self.labels, key.clone())),
             Topic::Field(name, _) => Some((&mut self.fields, name.clone())),
