@@ -112,6 +112,7 @@ pub(crate) async fn assemble(
     let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
     api.set_webhook_credentials(configured.webhooks);
     let keys = pki.dir().to_owned();
+    api.set_certificate_signer(pki.certificate_signer());
     api.let_join(Joining::new(common.clone(), pki.ca_pem(), keys, encryption));
     if let Some(audit) = settings.server.audit.open()? {
         api.set_audit(audit);

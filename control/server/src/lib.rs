@@ -43,6 +43,7 @@ mod rewrite;
 mod router;
 mod server;
 mod service;
+mod service_addresses;
 mod service_range;
 mod services;
 mod settings;

@@ -19,7 +19,7 @@ use crate::join::Joining;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
-use crate::pki::FrontProxy;
+use crate::pki::{CertificateSigner, FrontProxy};
 use crate::quota::Turns;
 use crate::registry::Registry;
 use crate::service::UserService;
@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) ending: CancellationToken,
     /// Lets others join, once it is set.
     pub(crate) joining: OnceLock<Joining>,
+    /// Signs requests for certificates, once it is set.
+    pub(crate) signer: OnceLock<CertificateSigner>,
     /// Ends the server's own tasks with its last handle.
     _end: DropGuard,
 }
@@ -99,6 +101,7 @@ impl ApiServer {
             shutdown,
             ending: CancellationToken::new(),
             joining: OnceLock::new(),
+            signer: OnceLock::new(),
             config,
         };
         Ok(ApiServer { inner: Arc::new(inner) })
@@ -119,6 +122,13 @@ impl ApiServer {
     pub fn set_audit(&self, audit: Audit) {
         if self.inner.audit.set(Arc::new(audit)).is_err() {
             tracing::error!("the audit was set before; the first one stays");
+        }
+    }
+
+    /// Signs approved CertificateSigningRequests from now on. To be called once, before [`ApiServer::start`].
+    pub fn set_certificate_signer(&self, signer: CertificateSigner) {
+        if self.inner.signer.set(signer).is_err() {
+            tracing::error!("the signer of certificates was set before; the first one stays");
         }
     }
 

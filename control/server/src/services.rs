@@ -2,7 +2,7 @@
 //!
 //! Each is a key of its own (`/carrack/serviceips/<address>`, `/carrack/nodeports/<port>`), written and deleted in
 //! the transaction that writes the Service: two Services cannot get the same one, and none is lost or leaked,
-//! whatever crashes when.
+//! whatever crashes when. The IPAddress that shows an address goes with it; who deletes that one frees nothing.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::call::Call;
 use crate::registry::{Beside, Registry};
+use crate::service_addresses::{self, Source};
 use crate::service_range::ServiceRange;
 
 const ADDRESSES: &str = "/carrack/serviceips/";
@@ -52,6 +53,11 @@ impl Held {
     }
 }
 
+/// The addresses that this Service holds.
+pub(crate) fn addresses(service: &Value) -> BTreeSet<Ipv4Addr> {
+    Held::of(service).addresses
+}
+
 /// A number as a port; 0 means none.
 fn as_port(value: &Value) -> Option<u16> {
     value.as_u64().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
@@ -77,15 +83,26 @@ pub(crate) async fn beside(
     new: Option<&mut Value>,
 ) -> Result<Beside, ApiError> {
     let held = old.map(Held::of).unwrap_or_default();
+    let mut beside = Beside::default();
     let (wanted, owner) = match new {
         None => (Held::default(), Bytes::new()),
         Some(service) => {
-            let chosen = choose(call, &held, service).await?;
-            let owner = json!({"namespace": meta::namespace(service), "name": meta::name(service)});
-            (chosen, owner.to_string().into())
+            let sources = service_addresses::sources(call.registry(), &call.server.service_range).await?;
+            let chosen = choose(call, &held, &sources, service).await?;
+            let (namespace, name) = (meta::namespace(service), meta::name(service));
+            for address in chosen.addresses.difference(&held.addresses) {
+                let source = sources.iter().find(|source| source.range.contains(*address));
+                beside.compare.extend(source.map(Source::unchanged));
+                let key = service_addresses::key(*address)?;
+                beside.compare.push(Compare::absent(key.clone()));
+                beside.then.push(Op::put(key, service_addresses::encode(*address, namespace, name)?));
+            }
+            (chosen, json!({"namespace": namespace, "name": name}).to_string().into())
         }
     };
-    let mut beside = Beside::default();
+    for address in held.addresses.difference(&wanted.addresses) {
+        beside.then.push(Op::delete(service_addresses::key(*address)?));
+    }
     for key in wanted.keys_beyond(&held) {
         beside.compare.push(Compare::absent(key.clone()));
         beside.then.push(Op::put(key, owner.clone()));
@@ -95,7 +112,7 @@ pub(crate) async fn beside(
 }
 
 /// Completes the Service and gives what it will hold.
-async fn choose(call: &Call, held: &Held, service: &mut Value) -> Result<Held, ApiError> {
+async fn choose(call: &Call, held: &Held, sources: &[Source], service: &mut Value) -> Result<Held, ApiError> {
     let registry = call.registry();
     let kind = service.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
     if kind == "ExternalName" {
@@ -107,7 +124,7 @@ async fn choose(call: &Call, held: &Held, service: &mut Value) -> Result<Held, A
     }
     let range = &call.server.service_range;
     if cluster_ips(service).next().is_none() {
-        let address = free_address(registry, range).await?;
+        let address = free_address(registry, range, sources).await?;
         service["spec"]["clusterIP"] = json!(address.to_string());
     }
     complete_families(service);
@@ -115,7 +132,7 @@ async fn choose(call: &Call, held: &Held, service: &mut Value) -> Result<Held, A
         choose_ports(registry, &kind, service).await?;
     }
     let wanted = Held::of(service);
-    check_named(registry, range, held, &wanted, meta::name(service)).await?;
+    check_named(registry, range, sources, held, &wanted, meta::name(service)).await?;
     Ok(wanted)
 }
 
@@ -174,11 +191,18 @@ async fn taken<T: std::str::FromStr + Ord>(
     Ok(found.kvs.iter().filter_map(|kv| text(&kv.key)).collect())
 }
 
-/// An address that nobody holds at the moment; the transaction finds out if it is taken meanwhile.
-async fn free_address(registry: &Registry, range: &ServiceRange) -> Result<Ipv4Addr, ApiError> {
-    let taken = taken(registry, ADDRESSES).await?;
-    range
-        .free(&taken, &mut rand::rng())
+/// An address that nobody holds at the moment, of the first range that has one; the transaction finds out if it is taken
+/// meanwhile.
+async fn free_address(
+    registry: &Registry,
+    range: &ServiceRange,
+    sources: &[Source],
+) -> Result<Ipv4Addr, ApiError> {
+    let mut taken = taken(registry, ADDRESSES).await?;
+    taken.extend(service_addresses::taken(registry).await?);
+    sources
+        .iter()
+        .find_map(|source| source.range.free(&taken, &mut rand::rng()))
         .ok_or_else(|| ApiError::internal(format!("failed to allocate a serviceIP: range {range} is full")))
 }
 
@@ -204,6 +228,7 @@ async fn free_port(
 async fn check_named(
     registry: &Registry,
     range: &ServiceRange,
+    sources: &[Source],
     held: &Held,
     wanted: &Held,
     name: &str,
@@ -211,11 +236,13 @@ async fn check_named(
     let spec = FieldPath::root("spec");
     let mut errors = Vec::new();
     for address in wanted.addresses.difference(&held.addresses) {
-        let why = if !range.contains(*address) {
+        let why = if !sources.iter().any(|source| source.range.contains(*address)) {
             format!(
                 "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
             )
-        } else if registry.get_key(format!("{ADDRESSES}{address}")).await?.is_some() {
+        } else if registry.get_key(format!("{ADDRESSES}{address}")).await?.is_some()
+            || registry.get_key(service_addresses::key(*address)?).await?.is_some()
+        {
             "provided IP is already allocated".to_owned()
         } else {
             continue;

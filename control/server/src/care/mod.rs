@@ -1,10 +1,13 @@
-//! The server's own care for what is stored: Secrets with tokens, bootstrap tokens.
+//! The server's own care for what is stored: Secrets with tokens, bootstrap tokens, requests for certificates,
+//! Service addresses.
 //!
 //! Each job looks at everything it cares for whenever something of it changes, and makes it what it should be: what
 //! was missed, or done by another server at the same time, is found the next time.
 
 mod account_tokens;
 mod bootstrap_tokens;
+mod certificates;
+mod service_addresses;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -54,8 +57,12 @@ trait Job: Send + Sync + 'static {
 
 /// Starts all jobs; they end with the server.
 pub(crate) fn start(api: &ApiServer) {
-    let jobs: [Arc<dyn Job>; 2] =
-        [Arc::new(account_tokens::AccountTokens), Arc::new(bootstrap_tokens::BootstrapTokens)];
+    let jobs: [Arc<dyn Job>; 4] = [
+        Arc::new(account_tokens::AccountTokens),
+        Arc::new(bootstrap_tokens::BootstrapTokens),
+        Arc::new(certificates::Certificates),
+        Arc::new(service_addresses::ServiceAddresses),
+    ];
     for job in jobs {
         let (server, store, end) =
             (Arc::downgrade(&api.inner), api.store().clone(), api.inner.shutdown.clone());

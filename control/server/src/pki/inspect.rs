@@ -124,7 +124,8 @@ fn missing_name<'a>(cert: &X509Certificate<'_>, wanted: &'a [String]) -> Option<
     wanted.iter().map(String::as_str).find(|name| !covered(name))
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+/// An address as certificates hold it.
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(bytes)
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))

@@ -14,7 +14,7 @@ pub(super) const CA_LIFETIME: Duration = Duration::days(3650);
 /// How long a leaf lives.
 pub const LEAF_LIFETIME: Duration = Duration::days(365);
 /// Certificates begin a little in the past, for hosts whose clock is behind.
-const BACKDATE: Duration = Duration::minutes(5);
+pub(super) const BACKDATE: Duration = Duration::minutes(5);
 /// Bytes of a random serial number; RFC 5280 allows 20, the top bit stays clear.
 const SERIAL_BYTES: usize = 16;
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for KeyMaterial {
 pub(super) struct Authority {
     pub(super) cert_pem: String,
     pub(super) cert_der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    pub(super) issuer: Issuer<'static, KeyPair>,
 }
 
 /// A fresh ECDSA P-256 key.
@@ -121,7 +121,8 @@ impl Authority {
     }
 }
 
-fn serial() -> SerialNumber {
+/// A random serial number.
+pub(super) fn serial() -> SerialNumber {
     let mut bytes: [u8; SERIAL_BYTES] = rand::random();
     // A serial number is a positive integer without leading zeros.
     bytes[0] = bytes[0] & 0x7f | 0x40;

@@ -28,6 +28,7 @@ mod issue;
 mod kubeconfig;
 mod leaves;
 mod pem;
+mod requests;
 mod shared;
 mod store;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use time::{Duration, OffsetDateTime};
 pub use accounts::{ServiceAccountKeys, VerifyingKey};
 pub use front_proxy::FrontProxy;
 pub use issue::{KeyMaterial, LEAF_LIFETIME, Usage};
+pub use requests::{CertificateSigner, Requested};
 pub(crate) use shared::export as export_shared;
 pub use shared::{SharedKeys, import as import_shared};
 pub use store::StoreTls;
@@ -122,7 +124,7 @@ impl PkiError {
 /// The cluster's keys, open for use.
 pub struct Pki {
     dir: PathBuf,
-    authority: Authority,
+    authority: Arc<Authority>,
     leaves: Leaves,
     front_proxy: front_proxy::Keys,
     store: store::Keys,
@@ -140,7 +142,7 @@ impl Pki {
 
     fn open_at(dir: &Path, options: &PkiOptions, now: OffsetDateTime) -> Result<Self, PkiError> {
         files::secure_dir(dir)?;
-        let authority = open_authority(dir, "ca", "kubernetes", now)?;
+        let authority = Arc::new(open_authority(dir, "ca", "kubernetes", now)?);
         let front = open_authority(dir, front_proxy::AUTHORITY, front_proxy::AUTHORITY, now)?;
         let front_proxy = front_proxy::Keys::open(dir, front, now)?;
         let store = open_authority(dir, store::AUTHORITY, store::AUTHORITY, now)?;
@@ -236,6 +238,11 @@ impl Pki {
     /// The authority's certificate: what `kube-root-ca.crt` and every kubeconfig carry.
     pub fn ca_pem(&self) -> &str {
         &self.authority.cert_pem
+    }
+
+    /// Signs requests for certificates.
+    pub fn certificate_signer(&self) -> CertificateSigner {
+        CertificateSigner(self.authority.clone())
     }
 
     /// What the API server shows to aggregated API servers.
