@@ -64,7 +64,10 @@ impl Node {
 
     /// Changes the membership, as the leader.
     pub(super) async fn change_here(&self, change: MemberChange) -> Done {
-        let members = self.raft.server_metrics().borrow_watched().membership_config.membership().clone();
+        let members = match change {
+            MemberChange::MoveLeader(_) => self.members_now(),
+            _ => self.settled_members().await?,
+        };
         let known = |id: u64| members.get_node(&id).cloned().ok_or(MemberError::NotFound(id));
         match change {
             MemberChange::Add { as_learner, peer_urls } => self.add(&members, as_learner, peer_urls).await,
@@ -92,6 +95,23 @@ impl Node {
                 }
                 self.move_leader_here(id).await
             }
+        }
+    }
+
+    fn members_now(&self) -> Members {
+        self.raft.server_metrics().borrow_watched().membership_config.membership().clone()
+    }
+
+    /// The members, once a change that was left halfway is done: whoever asked for it waits no more, or asked another
+    /// leader. A leader that is out by then changes nothing any more.
+    async fn settled_members(&self) -> Result<Members, MemberError> {
+        if self.members_now().get_joint_config().len() > 1 {
+            self.commit(Change::AddVoterIds(BTreeSet::new())).await?;
+        }
+        let members = self.members_now();
+        match members.get_node(&self.shared.identity.member_id) {
+            Some(_) => Ok(members),
+            None => Err(MemberError::NotLeader { leader: None }),
         }
     }
 
