@@ -4,6 +4,8 @@
 mod debug;
 #[path = "kubectl/resize.rs"]
 mod resize;
+#[path = "kubectl/stats.rs"]
+mod stats;
 #[path = "kubectl/verbs.rs"]
 mod verbs;
 

@@ -39,6 +39,7 @@ mod shared;
 mod sources;
 mod spec;
 mod state;
+mod stats;
 mod status;
 mod status_loop;
 mod terminal;

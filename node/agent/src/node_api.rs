@@ -18,6 +18,7 @@ use crate::http::{
 use crate::manager::Pods;
 use crate::shared::Shared;
 use crate::state::{ContainerState, Run};
+use crate::stats;
 use crate::terminal::Terminal;
 use crate::worker::Snapshot;
 
@@ -34,6 +35,13 @@ impl Api {
     /// Over the agent's pods.
     pub(crate) fn new(shared: Arc<Shared>, pods: Pods) -> Self {
         Self { shared, pods }
+    }
+
+    /// What is used now. The kernel sums up what it counts on each processor, which may take a while.
+    async fn measure(&self) -> Result<stats::Sample, ApiFailure> {
+        let (cgroups, pods) = (self.shared.cgroups.clone(), self.pods.list());
+        let measured = tokio::task::spawn_blocking(move || stats::measure(&cgroups, &pods)).await;
+        measured.map_err(internal)?.map_err(internal)
     }
 
     fn pod(&self, target: &Target) -> Result<Snapshot, ApiFailure> {
@@ -96,7 +104,11 @@ impl NodeApi for Api {
     }
 
     async fn stats_summary(&self) -> Result<serde_json::Value, ApiFailure> {
-        Err(ApiFailure::NotImplemented("statistics are not served by this node yet".to_owned()))
+        Ok(stats::summary(&self.measure().await?, &self.shared.options.node_name))
+    }
+
+    async fn resource_metrics(&self) -> Result<String, ApiFailure> {
+        self.measure().await.map(|sample| stats::resource_metrics(&sample))
     }
 
     async fn logs(&self, target: &Target, previous: bool) -> Result<LogSource, ApiFailure> {

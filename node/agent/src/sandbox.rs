@@ -8,6 +8,7 @@ use carrack_cgroups::{CgroupError, Limits};
 use carrack_network::{AttachError, PodAddress, PodRef};
 use carrack_supervisor::{ContainerStatus, ExitRecord, LogLimits, Sandbox, SandboxConfig, SandboxError};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::task::block_in_place;
 
 use crate::ephemeral::is_ephemeral;
@@ -56,13 +57,19 @@ pub(crate) enum FrameError {
     },
 }
 
+/// The control group of a pod, relative to the agent's: `burstable/pod<uid>`; guaranteed pods are at the top.
+pub(crate) fn pod_cgroup(pod: &Pod) -> String {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    match qos_class(pod) {
+        "Guaranteed" => format!("pod{uid}"),
+        class => format!("{}/pod{uid}", class.to_lowercase()),
+    }
+}
+
 impl Worker {
-    /// The pod's control group, relative to the agent's: `burstable/pod<uid>`; guaranteed pods are at the top.
+    /// The pod's control group.
     pub(crate) fn cgroup_path(&self) -> String {
-        match qos_class(&self.pod) {
-            "Guaranteed" => format!("pod{}", self.key.uid),
-            class => format!("{}/pod{}", class.to_lowercase(), self.key.uid),
-        }
+        pod_cgroup(&self.pod)
     }
 
     pub(crate) fn host_network(&self) -> bool {

@@ -25,6 +25,9 @@ pub trait NodeApi: Send + Sync + 'static {
     /// The body of `/stats/summary`.
     fn stats_summary(&self) -> impl Future<Output = Result<serde_json::Value, ApiFailure>> + Send;
 
+    /// The body of `/metrics/resource`, in Prometheus' text format.
+    fn resource_metrics(&self) -> impl Future<Output = Result<String, ApiFailure>> + Send;
+
     /// Where the log of a container is: of its present or last run, or with `previous` of the run before.
     fn logs(
         &self,

@@ -37,6 +37,7 @@ pub(super) async fn answer<A: NodeApi>(
         },
         Route::Pods => json(&context.api.pods()),
         Route::StatsSummary => context.api.stats_summary().await.and_then(|summary| json(&summary)),
+        Route::ResourceMetrics => context.api.resource_metrics().await.map(metrics),
         Route::Logs(target, options) => logs(&*context.api, &target, options).await,
         Route::Exec(target, exec) => streaming::start(context, request, Wanted::Exec(target, exec)),
         Route::Attach(target, streams) => streaming::start(context, request, Wanted::Attach(target, streams)),
@@ -70,6 +71,14 @@ fn json(value: &impl serde::Serialize) -> Result<Response<Body>, ApiFailure> {
     let mut response = Response::new(full(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// Metrics in Prometheus' text format.
+fn metrics(body: String) -> Response<Body> {
+    let mut response = text(StatusCode::OK, body);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 /// An answer of plain text.

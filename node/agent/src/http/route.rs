@@ -11,6 +11,7 @@ pub(super) enum Route {
     Healthz,
     Pods,
     StatsSummary,
+    ResourceMetrics,
     Logs(Target, LogOptions),
     Exec(Target, ExecRequest),
     Attach(Target, Attach),
@@ -44,6 +45,7 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
         ["healthz"] => (Route::Healthz, false),
         ["pods"] => (Route::Pods, false),
         ["stats", "summary"] => (Route::StatsSummary, false),
+        ["metrics", "resource"] => (Route::ResourceMetrics, false),
         ["containerLogs", rest @ ..] => (Route::Logs(target(rest)?, log_options(&query)?), false),
         ["exec", rest @ ..] => (Route::Exec(target(rest)?, exec_request(&query)?), true),
         ["attach", rest @ ..] => (Route::Attach(target(rest)?, attach(&query)?), true),
@@ -215,6 +217,7 @@ mod tests {
         assert_eq!(get("/healthz"), Ok(Route::Healthz));
         assert_eq!(get("/pods"), Ok(Route::Pods));
         assert_eq!(get("/stats/summary"), Ok(Route::StatsSummary));
+        assert_eq!(get("/metrics/resource"), Ok(Route::ResourceMetrics));
         assert_eq!(
             get("/portForward/ns/p"),
             Ok(Route::PortForward { namespace: "ns".to_owned(), pod: "p".to_owned(), ports: vec![] })

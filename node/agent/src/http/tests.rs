@@ -53,6 +53,10 @@ impl NodeApi for Fake {
         Err(ApiFailure::NotImplemented("no statistics".to_owned()))
     }
 
+    async fn resource_metrics(&self) -> Result<String, ApiFailure> {
+        Ok("resource_scrape_error 0\n".to_owned())
+    }
+
     async fn logs(&self, target: &Target, previous: bool) -> Result<LogSource, ApiFailure> {
         match (target.container.as_str(), previous) {
             ("c", false) => {
@@ -317,6 +321,7 @@ async fn answers_the_simple_paths() {
         (code, &pods["kind"], &pods["items"][0]["metadata"]["name"]),
         (StatusCode::OK, &"PodList".into(), &"web".into())
     );
+    assert_eq!(node.get("/metrics/resource").await, (StatusCode::OK, "resource_scrape_error 0\n".to_owned()));
     assert_eq!(node.get("/stats/summary").await, (StatusCode::NOT_IMPLEMENTED, "no statistics".to_owned()));
     assert_eq!(node.get("/nothing").await.0, StatusCode::NOT_FOUND);
     assert_eq!(node.get("/portForward/ns/p?port=80").await.0, StatusCode::BAD_REQUEST);
