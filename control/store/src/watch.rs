@@ -121,6 +121,8 @@ pub struct Watcher {
     newest: Revision,
     /// Read from history, not delivered yet.
     backlog: VecDeque<WatchBatch>,
+    /// Taken and not opened yet, since opening may wait: it stays here if that wait is given up.
+    opening: Option<WatchBatch>,
     ended: bool,
     seal: Option<Arc<dyn Seal>>,
 }
@@ -166,6 +168,7 @@ impl Watcher {
             next: start,
             newest,
             backlog: VecDeque::new(),
+            opening: None,
             ended: false,
             seal: None,
         })
@@ -185,7 +188,8 @@ impl Watcher {
     /// The revision up to which everything was delivered: no earlier change will follow. It grows while
     /// [`Watcher::next`] waits, even if no watched key changes.
     pub fn progress(&self) -> Revision {
-        let looked_at = self.backlog.front().map_or(self.next, |batch| batch.revision) - 1;
+        let waiting = self.opening.as_ref().or(self.backlog.front());
+        let looked_at = waiting.map_or(self.next, |batch| batch.revision) - 1;
         looked_at.min(self.newest)
     }
 
@@ -194,6 +198,9 @@ impl Watcher {
     pub async fn next(&mut self) -> Option<Result<WatchBatch, WatchError>> {
         loop {
             tokio::task::coop::consume_budget().await;
+            if let Some(opened) = self.open().await {
+                return Some(opened);
+            }
             let (mut events, prev_kv) = (Vec::new(), self.prev_kv);
             let mut take = |event: &Event| {
                 let prev = event.prev.clone().filter(|_| prev_kv);
@@ -202,8 +209,12 @@ impl Watcher {
             };
             let looked = self.feed(1, &mut take).await;
             if let Some(first) = events.first() {
-                let mut batch = WatchBatch { revision: first.kv.mod_revision, events };
-                return Some(self.open(&mut batch).map(|()| batch));
+                let batch = WatchBatch { revision: first.kv.mod_revision, events };
+                if self.seal.is_none() {
+                    return Some(Ok(batch));
+                }
+                self.opening = Some(batch);
+                continue;
             }
             match looked {
                 Ok(Look::Again | Look::Behind) => {}
@@ -215,10 +226,21 @@ impl Watcher {
         }
     }
 
-    fn open(&mut self, batch: &mut WatchBatch) -> Result<(), WatchError> {
-        let Some(seal) = &self.seal else { return Ok(()) };
-        seal::open_batch(&**seal, batch).inspect_err(|_| self.ended = true)?;
-        Ok(())
+    /// What was taken, with its values opened; `None` if nothing was.
+    async fn open(&mut self) -> Option<Result<WatchBatch, WatchError>> {
+        let mut batch = self.opening.clone()?;
+        let opened = match &self.seal {
+            None => Ok(()),
+            Some(seal) => seal::open_batch(&**seal, &mut batch).await,
+        };
+        self.opening = None;
+        Some(match opened {
+            Ok(()) => Ok(batch),
+            Err(error) => {
+                self.ended = true;
+                Err(error.into())
+            }
+        })
     }
 
     /// Shows changes to `sink`, which says how much it took of each, until that is `enough` (no revision is cut) or
