@@ -23,12 +23,12 @@ const INSIST: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The store as the API server sees it: what is to be encrypted, is. The configuration is followed until `shutdown`.
-/// Also gives the file that says how.
+/// Also gives what does it, and the file that says how.
 async fn sealed(
     settings: &Settings,
     store: &Store,
     shutdown: &CancellationToken,
-) -> Result<(Store, PathBuf)> {
+) -> Result<(Store, Arc<Encryption>, PathBuf)> {
     let (path, encryption) = match &settings.server.encryption_provider_config {
         Some(path) => (path.clone(), Encryption::load(path)?),
         None => {
@@ -41,8 +41,9 @@ async fn sealed(
         }
     };
     let encryption = Arc::new(encryption);
+    encryption.start().await;
     tokio::spawn(encryption.clone().follow(path.clone(), shutdown.clone()));
-    Ok((store.sealed(encryption), path))
+    Ok((store.sealed(encryption.clone()), encryption, path))
 }
 
 /// A new key would not read what an old one encrypted: better to say so than to begin with Secrets that nobody can read.
@@ -76,7 +77,7 @@ pub(crate) async fn assemble(
     store: &Store,
     shutdown: &CancellationToken,
 ) -> Result<ApiServer> {
-    let (store, encryption) = sealed(settings, store, shutdown).await?;
+    let (store, encryption, encryption_file) = sealed(settings, store, shutdown).await?;
     let objects: Arc<dyn Objects> = Arc::new(StoreObjects::new(store.clone()));
     let rbac = insist(|| Rbac::start(store.clone())).await.context("the access policy")?;
     let nodes = insist(|| NodeAuthorizer::start(store.clone())).await;
@@ -113,7 +114,8 @@ pub(crate) async fn assemble(
     api.set_webhook_credentials(configured.webhooks);
     let keys = pki.dir().to_owned();
     api.set_certificate_signer(pki.certificate_signer());
-    api.let_join(Joining::new(common.clone(), pki.ca_pem(), keys, encryption));
+    api.let_join(Joining::new(common.clone(), pki.ca_pem(), keys, encryption_file));
+    api.ask("kms-providers", move || encryption.health());
     if let Some(audit) = settings.server.audit.open()? {
         api.set_audit(audit);
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use carrack_server::audit::{Audit, LogOptions, WebhookOptions};
+use carrack_server::audit::{self, Audit, LogOptions, WebhookOptions};
 use carrack_server::{Remote, duration};
 use clap::{Args, ValueEnum};
 
@@ -43,8 +43,8 @@ struct Webhook {
     #[arg(long, value_name = "FILE")]
     audit_webhook_config_file: Option<PathBuf>,
     /// How events are handed to it
-    #[arg(long, value_enum, default_value_t = WebhookMode::Batch)]
-    audit_webhook_mode: WebhookMode,
+    #[arg(long, value_enum, default_value_t = Mode::Batch)]
+    audit_webhook_mode: Mode,
     /// Events that wait for it at most; further ones are dropped and counted
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     audit_webhook_batch_buffer_size: usize,
@@ -68,17 +68,9 @@ struct Webhook {
     audit_webhook_initial_backoff: String,
 }
 
-/// How events are handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WebhookMode {
-    /// Behind the requests' backs
-    Batch,
-}
-
 impl Webhook {
     fn options(&self) -> Result<Option<WebhookOptions>> {
         let Some(path) = &self.audit_webhook_config_file else { return Ok(None) };
-        let WebhookMode::Batch = self.audit_webhook_mode;
         let time = |name: &str, text: &str| {
             duration(text).map_err(|why| anyhow::anyhow!("--audit-webhook-{name}: {why}"))
         };
@@ -91,6 +83,7 @@ impl Webhook {
             bail!("--audit-webhook-batch-throttle-qps and -burst have to be above 0");
         }
         Ok(Some(WebhookOptions {
+            mode: self.audit_webhook_mode.into(),
             remote: Remote::open(path, WEBHOOK_TIMEOUT).context("the audit webhook")?,
             buffer_size: self.audit_webhook_batch_buffer_size,
             max_size: self.audit_webhook_batch_max_size,
@@ -101,13 +94,25 @@ impl Webhook {
     }
 }
 
-/// How events are written.
+/// How events go their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
     /// Before the request goes on
     Blocking,
+    /// The same; a request whose first event is lost is refused
+    BlockingStrict,
     /// Behind its back; what is too much is dropped and counted
     Batch,
+}
+
+impl From<Mode> for audit::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Blocking => audit::Mode::Blocking,
+            Mode::BlockingStrict => audit::Mode::BlockingStrict,
+            Mode::Batch => audit::Mode::Batch,
+        }
+    }
 }
 
 impl AuditOptions {
@@ -119,7 +124,7 @@ impl AuditOptions {
             max_age: self.audit_log_maxage,
             max_backup: self.audit_log_maxbackup,
             max_size: self.audit_log_maxsize,
-            blocking: self.audit_log_mode == Mode::Blocking,
+            mode: self.audit_log_mode.into(),
         });
         let has_way = log.is_some() || webhook.is_some();
         match &self.audit_policy_file {

@@ -1,37 +1,14 @@
 //! How the names of properties are written in expressions: `a-b` is `a__dash__b`, reserved words have underscores around.
 
 use crate::types::{ObjectType, Type};
+use crate::words::is_word;
 
-/// Words of the language that a property may be called.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 const SIGNS: &[(&str, &str)] =
     &[("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
 
 /// A property's name as expressions write it; `None` for names that no expression can reach.
 pub fn escape(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
+    if is_word(name) {
         return Some(format!("__{name}__"));
     }
     let first = name.chars().next()?;
@@ -59,7 +36,7 @@ pub fn unescape(name: &str) -> Option<String> {
         return None;
     }
     let word = name.strip_prefix("__").and_then(|name| name.strip_suffix("__"));
-    if let Some(word) = word.filter(|word| RESERVED.contains(word)) {
+    if let Some(word) = word.filter(|word| is_word(word)) {
         return Some(word.to_owned());
     }
     let mut plain = String::with_capacity(name.len());
@@ -85,7 +62,7 @@ impl ObjectType {
         let wanted = plain.as_deref().unwrap_or(name);
         let (key, ty) = self.fields.get_key_value(wanted)?;
         // Reserved words have to be escaped.
-        let reachable = plain.is_some() || (!name.contains("__") && !RESERVED.contains(&name));
+        let reachable = plain.is_some() || (!name.contains("__") && !is_word(name));
         reachable.then_some((key.as_str(), ty))
     }
 }

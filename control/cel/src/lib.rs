@@ -33,6 +33,7 @@ mod types;
 mod url;
 mod uses;
 mod value;
+mod words;
 
 pub use check::Environment;
 pub use error::{CompileError, EvalError, Issue};

@@ -5,6 +5,7 @@ use crate::error::{CompileError, Issue};
 use crate::lexer::{Token, tokens};
 use crate::macros;
 use crate::value::Value;
+use crate::words::is_reserved;
 
 /// How deep expressions may be nested; a chain of operators counts too. Upstream's limit.
 pub(crate) const MAX_DEPTH: u16 = 250;
@@ -13,26 +14,6 @@ pub(crate) const MAX_NESTING: u16 = 100;
 /// How many characters an expression may have.
 pub(crate) const MAX_SOURCE: usize = 100_000;
 
-/// Words that name nothing.
-const RESERVED: &[&str] = &[
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 /// Operators with two sides: how strongly they bind, and the function they are.
 const BINARY: &[(&str, u8, &str)] = &[
     ("||", 1, "_||_"),
@@ -335,7 +316,7 @@ impl Parser {
                 message: format!("Syntax error: mismatched input 'in' expecting {BEGINNINGS}"),
             });
         }
-        if RESERVED.contains(&name.as_str()) {
+        if is_reserved(&name) {
             return Err(Issue { at, message: format!("reserved identifier: {name}") });
         }
         let open = self.at();

@@ -9,14 +9,25 @@ use crate::query::Query;
 use crate::server::Inner;
 use crate::{ResponseBody, respond};
 
-/// What parts of the process reported.
+/// Says how something is.
+pub(crate) type Asked = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What parts of the process reported, and what is asked anew each time.
 #[derive(Default)]
-pub(crate) struct Health(RwLock<BTreeMap<String, Result<(), String>>>);
+pub(crate) struct Health {
+    reported: RwLock<BTreeMap<String, Result<(), String>>>,
+    asked: RwLock<BTreeMap<String, Asked>>,
+}
 
 impl Health {
     /// Takes in the state of a part.
     pub(crate) fn report(&self, name: &str, state: Result<(), String>) {
-        self.0.write().insert(name.to_owned(), state);
+        self.reported.write().insert(name.to_owned(), state);
+    }
+
+    /// Asks this for `/healthz` and `/readyz` from now on. Not for `/livez`: another start would not mend it.
+    pub(crate) fn ask(&self, name: &str, asked: Asked) {
+        self.asked.write().insert(name.to_owned(), asked);
     }
 }
 
@@ -29,12 +40,15 @@ enum Question {
     Ready,
 }
 
-/// The checks of a question, by name.
-fn checks(server: &Inner, question: Question) -> Vec<(String, Result<(), String>)> {
+/// The checks of a question, by name; `path` says which of its paths was asked.
+fn checks(server: &Inner, path: &str, question: Question) -> Vec<(String, Result<(), String>)> {
     let store = server.registry.store().status();
     let mut checks = vec![("ping".to_owned(), Ok(())), ("log".to_owned(), Ok(()))];
     // Under upstream's name, since scripts ask for it.
     checks.push(("etcd".to_owned(), store.failed.map_or(Ok(()), Err)));
+    if path != "livez" {
+        checks.extend(server.health.asked.read().iter().map(|(name, ask)| (name.clone(), ask())));
+    }
     if question == Question::Ready {
         let writable = store.shortage.map_or(Ok(()), |shortage| Err(shortage.to_string()));
         checks.push(("store-writable".to_owned(), writable));
@@ -43,7 +57,8 @@ fn checks(server: &Inner, question: Question) -> Vec<(String, Result<(), String>
             "shutdown".to_owned(),
             if ending { Err("process is shutting down".to_owned()) } else { Ok(()) },
         ));
-        checks.extend(server.health.0.read().iter().map(|(name, state)| (name.clone(), state.clone())));
+        checks
+            .extend(server.health.reported.read().iter().map(|(name, state)| (name.clone(), state.clone())));
     }
     checks
 }
@@ -57,7 +72,7 @@ pub(crate) fn answer(server: &Inner, path: &str, query: &Query) -> Option<Respon
         "readyz" => Question::Ready,
         _ => return None,
     };
-    let mut checks = checks(server, question);
+    let mut checks = checks(server, name, question);
     if let Some(single) = parts.next() {
         checks.retain(|(check, _)| check == single);
         return Some(match checks.pop() {

@@ -145,6 +145,11 @@ impl ApiServer {
         self.inner.health.report(name, state);
     }
 
+    /// Asks this for each `/healthz` and `/readyz` from now on, as the check `name`; it must not wait.
+    pub fn ask(&self, name: &str, state: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        self.inner.health.ask(name, Box::new(state));
+    }
+
     /// Makes `/readyz` fail and takes this server out of the `kubernetes` service, so that nobody sends new clients here;
     /// everything else goes on.
     pub fn begin_ending(&self) {

@@ -109,7 +109,7 @@ pub(crate) async fn handle(
                 Err(error) => (respond::refusal(&error), Some(error)),
             };
             match notes.open.take() {
-                Some(open) => open.end(response, error.as_ref()),
+                Some(open) => open.end(response, error.as_ref()).await,
                 None => response,
             }
         }
@@ -156,6 +156,9 @@ async fn process(
     notes.subject.scope = scope(&info);
     notes.subject.dry_run = query.non_empty("dryRun").is_some();
     notes.open = server.audit.get().and_then(|audit| audit.begin(&user, &info, &request, &id));
+    if let Some(open) = &mut notes.open {
+        open.received().await?;
+    }
     let trail = notes.open.as_ref().map(|open| open.trail.clone());
     let work = carry_out(server, user, request, origin, query, info, trail.clone(), notes);
     audit::scope(trail, work).await

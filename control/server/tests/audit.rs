@@ -6,11 +6,11 @@ mod common;
 #[path = "guarded/fake.rs"]
 mod fake;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use carrack_server::Remote;
-use carrack_server::audit::{Audit, LogOptions, WebhookOptions};
+use carrack_server::audit::{Audit, LogOptions, Mode, WebhookOptions};
 use common::{Cluster, MAPS, map};
 use fake::Fake;
 use serde_json::{Value, json};
@@ -27,14 +27,21 @@ rules:
 - {level: Metadata}
 ";
 
-async fn cluster(blocking: bool) -> (Cluster, PathBuf) {
+async fn cluster(mode: Mode) -> (Cluster, PathBuf) {
     let cluster = Cluster::start().await;
+    let path = cluster.dir.path().join("audit.log");
+    tell(&cluster, Some(log(&path, mode)), None);
+    (cluster, path)
+}
+
+fn log(path: &Path, mode: Mode) -> LogOptions {
+    LogOptions { path: path.to_owned(), max_age: 0, max_backup: 0, max_size: 1, mode }
+}
+
+fn tell(cluster: &Cluster, log: Option<LogOptions>, webhook: Option<WebhookOptions>) {
     let policy = cluster.dir.path().join("policy.yaml");
     std::fs::write(&policy, POLICY).unwrap();
-    let path = cluster.dir.path().join("audit.log");
-    let log = LogOptions { path: path.clone(), max_age: 0, max_backup: 0, max_size: 1, blocking };
-    cluster.api.set_audit(Audit::open(&policy, Some(log), None).unwrap());
-    (cluster, path)
+    cluster.api.set_audit(Audit::open(&policy, log, webhook).unwrap());
 }
 
 fn events(path: &PathBuf) -> Vec<Value> {
@@ -49,7 +56,7 @@ fn stages(events: &[Value]) -> Vec<String> {
 
 #[tokio::test]
 async fn requests_are_told_as_the_policy_says() {
-    let (cluster, path) = cluster(true).await;
+    let (cluster, path) = cluster(Mode::Blocking).await;
     let client = cluster.client().with("audit-id", "my-id").with("user-agent", "tests/1");
     let made = client.post(MAPS, &map("a", "1")).await;
     assert_eq!(made.headers["audit-id"], "my-id");
@@ -105,7 +112,7 @@ async fn requests_are_told_as_the_policy_says() {
 
 #[tokio::test]
 async fn a_watch_is_told_when_it_begins_and_when_it_ends() {
-    let (cluster, path) = cluster(true).await;
+    let (cluster, path) = cluster(Mode::Blocking).await;
     let watch = cluster.client().watch(&format!("{MAPS}?watch=1")).await;
     assert_eq!(stages(&events(&path)), ["watch Metadata RequestReceived", "watch Metadata ResponseStarted"]);
     drop(watch);
@@ -116,7 +123,7 @@ async fn a_watch_is_told_when_it_begins_and_when_it_ends() {
 
 #[tokio::test]
 async fn who_goes_away_and_who_impersonates_is_told() {
-    let (cluster, path) = cluster(true).await;
+    let (cluster, path) = cluster(Mode::Blocking).await;
     let client = cluster.client();
     let stalled = tokio::time::timeout(
         std::time::Duration::from_millis(50),
@@ -136,7 +143,7 @@ async fn who_goes_away_and_who_impersonates_is_told() {
 
 #[tokio::test]
 async fn a_batched_log_has_everything_a_moment_later() {
-    let (cluster, path) = cluster(false).await;
+    let (cluster, path) = cluster(Mode::Batch).await;
     for _ in 0..20 {
         cluster.client().get("/api/v1/nodes").await.expect(200);
     }
@@ -205,4 +212,40 @@ async fn a_webhook_gets_batches_and_what_it_does_not_take_is_counted() {
     wait_for_metric(&cluster, "apiserver_audit_error_total{plugin=\"webhook\"} 4").await;
     assert_eq!(hook.count(), 6, "it will not take it the next time either");
     wait_for_metric(&cluster, "apiserver_audit_error_total{plugin=\"buffered\"} 0").await;
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_blocking_webhook_and_goes_on_without_it() {
+    let hook = Fake::start(|_, _| (200, json!({}))).await;
+    let cluster = Cluster::start().await;
+    let remote = Remote::open(&hook.kubeconfig(), Duration::from_secs(5)).unwrap();
+    tell(&cluster, None, Some(WebhookOptions { mode: Mode::Blocking, ..WebhookOptions::new(remote) }));
+    cluster.client().get("/api/v1/nodes").await.expect(200);
+    let told = std::mem::take(&mut *hook.asked.lock().unwrap());
+    let told: Vec<Value> = told.iter().flat_map(|list| list["items"].as_array().unwrap().clone()).collect();
+    assert_eq!(stages(&told), ["list Metadata RequestReceived", "list Metadata ResponseComplete"]);
+    hook.answer(|_, _| (400, json!({})));
+    cluster.client().get("/api/v1/nodes").await.expect(200);
+    wait_for_metric(&cluster, "apiserver_audit_error_total{plugin=\"webhook\"} 2").await;
+}
+
+#[tokio::test]
+async fn a_strict_way_refuses_what_it_cannot_tell() {
+    let hook = Fake::start(|_, _| (400, json!({}))).await;
+    let cluster = Cluster::start().await;
+    let remote = Remote::open(&hook.kubeconfig(), Duration::from_secs(5)).unwrap();
+    let strict = WebhookOptions { mode: Mode::BlockingStrict, ..WebhookOptions::new(remote) };
+    tell(&cluster, None, Some(strict));
+    let refused = cluster.client().post(MAPS, &map("a", "1")).await.expect(500);
+    assert_eq!(refused["message"], "Internal error occurred: failed to store audit event");
+    assert_eq!(hook.count(), 1, "no more is told of what was not done");
+    hook.answer(|_, _| (200, json!({})));
+    cluster.client().get(&format!("{MAPS}/a")).await.expect(404);
+    cluster.client().post(MAPS, &map("a", "1")).await.expect(201);
+
+    for (mode, code) in [(Mode::BlockingStrict, 500), (Mode::Blocking, 200)] {
+        let cluster = Cluster::start().await;
+        tell(&cluster, Some(log(Path::new("/dev/full"), mode)), None);
+        assert_eq!(cluster.client().get("/api/v1/nodes").await.code, code, "{mode:?}");
+    }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::error::Unreadable;
 use crate::kv::KeyValue;
@@ -22,6 +23,12 @@ pub trait Seal: Send + Sync {
     /// The value behind the kept bytes; `None` when they are the value. `Err` says why they cannot be read.
     fn open(&self, key: &[u8], kept: &Bytes) -> Result<Option<Bytes>, String>;
 
+    /// Asked when [`Seal::open`] failed: `Some` fetches what it lacked, such as a key that another process holds, after
+    /// which it is worth trying once more. It ends within a bounded time; `Err` says why it fetched nothing.
+    fn fetch(&self, _key: &[u8], _kept: &Bytes) -> Option<BoxFuture<'static, Result<(), String>>> {
+        None
+    }
+
     /// Whether [`Seal::seal`] would keep the value in another way today, with a newer key for instance.
     fn is_outdated(&self, key: &[u8], kept: &Bytes) -> bool;
 }
@@ -30,7 +37,7 @@ pub trait Seal: Send + Sync {
 struct Opened(Arc<KeyValue>);
 
 /// Opens the value of a key. Done once for all readers, since they share the `KeyValue`.
-fn open(seal: &dyn Seal, kv: &mut Arc<KeyValue>) -> Result<(), Unreadable> {
+async fn open(seal: &dyn Seal, kv: &mut Arc<KeyValue>) -> Result<(), Unreadable> {
     if let Some(known) = kv.known::<Opened>() {
         *kv = Arc::clone(&known.0);
         return Ok(());
@@ -39,33 +46,61 @@ fn open(seal: &dyn Seal, kv: &mut Arc<KeyValue>) -> Result<(), Unreadable> {
         return Ok(());
     }
     let refuse = |why| Unreadable { key: String::from_utf8_lossy(&kv.key).into_owned(), why };
-    let Some(value) = seal.open(&kv.key, &kv.value).map_err(refuse)? else { return Ok(()) };
+    let value = match seal.open(&kv.key, &kv.value) {
+        Err(why) => match seal.fetch(&kv.key, &kv.value) {
+            None => return Err(refuse(why)),
+            Some(fetched) => {
+                fetched.await.map_err(refuse)?;
+                seal.open(&kv.key, &kv.value).map_err(refuse)?
+            }
+        },
+        Ok(value) => value,
+    };
+    let Some(value) = value else { return Ok(()) };
     let shared = kv.decoded(|_| Opened(Arc::new(kv.with_value(value))));
     *kv = Arc::clone(&shared.0);
     Ok(())
 }
 
 /// Opens all of an answer.
-pub(crate) fn open_range(seal: &dyn Seal, response: &mut RangeResponse) -> Result<(), Unreadable> {
-    response.kvs.iter_mut().try_for_each(|kv| open(seal, kv))
+pub(crate) async fn open_range(seal: &dyn Seal, response: &mut RangeResponse) -> Result<(), Unreadable> {
+    for kv in &mut response.kvs {
+        open(seal, kv).await?;
+    }
+    Ok(())
 }
 
 /// Opens what a transaction answered.
-pub(crate) fn open_txn(seal: &dyn Seal, response: &mut TxnResponse) -> Result<(), Unreadable> {
-    response.responses.iter_mut().try_for_each(|response| match response {
-        OpResponse::Put { prev } => prev.iter_mut().try_for_each(|kv| open(seal, kv)),
-        OpResponse::Delete { prev, .. } => prev.iter_mut().try_for_each(|kv| open(seal, kv)),
-        OpResponse::Range(range) => open_range(seal, range),
-        OpResponse::Txn(inner) => open_txn(seal, inner),
-    })
+pub(crate) async fn open_txn(seal: &dyn Seal, response: &mut TxnResponse) -> Result<(), Unreadable> {
+    let mut kvs = Vec::new();
+    collect(response, &mut kvs);
+    for kv in kvs {
+        open(seal, kv).await?;
+    }
+    Ok(())
+}
+
+/// All values in an answer to a transaction.
+fn collect<'a>(response: &'a mut TxnResponse, kvs: &mut Vec<&'a mut Arc<KeyValue>>) {
+    for response in &mut response.responses {
+        match response {
+            OpResponse::Put { prev } => kvs.extend(prev),
+            OpResponse::Delete { prev, .. } => kvs.extend(prev),
+            OpResponse::Range(range) => kvs.extend(&mut range.kvs),
+            OpResponse::Txn(inner) => collect(inner, kvs),
+        }
+    }
 }
 
 /// Opens what a watch brings.
-pub(crate) fn open_batch(seal: &dyn Seal, batch: &mut WatchBatch) -> Result<(), Unreadable> {
-    batch.events.iter_mut().try_for_each(|event| {
-        open(seal, &mut event.kv)?;
-        event.prev.iter_mut().try_for_each(|kv| open(seal, kv))
-    })
+pub(crate) async fn open_batch(seal: &dyn Seal, batch: &mut WatchBatch) -> Result<(), Unreadable> {
+    for event in &mut batch.events {
+        open(seal, &mut event.kv).await?;
+        if let Some(prev) = &mut event.prev {
+            open(seal, prev).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Seals all that a transaction writes. Comparisons of values would see the kept bytes: compare revisions.
@@ -106,28 +141,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_was_opened_is_shared_and_what_failed_is_tried_again() {
+    #[tokio::test]
+    async fn what_was_opened_is_shared_and_what_failed_is_tried_again() {
         let seal = Reversed::default();
         let kept = Arc::new(KeyValue::new("k", "xcba", 2, 2, 1, 0));
         let (mut first, mut second) = (kept.clone(), kept.clone());
-        open(&seal, &mut first).unwrap();
-        open(&seal, &mut second).unwrap();
+        open(&seal, &mut first).await.unwrap();
+        open(&seal, &mut second).await.unwrap();
         assert_eq!(first.value, "abc");
         assert!(Arc::ptr_eq(&first, &second), "opened twice");
         assert_eq!(seal.0.load(Ordering::Relaxed), 1);
         let plain = Arc::new(KeyValue::new("k", "abc", 2, 2, 1, 0));
         let mut same = plain.clone();
-        open(&seal, &mut same).unwrap();
+        open(&seal, &mut same).await.unwrap();
         assert!(Arc::ptr_eq(&plain, &same));
         // The slot of a value that needs no opening belongs to its readers.
         let length = plain.decoded(|bytes| bytes.len());
-        open(&seal, &mut same).unwrap();
+        open(&seal, &mut same).await.unwrap();
         assert!(Arc::ptr_eq(&length, &plain.decoded(|_| -> usize { unreachable!("decoded before") })));
         let mut bad = Arc::new(KeyValue::new("k!", "xcba", 2, 2, 1, 0));
         for _ in 0..2 {
             assert_eq!(
-                open(&seal, &mut bad).unwrap_err().to_string(),
+                open(&seal, &mut bad).await.unwrap_err().to_string(),
                 "unable to transform key \"k!\": no key"
             );
         }

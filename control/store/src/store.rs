@@ -128,7 +128,7 @@ impl Store {
         let Some(seal) = &self.seal else { return self.run_txn(txn).await };
         seal::seal_txn(&**seal, &mut txn)?;
         let mut response = self.run_txn(txn).await?;
-        seal::open_txn(&**seal, &mut response)?;
+        seal::open_txn(&**seal, &mut response).await?;
         Ok(response)
     }
 
@@ -187,7 +187,7 @@ impl Store {
         let keys_only = range.keys_only;
         let mut response = self.read_range(range).await?;
         if let Some(seal) = self.seal.as_ref().filter(|_| !keys_only) {
-            seal::open_range(&**seal, &mut response)?;
+            seal::open_range(&**seal, &mut response).await?;
         }
         Ok(response)
     }

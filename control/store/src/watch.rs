@@ -121,6 +121,8 @@ pub struct Watcher {
     newest: Revision,
     /// Read from history, not delivered yet.
     backlog: VecDeque<WatchBatch>,
+    /// Taken and not opened yet, since opening may wait: it stays here if that wait is given up.
+    opening: Option<WatchBatch>,
     ended: bool,
     seal: Option<Arc<dyn Seal>>,
 }
@@ -166,6 +168,7 @@ impl Watcher {
             next: start,
             newest,
             backlog: VecDeque::new(),
+            opening: None,
             ended: false,
             seal: None,
         })
@@ -185,7 +188,8 @@ impl Watcher {
     /// The revision up to which everything was delivered: no earlier change will follow. It grows while
     /// [`Watcher::next`] waits, even if no watched key changes.
     pub fn progress(&self) -> Revision {
-        let looked_at = self.backlog.front().map_or(self.next, |batch| batch.revision) - 1;
+        let waiting = self.opening.as_ref().or(self.backlog.front());
+        let looked_at = waiting.map_or(self.next, |batch| batch.revision) - 1;
         looked_at.min(self.newest)
     }
 
@@ -203,6 +207,9 @@ impl Watcher {
                 return Some(Ok(None));
             }
             tokio::task::coop::consume_budget().await;
+            if let Some(opened) = self.open().await {
+                return Some(opened.map(Some));
+            }
             let (mut events, prev_kv) = (Vec::new(), self.prev_kv);
             let mut take = |event: &Event| {
                 let prev = event.prev.clone().filter(|_| prev_kv);
@@ -211,8 +218,12 @@ impl Watcher {
             };
             let looked = self.feed(1, &mut take).await;
             if let Some(first) = events.first() {
-                let mut batch = WatchBatch { revision: first.kv.mod_revision, events };
-                return Some(self.open(&mut batch).map(|()| Some(batch)));
+                let batch = WatchBatch { revision: first.kv.mod_revision, events };
+                if self.seal.is_none() {
+                    return Some(Ok(Some(batch)));
+                }
+                self.opening = Some(batch);
+                continue;
             }
             match looked {
                 Ok(Look::Again | Look::Behind) => {}
@@ -227,6 +238,7 @@ impl Watcher {
 
     /// Goes on at `revision`: whoever calls it knows that nothing before it concerns this watch. Never goes back.
     pub fn skip_to(&mut self, revision: Revision) {
+        self.opening.take_if(|batch| batch.revision < revision);
         while self.backlog.front().is_some_and(|batch| batch.revision < revision) {
             self.backlog.pop_front();
         }
@@ -234,10 +246,21 @@ impl Watcher {
         self.newest = self.newest.max(revision - 1);
     }
 
-    fn open(&mut self, batch: &mut WatchBatch) -> Result<(), WatchError> {
-        let Some(seal) = &self.seal else { return Ok(()) };
-        seal::open_batch(&**seal, batch).inspect_err(|_| self.ended = true)?;
-        Ok(())
+    /// What was taken, with its values opened; `None` if nothing was.
+    async fn open(&mut self) -> Option<Result<WatchBatch, WatchError>> {
+        let mut batch = self.opening.clone()?;
+        let opened = match &self.seal {
+            None => Ok(()),
+            Some(seal) => seal::open_batch(&**seal, &mut batch).await,
+        };
+        self.opening = None;
+        Some(match opened {
+            Ok(()) => Ok(batch),
+            Err(error) => {
+                self.ended = true;
+                Err(error.into())
+            }
+        })
     }
 
     /// Shows changes to `sink`, which says how much it took of each, until that is `enough` (no revision is cut) or

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::Mode;
+
 /// Where events go, and how much of them is kept; the names and meaning of upstream's options.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -20,9 +22,8 @@ pub struct LogOptions {
     pub max_backup: usize,
     /// Megabytes after which the file is replaced; 0: 100.
     pub max_size: u64,
-    /// Whether a request waits until its events are written. Otherwise they are written in its back, and dropped (and
-    /// counted) when there are more than can be written.
-    pub blocking: bool,
+    /// Whether a request waits until its events are written.
+    pub mode: Mode,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -153,7 +154,7 @@ mod tests {
             max_age: 1,
             max_backup: 2,
             max_size: 1,
-            blocking: true,
+            mode: Mode::Blocking,
         };
         let mut log = Log::open(options.clone()).unwrap();
         let line = [vec![b'x'; 600_000], vec![b'\n']].concat();

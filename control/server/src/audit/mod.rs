@@ -5,6 +5,7 @@
 
 mod event;
 mod log;
+mod mode;
 mod policy;
 mod webhook;
 
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 pub(crate) use event::Trail;
 use log::Log;
 pub use log::LogOptions;
+pub use mode::Mode;
 use policy::{Level, Policy, Stage};
 use webhook::Webhook;
 pub use webhook::WebhookOptions;
@@ -83,6 +85,8 @@ pub enum AuditError {
 pub struct Audit {
     policy: Policy,
     log: Option<Way>,
+    /// Whether a request is refused whose first event the log loses.
+    is_log_strict: bool,
     webhook: Option<Webhook>,
     events: AtomicU64,
     levels: [AtomicU64; 4],
@@ -110,9 +114,9 @@ enum Way {
 
 impl Way {
     fn open(options: LogOptions, failed: &Arc<AtomicU64>) -> std::io::Result<Self> {
-        let blocking = options.blocking;
+        let waits = options.mode.waits();
         let log = Log::open(options)?;
-        if blocking {
+        if waits {
             return Ok(Way::Direct(Mutex::new(log)));
         }
         let (sender, receiver) = mpsc::channel(BUFFER);
@@ -146,6 +150,7 @@ impl Audit {
         };
         Ok(Audit {
             policy,
+            is_log_strict: log.as_ref().is_some_and(|log| log.mode.is_strict()),
             log: log.map(open).transpose()?,
             webhook: webhook.map(Webhook::start),
             events: AtomicU64::new(0),
@@ -154,7 +159,7 @@ impl Audit {
         })
     }
 
-    /// Begins to tell of a request; `None` when the policy does not want that.
+    /// Begins to tell of a request, see [`Open::received`]; `None` when the policy does not want that.
     pub(crate) fn begin<B>(
         self: &Arc<Self>,
         user: &UserInfo,
@@ -163,7 +168,6 @@ impl Audit {
         id: &HeaderValue,
     ) -> Option<Open> {
         let trail = Arc::new(self.trail(user, info, request, id)?);
-        self.tell(trail.event(Stage::RequestReceived, None));
         Some(Open { audit: self.clone(), trail, is_told: false })
     }
 
@@ -205,22 +209,42 @@ impl Audit {
         }
     }
 
+    /// Tells what nobody waits for.
     fn tell(&self, event: Option<Value>) {
-        let Some(event) = event else { return };
-        let mut line = event.to_string().into_bytes();
-        line.push(b'\n');
-        self.events.fetch_add(1, Ordering::Relaxed);
-        let line = Bytes::from(line);
+        let Some(line) = self.line(event) else { return };
         if let Some(webhook) = &self.webhook {
             webhook.put(line.clone());
         }
+        self.write(line);
+    }
+
+    /// Tells, and waits as the modes of the ways want it; says whether the request may go on.
+    async fn tell_and_wait(&self, event: Option<Value>) -> bool {
+        let Some(line) = self.line(event) else { return true };
+        let is_written = self.write(line.clone()) || !self.is_log_strict;
+        match &self.webhook {
+            Some(webhook) => webhook.hand_over(line).await && is_written,
+            None => is_written,
+        }
+    }
+
+    fn line(&self, event: Option<Value>) -> Option<Bytes> {
+        let mut line = event?.to_string().into_bytes();
+        line.push(b'\n');
+        self.events.fetch_add(1, Ordering::Relaxed);
+        Some(Bytes::from(line))
+    }
+
+    /// Hands a line to the log, if there is one; false when it is lost.
+    fn write(&self, line: Bytes) -> bool {
         let done = self.log.as_ref().map_or(Ok(()), |log| log.write(line));
-        if let Err(error) = done {
+        if let Err(error) = &done {
             // Once for each power of two: a full disk must not fill the other log as well.
             if self.failed.fetch_add(1, Ordering::Relaxed).wrapping_add(1).is_power_of_two() {
                 tracing::error!(error, "audit events are lost");
             }
         }
+        done.is_ok()
     }
 
     /// What was told, and what was lost on the way.
@@ -247,20 +271,33 @@ pub(crate) struct Open {
 }
 
 impl Open {
+    /// Tells that a request has come; an error when it may not go on, since that could not be told (in strict modes).
+    pub(crate) async fn received(&mut self) -> Result<(), ApiError> {
+        if self.audit.tell_and_wait(self.trail.event(Stage::RequestReceived, None)).await {
+            return Ok(());
+        }
+        // As upstream: there is no more to tell of what was not done.
+        self.is_told = true;
+        Err(ApiError::internal("failed to store audit event"))
+    }
+
     /// Tells how a request ended, or, if its answer goes on for long, that it began; the end follows with the body's.
-    pub(crate) fn end(
+    pub(crate) async fn end(
         mut self,
         response: Response<ResponseBody>,
         error: Option<&ApiError>,
     ) -> Response<ResponseBody> {
+        if self.is_told {
+            return response;
+        }
         self.is_told = true;
         let code = response.status().as_u16();
         if error.is_none() && self.trail.info.is_long_running() {
-            self.audit.tell(self.trail.event(Stage::ResponseStarted, Some((code, None))));
+            self.audit.tell_and_wait(self.trail.event(Stage::ResponseStarted, Some((code, None)))).await;
             let last = Last { audit: self.audit.clone(), trail: self.trail.clone(), code };
             return holding(response, last);
         }
-        self.audit.tell(self.trail.event(Stage::ResponseComplete, Some((code, error))));
+        self.audit.tell_and_wait(self.trail.event(Stage::ResponseComplete, Some((code, error)))).await;
         response
     }
 

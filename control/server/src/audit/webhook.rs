@@ -1,6 +1,7 @@
 //! The webhook of the audit: events are handed over behind the requests' backs, as an `EventList` for each batch, with
 //! the limits of upstream's batch mode. What does not fit into the buffer is dropped and counted, and so is what the
-//! other side does not take.
+//! other side does not take. In the blocking modes requests wait until it took their events, each by itself; only what
+//! nobody can wait for (a client that went away, the end of a watch) still goes behind their backs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,10 +11,13 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Mode;
 use crate::outbound::{CallError, CallFailure, Remote};
 
 /// Batches that are on their way at once; further ones wait in the buffer.
 const AT_ONCE: usize = 8;
+/// Events that are handed over at once while their requests wait; further requests wait for a place.
+const DIRECT_AT_ONCE: usize = 256;
 /// Most bytes of events that wait: those of requests and answers in full are large.
 const MOST_BYTES: usize = 64 << 20;
 /// A batch that has so many bytes does not wait for more; upstream's figure.
@@ -27,6 +31,8 @@ const GROWTH: f64 = 1.5;
 pub struct WebhookOptions {
     /// Who takes them.
     pub remote: Remote,
+    /// Whether requests wait.
+    pub mode: Mode,
     /// Events that wait at most.
     pub buffer_size: usize,
     /// Events of a batch at most.
@@ -44,6 +50,7 @@ impl WebhookOptions {
     pub fn new(remote: Remote) -> Self {
         WebhookOptions {
             remote,
+            mode: Mode::Batch,
             buffer_size: 10_000,
             max_size: 400,
             max_wait: Duration::from_secs(30),
@@ -67,17 +74,52 @@ pub(super) struct Webhook {
     events: mpsc::Sender<Bytes>,
     waiting: Arc<AtomicUsize>,
     pub(super) lost: Arc<Lost>,
+    /// For requests that wait; `None` where none does.
+    direct: Option<Direct>,
+}
+
+/// What requests that wait hand their events over with.
+struct Direct {
+    options: WebhookOptions,
+    places: Arc<Semaphore>,
 }
 
 impl Webhook {
     /// Begins to hand events over, until this value and what it took in are gone. Needs a runtime.
-    pub(super) fn start(options: WebhookOptions) -> Self {
+    pub(super) fn start(mut options: WebhookOptions) -> Self {
+        let direct = options
+            .mode
+            .waits()
+            .then(|| Direct { options: options.clone(), places: Arc::new(Semaphore::new(DIRECT_AT_ONCE)) });
+        if direct.is_some() {
+            // As few as there are by then, at once.
+            (options.max_wait, options.throttle) = (Duration::ZERO, None);
+        }
         let (sender, events) = mpsc::channel(options.buffer_size.max(1));
         let (waiting, lost): (Arc<AtomicUsize>, Arc<Lost>) = Default::default();
         let throttle = options.throttle.map(|(rate, burst)| Throttle::new(rate, burst, Instant::now()));
         let work = Work { options, events, waiting: waiting.clone(), lost: lost.clone() };
         tokio::spawn(work.run(throttle));
-        Webhook { events: sender, waiting, lost }
+        Webhook { events: sender, waiting, lost, direct }
+    }
+
+    /// Takes the event of a request in, and waits until it was handed over where the mode wants that. Says whether the
+    /// request may go on.
+    pub(super) async fn hand_over(&self, event: Bytes) -> bool {
+        let Some(direct) = &self.direct else {
+            self.put(event);
+            return true;
+        };
+        // It is never closed.
+        let Ok(place) = direct.places.clone().acquire_owned().await else { return false };
+        let (options, lost) = (direct.options.clone(), self.lost.clone());
+        let is_strict = options.mode.is_strict();
+        // In a task of its own: a client that goes away ends the wait alone.
+        let delivery = tokio::spawn(async move {
+            let _place = place;
+            deliver(&options, &[event], &lost).await
+        });
+        delivery.await.unwrap_or(false) || !is_strict
     }
 
     /// Takes an event in.
@@ -139,24 +181,26 @@ impl Work {
     }
 }
 
-async fn deliver(options: &WebhookOptions, batch: &[Bytes], lost: &Lost) {
+/// Sends a batch, several times if that may help; says whether it was taken. What was not is counted.
+async fn deliver(options: &WebhookOptions, batch: &[Bytes], lost: &Lost) -> bool {
     let body = list(batch);
     let mut wait = options.initial_backoff;
     for attempt in 1..=ATTEMPTS {
         let error = match options.remote.tell(body.clone()).await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(error) => error,
         };
         if attempt == ATTEMPTS || !may_pass(&error) {
             lost.refused.fetch_add(batch.len() as u64, Ordering::Relaxed);
             tracing::error!(%error, events = batch.len(), "the audit webhook did not take events: they are lost");
-            return;
+            return false;
         }
         tracing::debug!(%error, "the audit webhook did not take events; trying again");
         // Some apart from each other, so that servers do not all come back at once.
         sleep(wait.mul_f64(1.0 + 0.2 * rand::random::<f64>())).await;
         wait = wait.mul_f64(GROWTH);
     }
+    false
 }
 
 fn may_pass(error: &CallError) -> bool {
@@ -230,7 +274,7 @@ mod tests {
     #[test]
     fn a_full_buffer_drops_and_counts() {
         let (events, mut receiver) = mpsc::channel(2);
-        let webhook = Webhook { events, waiting: Arc::default(), lost: Arc::default() };
+        let webhook = Webhook { events, waiting: Arc::default(), lost: Arc::default(), direct: None };
         for _ in 0..5 {
             webhook.put(Bytes::from_static(b"{}\n"));
         }

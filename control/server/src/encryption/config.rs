@@ -2,12 +2,15 @@
 //! upstream's rules.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::cipher::{Cipher, Kind};
+use super::kms::Kms;
+use super::kms::config::{FileKms, KmsSettings};
 
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +57,7 @@ struct FileProvider {
     aescbc: Option<FileKeys>,
     secretbox: Option<FileKeys>,
     identity: Option<serde_json::Value>,
-    kms: Option<serde_json::Value>,
+    kms: Option<FileKms>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +95,8 @@ pub(super) enum Provider {
     Identity,
     /// Encrypted; the first key writes. Each with the prefix of what it wrote.
     Keys { kind: Kind, keys: Vec<(String, Cipher)> },
+    /// Encrypted by keys that a plugin encrypts.
+    Kms(Arc<Kms>),
 }
 
 /// Which resources an entry is about.
@@ -144,8 +149,9 @@ impl Pattern {
     }
 }
 
-/// Reads and checks a configuration.
-pub(super) fn parse(text: &str) -> Result<Vec<Entry>, ConfigError> {
+/// Reads and checks a configuration. Plugins that are among `present` with the same settings are those: they go on with
+/// what they know.
+pub(super) fn parse(text: &str, present: &[Arc<Kms>]) -> Result<Vec<Entry>, ConfigError> {
     let file: File = serde_saphyr::from_str(text).map_err(|e| ConfigError::Syntax(e.to_string()))?;
     if (file.api_version.as_str(), file.kind.as_str())
         != ("apiserver.config.k8s.io/v1", "EncryptionConfiguration")
@@ -158,11 +164,32 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, ConfigError> {
     if file.resources.is_empty() {
         return Err(invalid("resources", "no resources are configured for encryption"));
     }
+    let mut plugins = Plugins { present, names: BTreeSet::new() };
     let entries = file.resources.into_iter().enumerate();
-    entries.map(|(index, entry)| read_entry(entry, &format!("resources[{index}]"))).collect()
+    entries.map(|(index, entry)| read_entry(entry, &format!("resources[{index}]"), &mut plugins)).collect()
 }
 
-fn read_entry(entry: FileEntry, at: &str) -> Result<Entry, ConfigError> {
+/// The plugins of one file.
+struct Plugins<'a> {
+    present: &'a [Arc<Kms>],
+    names: BTreeSet<String>,
+}
+
+impl Plugins<'_> {
+    fn read(&mut self, file: FileKms, at: &str) -> Result<Provider, ConfigError> {
+        let settings =
+            KmsSettings::check(file).map_err(|(field, why)| invalid(&format!("{at}.kms.{field}"), why))?;
+        let name = settings.name();
+        if !self.names.insert(name.to_owned()) {
+            let why = format!("duplicate KMS provider name {name}, names must be unique");
+            return Err(invalid(&format!("{at}.kms.name"), why));
+        }
+        let known = self.present.iter().find(|kms| kms.settings == settings);
+        Ok(Provider::Kms(known.cloned().unwrap_or_else(|| Arc::new(Kms::new(settings)))))
+    }
+}
+
+fn read_entry(entry: FileEntry, at: &str, plugins: &mut Plugins<'_>) -> Result<Entry, ConfigError> {
     let mut resources: Vec<Pattern> = Vec::new();
     for (index, text) in entry.resources.iter().enumerate() {
         let at = format!("{at}.resources[{index}]");
@@ -181,7 +208,7 @@ fn read_entry(entry: FileEntry, at: &str) -> Result<Entry, ConfigError> {
     }
     let providers = entry.providers.into_iter().enumerate();
     let providers: Vec<Provider> = providers
-        .map(|(index, provider)| read_provider(provider, &format!("{at}.providers[{index}]")))
+        .map(|(index, provider)| read_provider(provider, &format!("{at}.providers[{index}]"), plugins))
         .collect::<Result<_, _>>()?;
     if providers.is_empty() {
         return Err(invalid(&format!("{at}.providers"), "name at least one provider"));
@@ -189,12 +216,11 @@ fn read_entry(entry: FileEntry, at: &str) -> Result<Entry, ConfigError> {
     Ok(Entry { resources, providers })
 }
 
-fn read_provider(provider: FileProvider, at: &str) -> Result<Provider, ConfigError> {
-    if provider.kms.is_some() {
-        let why =
-            "kms is not supported by this server: use aesgcm, secretbox or aescbc with keys in this file";
-        return Err(invalid(at, why));
-    }
+fn read_provider(
+    provider: FileProvider,
+    at: &str,
+    plugins: &mut Plugins<'_>,
+) -> Result<Provider, ConfigError> {
     let keyed = [
         (Kind::AesGcm, provider.aesgcm),
         (Kind::AesCbc, provider.aescbc),
@@ -202,10 +228,11 @@ fn read_provider(provider: FileProvider, at: &str) -> Result<Provider, ConfigErr
     ];
     let mut found: Vec<(Kind, FileKeys)> =
         keyed.into_iter().filter_map(|(kind, keys)| Some((kind, keys?))).collect();
-    match (found.pop(), found.is_empty(), provider.identity) {
-        (None, _, Some(_)) => Ok(Provider::Identity),
-        (Some((kind, keys)), true, None) => read_keys(kind, keys, &format!("{at}.{}", kind.name())),
-        _ => Err(invalid(at, "a provider is exactly one of aesgcm, aescbc, secretbox and identity")),
+    match (found.pop(), found.is_empty(), provider.identity, provider.kms) {
+        (None, _, Some(_), None) => Ok(Provider::Identity),
+        (None, _, None, Some(kms)) => plugins.read(kms, at),
+        (Some((kind, keys)), true, None, None) => read_keys(kind, keys, &format!("{at}.{}", kind.name())),
+        _ => Err(invalid(at, "a provider is exactly one of aesgcm, aescbc, secretbox, kms and identity")),
     }
 }
 
@@ -244,11 +271,14 @@ mod tests {
     use super::*;
 
     fn with(resources: &str, providers: &str) -> Result<Vec<Entry>, ConfigError> {
-        parse(&format!(
+        let text = format!(
             "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
              - resources: {resources}\n  providers: {providers}\n"
-        ))
+        );
+        parse(&text, &[])
     }
+
+    const KMS: &str = "{kms: {apiVersion: v2, name: a, endpoint: 'unix:///run/a.sock'}}";
 
     #[test]
     fn resources_are_named_as_upstream_does() {
@@ -278,8 +308,13 @@ mod tests {
             ("['*.*', secrets]", key("aesgcm", &good), "overlapping resources"),
             ("[]", key("aesgcm", &good), "name at least one resource"),
             ("[secrets]", "[]".to_owned(), "name at least one provider"),
-            ("[secrets]", "[{kms: {name: x}}]".to_owned(), "kms is not supported by this server"),
-            ("[secrets]", "[{identity: {}, kms: {name: x}}]".to_owned(), "kms is not supported"),
+            (
+                "[secrets]",
+                "[{kms: {name: x}}]".to_owned(),
+                "providers[0].kms.apiVersion: KMSv1 is deprecated",
+            ),
+            ("[secrets]", "[{identity: {}, kms: {name: x}}]".to_owned(), "exactly one of"),
+            ("[secrets]", format!("[{KMS}, {KMS}]"), "providers[1].kms.name: duplicate KMS provider name a"),
             ("[secrets]", key("aesgcm", &short), "got 31, expected one of [16, 32]"),
             ("[secrets]", key("secretbox", &STANDARD.encode([1; 16])), "got 16, expected one of [32]"),
             ("[secrets]", key("aescbc", "'%'"), "secrets must be base64 encoded"),
@@ -291,6 +326,6 @@ mod tests {
             let error = with(resources, &providers).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains(says), "{resources} {providers}: {error}");
         }
-        assert!(parse("apiVersion: v1\nkind: EncryptionConfiguration\n").is_err());
+        assert!(parse("apiVersion: v1\nkind: EncryptionConfiguration\n", &[]).is_err());
     }
 }

@@ -7,6 +7,8 @@
 
 mod cipher;
 mod config;
+mod kms;
+mod sealing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,19 +18,17 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use carrack_store::Seal;
+use futures::future::join_all;
 use parking_lot::RwLock;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::sync::CancellationToken;
 
 pub use config::ConfigError;
 use config::{Entry, Provider};
+use kms::Kms;
 
 use crate::pki::Pki;
 
-/// What the data of every provider but `identity` begins with. No object does: objects begin with a brace.
-const ENCRYPTED: &[u8] = b"k8s:enc:";
 /// How often the file is looked at for changes.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
 
@@ -51,6 +51,9 @@ pub enum EncryptionError {
         /// What is wrong with it.
         source: ConfigError,
     },
+    /// A plugin of a configuration that is to replace the present one does not work.
+    #[error("the new encryption configuration waits for its KMS plugin: {0}")]
+    Plugin(String),
     /// There is no randomness to make a key of.
     #[error("a key cannot be made: the system gives no randomness")]
     Random,
@@ -85,6 +88,19 @@ impl Table {
         Table { entries, known }
     }
 
+    /// All plugins.
+    fn plugins(&self) -> Vec<Arc<Kms>> {
+        let providers = self.entries.iter().flat_map(|entry| &entry.providers);
+        providers
+            .filter_map(|provider| if let Provider::Kms(kms) = provider { Some(kms.clone()) } else { None })
+            .collect()
+    }
+
+    /// What says how the values of a key are kept.
+    fn providers(&self, key: &[u8]) -> &[Provider] {
+        self.entry(key).map_or(&[Provider::Identity], |entry| &entry.providers)
+    }
+
     /// Upstream's data would be refused without an entry for the key.
     fn entry(&self, key: &[u8]) -> Option<&Entry> {
         let key = std::str::from_utf8(key).ok()?;
@@ -116,11 +132,59 @@ impl Encryption {
 
     /// Goes on by another configuration; when it is not valid, by the present one.
     pub fn replace(&self, text: &str) -> Result<(), ConfigError> {
-        let entries = config::parse(text)?;
+        self.put(self.parsed(text)?);
+        Ok(())
+    }
+
+    fn parsed(&self, text: &str) -> Result<Vec<Entry>, ConfigError> {
+        config::parse(text, &self.table().plugins())
+    }
+
+    fn put(&self, entries: Vec<Entry>) {
         let has_identity = |e: &Entry| e.providers.iter().any(|p| matches!(p, Provider::Identity));
         self.strict.store(!entries.iter().all(has_identity), Ordering::Release);
         *self.table.write() = Arc::new(Table::new(entries));
+    }
+
+    /// The same as [`Self::replace`], once the plugins of the new configuration work; until then the present one stays.
+    async fn adopt(&self, path: &Path, text: &str) -> Result<(), EncryptionError> {
+        let entries = self.parsed(text);
+        let table =
+            Table::new(entries.map_err(|source| EncryptionError::Config { path: path.to_owned(), source })?);
+        let plugins = table.plugins();
+        let checks = join_all(plugins.iter().map(|kms| kms.check())).await;
+        if let Some(error) = checks.into_iter().find_map(Result::err) {
+            return Err(EncryptionError::Plugin(error));
+        }
+        plugins.iter().for_each(Kms::follow);
+        self.put(table.entries);
         Ok(())
+    }
+
+    /// Asks the KMS plugins how they are, and follows them from then on. One that does not answer (within twice its
+    /// timeout) is no reason not to start: it is asked again and again, [`Self::health`] fails, and so does what needs
+    /// it. Needs a runtime.
+    pub async fn start(&self) {
+        self.check().await;
+        self.table().plugins().iter().for_each(Kms::follow);
+    }
+
+    /// Asks the KMS plugins at once: how they are, and by which keys they encrypt.
+    pub async fn check(&self) {
+        let plugins = self.table().plugins();
+        join_all(plugins.iter().map(|kms| kms.check())).await;
+    }
+
+    /// How the KMS plugins are, in the words of upstream's check `kms-providers`.
+    pub fn health(&self) -> Result<(), String> {
+        let plugins = self.table().plugins();
+        let ill = plugins.iter().enumerate().filter_map(|(index, kms)| Some((index, kms.health().err()?)));
+        let ill: Vec<String> = ill.map(|(index, why)| format!("kms-provider-{index}: {why}")).collect();
+        match ill.as_slice() {
+            [] => Ok(()),
+            [one] => Err(one.clone()),
+            all => Err(format!("[{}]", all.join(", "))),
+        }
     }
 
     /// Reads the configuration in a file.
@@ -152,12 +216,17 @@ impl Encryption {
             match read(&path) {
                 Ok(text) if text == known => {}
                 Ok(text) => {
-                    match self.replace(&text) {
+                    match self.adopt(&path, &text).await {
                         Ok(()) => {
                             tracing::info!(path = %path.display(), "the encryption configuration has changed")
                         }
+                        // To be tried again.
+                        Err(error @ EncryptionError::Plugin(_)) => {
+                            tracing::error!(%error, "the encryption goes on by the old configuration");
+                            continue;
+                        }
                         Err(error) => {
-                            tracing::error!(path = %path.display(), %error, "the encryption goes on by the old configuration");
+                            tracing::error!(%error, "the encryption goes on by the old configuration");
                         }
                     }
                     known = text;
@@ -186,77 +255,6 @@ fn default_text(key: &[u8]) -> String {
          \x20 - identity: {{}}\n",
         STANDARD.encode(key)
     )
-}
-
-impl Seal for Encryption {
-    fn seal(&self, key: &[u8], value: &Bytes) -> Result<Bytes, String> {
-        let table = self.table();
-        match table.entry(key).and_then(|entry| entry.providers.first()) {
-            None | Some(Provider::Identity) => Ok(value.clone()),
-            Some(Provider::Keys { keys, .. }) => {
-                let (prefix, cipher) = keys.first().ok_or("there is no key")?;
-                let mut out = Vec::with_capacity(prefix.len() + value.len() + 64);
-                out.extend_from_slice(prefix.as_bytes());
-                cipher.encrypt(key, value, &mut out)?;
-                Ok(out.into())
-            }
-        }
-    }
-
-    fn open(&self, key: &[u8], kept: &Bytes) -> Result<Option<Bytes>, String> {
-        let encrypted = kept.starts_with(ENCRYPTED);
-        if !encrypted && !self.strict.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let table = self.table();
-        let identity = [Provider::Identity];
-        let providers = table.entry(key).map_or(&identity[..], |entry| &entry.providers);
-        open_with(providers, key, kept, encrypted)
-    }
-
-    fn is_outdated(&self, key: &[u8], kept: &Bytes) -> bool {
-        let table = self.table();
-        match table.entry(key).and_then(|entry| entry.providers.first()) {
-            None | Some(Provider::Identity) => kept.starts_with(ENCRYPTED),
-            Some(Provider::Keys { keys, .. }) => {
-                keys.first().is_none_or(|(prefix, _)| !kept.starts_with(prefix.as_bytes()))
-            }
-        }
-    }
-}
-
-/// Tries the providers in order, as upstream does; the errors are upstream's.
-fn open_with(
-    providers: &[Provider],
-    key: &[u8],
-    kept: &[u8],
-    encrypted: bool,
-) -> Result<Option<Bytes>, String> {
-    let mut errors: Vec<String> = Vec::new();
-    for provider in providers {
-        let (kind, keys) = match provider {
-            Provider::Identity if !encrypted => return Ok(None),
-            Provider::Identity => {
-                errors.push("identity transformer tried to read encrypted data".to_owned());
-                continue;
-            }
-            Provider::Keys { kind, keys } => (kind, keys),
-        };
-        if !kept.starts_with(format!("k8s:enc:{}:v1:", kind.name()).as_bytes()) {
-            continue;
-        }
-        let mut fits = keys.iter().filter_map(|(p, cipher)| Some((cipher, kept.strip_prefix(p.as_bytes())?)));
-        match fits.next() {
-            Some((cipher, data)) => match cipher.decrypt(key, data) {
-                Ok(value) => return Ok(Some(value.into())),
-                Err(error) => errors.push(error),
-            },
-            None => {
-                errors.push(format!("no matching key was found for the provided {} transformer", kind.name()))
-            }
-        }
-    }
-    Err(if errors.is_empty() { "no matching prefix found".to_owned() } else { errors.join(", ") })
 }
 
 #[cfg(test)]

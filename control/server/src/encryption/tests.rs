@@ -1,6 +1,8 @@
 //! Rotation of keys, wildcards, and what becomes of what cannot be read.
 
 use super::*;
+use bytes::Bytes;
+use carrack_store::Seal;
 
 const KEY: &[u8] = b"/registry/secrets/web/s";
 const A: &str = "name: a, secret: QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
