@@ -16,7 +16,7 @@ use crate::root;
 const VERSION: &str = "^0.13";
 
 /// The packages that have targets. The names of targets begin with theirs.
-const PACKAGES: [&str; 1] = ["store"];
+const PACKAGES: [&str; 3] = ["api", "cel", "store"];
 
 /// Seconds after which one input counts as endless, and megabytes of memory that are too many.
 const TIMEOUT: &str = "-timeout=60";
@@ -25,7 +25,7 @@ const MEMORY: &str = "-rss_limit_mb=4096";
 /// What to feed.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Targets, or packages with all of theirs; all, if none are named
+    /// Targets, or packages with all of theirs (api, cel, store); all, if none are named
     targets: Vec<String>,
     /// How long each target is fed
     #[arg(long, default_value_t = 10)]

@@ -16,6 +16,9 @@ pub mod custom;
 mod defaults;
 pub mod discovery;
 pub mod footprint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kinds;
 pub mod meta;
 pub mod names;

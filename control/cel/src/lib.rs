@@ -18,6 +18,9 @@ mod escape;
 mod estimate;
 mod eval;
 mod functions;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lexer;
 mod macros;
 mod meter;
