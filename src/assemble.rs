@@ -88,7 +88,8 @@ pub(crate) async fn assemble(
         Some(file) => {
             let text =
                 std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            admission::read_config(&text).with_context(|| format!("{}", file.display()))?
+            let dir = file.parent().unwrap_or(Path::new(""));
+            admission::read_config(&text, dir).with_context(|| format!("{}", file.display()))?
         }
         None => admission::AdmissionConfig::default(),
     };

@@ -599,7 +599,7 @@ async fn webhooks_are_asked_as_the_users_of_a_kubeconfig() {
          kind: WebhookAdmissionConfiguration\n    kubeConfigFile: {}\n",
         dir.join("users").display()
     );
-    let read = carrack_server::admission::read_config(&admission).unwrap();
+    let read = carrack_server::admission::read_config(&admission, dir).unwrap();
     hooked.cluster.api.set_webhook_credentials(read.webhooks);
     hooked.configure("validating", "v", vec![hooked.hook("/allow", json!({}))]).await;
     hooked.configure("mutating", "m", vec![hooked.hook("/label-a", json!({}))]).await;

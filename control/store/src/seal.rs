@@ -176,4 +176,52 @@ mod tests {
         assert_eq!(txn.then, [Op::put("a", "x21")]);
         assert_eq!(txn.otherwise, [Op::Txn(Txn::put("c", "x3").or_else(Op::put("d", "x4")))]);
     }
+
+    /// Keeps values behind an `x`, and opens them only after the key was fetched. Fails to fetch that of `gone`.
+    #[derive(Default)]
+    struct Remote(Arc<AtomicUsize>);
+
+    impl Seal for Remote {
+        fn seal(&self, _: &[u8], value: &Bytes) -> Result<Bytes, String> {
+            Ok(value.clone())
+        }
+        fn open(&self, _: &[u8], kept: &Bytes) -> Result<Option<Bytes>, String> {
+            match self.0.load(Ordering::Relaxed) {
+                0 => Err("the key is not here".into()),
+                _ => Ok(Some(kept.slice(1..))),
+            }
+        }
+        fn fetch(&self, key: &[u8], _: &Bytes) -> Option<BoxFuture<'static, Result<(), String>>> {
+            let (fetched, is_gone) = (self.0.clone(), key == b"gone");
+            Some(Box::pin(async move {
+                tokio::task::yield_now().await;
+                if is_gone {
+                    return Err("nobody has it".into());
+                }
+                fetched.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }))
+        }
+        fn is_outdated(&self, _: &[u8], _: &Bytes) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_elsewhere_is_fetched_once_and_what_cannot_be_fetched_says_why() {
+        let seal = Remote::default();
+        let mut gone = Arc::new(KeyValue::new("gone", "xabc", 2, 2, 1, 0));
+        let error = open(&seal, &mut gone).await.unwrap_err();
+        assert_eq!(error.to_string(), "unable to transform key \"gone\": nobody has it");
+        let kv = |key: &'static str| Arc::new(KeyValue::new(key, "xabc", 2, 2, 1, 0));
+        let answered = |responses| TxnResponse { revision: 2, succeeded: true, responses };
+        let inner = answered(vec![OpResponse::Put { prev: Some(kv("b")) }]);
+        let range = RangeResponse { kvs: vec![kv("a")], ..RangeResponse::default() };
+        let mut response = answered(vec![OpResponse::Range(range), OpResponse::Txn(inner)]);
+        open_txn(&seal, &mut response).await.unwrap();
+        let mut kvs = Vec::new();
+        collect(&mut response, &mut kvs);
+        assert!(kvs.len() == 2 && kvs.iter().all(|kv| kv.value == "abc"), "{kvs:?}");
+        assert_eq!(seal.0.load(Ordering::Relaxed), 1, "what was fetched serves all");
+    }
 }

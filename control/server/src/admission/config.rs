@@ -1,6 +1,7 @@
 //! The configuration file of admission, as upstream's `--admission-control-config-file` reads it.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -38,9 +39,16 @@ pub enum AdmissionConfigError {
          ValidatingAdmissionWebhook do"
     )]
     Plugin(String),
-    /// The configuration is in a file of its own.
-    #[error("plugin {0:?}: put its configuration into this file, under `configuration`")]
-    Elsewhere(String),
+    /// The file of a plugin's configuration.
+    #[error("plugin {plugin:?}: path: {}: {why}", path.display())]
+    File {
+        /// The plugin.
+        plugin: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        why: String,
+    },
     /// A plugin's configuration is wrong.
     #[error("plugin {plugin:?}: {why}")]
     Wrong {
@@ -51,8 +59,9 @@ pub enum AdmissionConfigError {
     },
 }
 
-/// Reads an `AdmissionConfiguration`, and the kubeconfigs that it names.
-pub fn read_config(file: &str) -> Result<AdmissionConfig, AdmissionConfigError> {
+/// Reads an `AdmissionConfiguration`, and the files that it names: configurations of plugins, which are looked for in
+/// `dir` (where the file itself is), and kubeconfigs.
+pub fn read_config(file: &str, dir: &Path) -> Result<AdmissionConfig, AdmissionConfigError> {
     let config: Value = serde_saphyr::from_str(file)?;
     let (version, kind) = (text(&config, "/apiVersion"), text(&config, "/kind"));
     if (version, kind) != ("apiserver.config.k8s.io/v1", "AdmissionConfiguration") {
@@ -64,17 +73,35 @@ pub fn read_config(file: &str) -> Result<AdmissionConfig, AdmissionConfigError> 
         if !["PodSecurity", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"].contains(&&*plugin) {
             return Err(AdmissionConfigError::Plugin(plugin));
         }
-        let Some(own) = entry.get("configuration").filter(|own| own.is_object()) else {
-            return Err(AdmissionConfigError::Elsewhere(plugin));
-        };
+        let Some(own) = own_configuration(entry, &plugin, dir)? else { continue };
         let done = match plugin.as_str() {
-            "PodSecurity" => PodSecurityConfig::read(own).map(|own| read.pod_security = own),
-            "MutatingAdmissionWebhook" => webhook_users(own).map(|users| read.webhooks.mutating = users),
-            _ => webhook_users(own).map(|users| read.webhooks.validating = users),
+            "PodSecurity" => PodSecurityConfig::read(&own).map(|own| read.pod_security = own),
+            "MutatingAdmissionWebhook" => webhook_users(&own).map(|users| read.webhooks.mutating = users),
+            _ => webhook_users(&own).map(|users| read.webhooks.validating = users),
         };
         done.map_err(|why| AdmissionConfigError::Wrong { plugin, why })?;
     }
     Ok(read)
+}
+
+/// What an entry configures: in itself, which counts before a file of its own; nothing leaves the plugin as it is.
+fn own_configuration<'a>(
+    entry: &'a Value,
+    plugin: &str,
+    dir: &Path,
+) -> Result<Option<Cow<'a, Value>>, AdmissionConfigError> {
+    if let Some(own) = entry.get("configuration").filter(|own| !own.is_null()) {
+        return Ok(Some(Cow::Borrowed(own)));
+    }
+    let path = text(entry, "/path");
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let path = dir.join(path);
+    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+    let own = read.and_then(|text| serde_saphyr::from_str(&text).map_err(|error| error.to_string()));
+    let plugin = plugin.to_owned();
+    own.map(|own| Some(Cow::Owned(own))).map_err(|why| AdmissionConfigError::File { plugin, path, why })
 }
 
 /// The users of the kubeconfig that a `WebhookAdmissionConfiguration` names.
@@ -100,6 +127,10 @@ mod tests {
     use super::*;
     use crate::admission::{Level, Version};
 
+    fn parse(file: &str) -> Result<AdmissionConfig, AdmissionConfigError> {
+        read_config(file, Path::new("/nowhere"))
+    }
+
     fn file(plugin: &str, rest: &str) -> String {
         format!(
             "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: {plugin}\n{rest}"
@@ -120,10 +151,10 @@ mod tests {
         let users = "users:\n- name: '*'\n  user: {token: t}\n";
         std::fs::write(&path, users).unwrap();
         let own = webhook(&path.display().to_string());
-        let read = read_config(&file("ValidatingAdmissionWebhook", &own)).unwrap();
+        let read = parse(&file("ValidatingAdmissionWebhook", &own)).unwrap();
         assert!(read.webhooks.validating.is_some() && read.webhooks.mutating.is_none());
         std::fs::write(&path, users.replace("token: t", "exec: {command: x}")).unwrap();
-        let refused = read_config(&file("ValidatingAdmissionWebhook", &own)).unwrap_err().to_string();
+        let refused = parse(&file("ValidatingAdmissionWebhook", &own)).unwrap_err().to_string();
         assert!(refused.contains("exec or auth-provider is not supported"), "{refused}");
     }
 
@@ -132,7 +163,7 @@ mod tests {
         let own = "  configuration:\n    apiVersion: pod-security.admission.config.k8s.io/v1\n    \
                    kind: PodSecurityConfiguration\n    defaults:\n      enforce: LEVEL\n      \
                    enforce-version: v1.30\n    exemptions:\n      namespaces: [kube-system]\n";
-        let read = read_config(&file("PodSecurity", &own.replace("LEVEL", "baseline"))).unwrap().pod_security;
+        let read = parse(&file("PodSecurity", &own.replace("LEVEL", "baseline"))).unwrap().pod_security;
         assert_eq!(read.defaults.enforce.level, Level::Baseline);
         assert_eq!(read.defaults.enforce.version, Version::Minor(30));
         assert_eq!(read.namespaces, ["kube-system"]);
@@ -145,12 +176,42 @@ mod tests {
                 file("MutatingAdmissionWebhook", &webhook("/nowhere/hooks.yaml")),
                 "cannot read /nowhere/hooks.yaml",
             ),
-            (file("PodSecurity", "  path: other.yaml\n"), "put its configuration into this file"),
+            (file("PodSecurity", "  path: other.yaml\n"), "path: /nowhere/other.yaml: No such file"),
+            (file("PodSecurity", "  configuration: text\n"), "plugin \"PodSecurity\""),
             ("kind: Pod\n".to_owned(), "expected AdmissionConfiguration"),
             ("a: [".to_owned(), "it is no YAML"),
         ] {
-            let error = read_config(&file).unwrap_err().to_string();
+            let error = parse(&file).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_plugin_may_have_a_file_of_its_own_beside_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = "apiVersion: pod-security.admission.config.k8s.io/v1\nkind: PodSecurityConfiguration\n\
+                   defaults: {enforce: restricted}\n";
+        std::fs::write(dir.path().join("pods.yaml"), own).unwrap();
+        let absolute = dir.path().join("pods.yaml").display().to_string();
+        for path in ["pods.yaml", "./pods.yaml", &absolute] {
+            let read = read_config(&file("PodSecurity", &format!("  path: {path}\n")), dir.path()).unwrap();
+            assert_eq!(read.pod_security.defaults.enforce.level, Level::Restricted, "{path}");
+        }
+        let both = format!(
+            "  path: {absolute}\n  configuration: {}\n",
+            "{apiVersion: pod-security.admission.config.k8s.io/v1, kind: PodSecurityConfiguration, \
+             defaults: {enforce: baseline}}"
+        );
+        let read = read_config(&file("PodSecurity", &both), dir.path()).unwrap();
+        assert_eq!(read.pod_security.defaults.enforce.level, Level::Baseline, "what is in the entry counts");
+        let read = read_config(&file("PodSecurity", "  path: ''\n"), dir.path()).unwrap();
+        assert_eq!(read.pod_security.defaults.enforce.level, Level::Privileged, "nothing is configured");
+        std::fs::write(dir.path().join("pods.yaml"), "a: [").unwrap();
+        let error =
+            read_config(&file("PodSecurity", "  path: pods.yaml\n"), dir.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("plugin \"PodSecurity\": path: ") && error.contains("pods.yaml: "),
+            "{error}"
+        );
     }
 }

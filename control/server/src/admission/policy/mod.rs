@@ -122,8 +122,11 @@ impl Run<'_> {
                 }
                 Ok(params) => {
                     let namespace = self.scene.namespace().await?;
-                    let each = |params: &Arc<Value>| judge(policy, &asked, namespace, params);
-                    params.iter().map(each).collect()
+                    let mut judged = Vec::with_capacity(params.len());
+                    for params in &params {
+                        judged.push(asked.rights.settled(|| judge(policy, &asked, namespace, params)).await);
+                    }
+                    judged
                 }
             };
             self.settle(policy, binding, judged);

@@ -174,10 +174,11 @@ impl Mutations<'_> {
         let mut fail = |why: String| refusals.extend(Refusal::of(policy, Some(binding), &why, false));
         let namespace = self.scene.namespace().await?;
         let mut asked = Asked::new(&self.scene.review, Some(object), form).await?;
-        let held = bind(policy, &asked, namespace, params)
-            .map_err(|why| why.to_string())
-            .and_then(|bindings| is_meant(policy, &bindings));
-        match held {
+        let held = || {
+            let bindings = bind(policy, &asked, namespace, params).map_err(|why| why.to_string())?;
+            is_meant(policy, &bindings)
+        };
+        match asked.rights.settled(held).await {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(why) => {
@@ -194,7 +195,8 @@ impl Mutations<'_> {
         for mutation in &policy.mutations {
             asked.object = self.scene.review.show(form, object).await?;
             let kind = merges_as(self.scene.request.kind, &row);
-            match patched(policy, mutation, (&asked, namespace, params), kind) {
+            let mutated = || patched(policy, mutation, (&asked, namespace, params), kind);
+            match asked.rights.settled(mutated).await {
                 Ok(new) if new == asked.object => {}
                 Ok(new) => self.scene.review.take_all(form, object, new).await?,
                 Err(why) => fail(why),

@@ -24,6 +24,8 @@ pub(super) struct Asked {
     /// Null for creations.
     pub(super) old: Value,
     pub(super) request: Value,
+    /// What stands behind the next two.
+    pub(super) rights: Arc<Rights>,
     pub(super) authorizer: Query,
     /// The same, with the resource of the request named.
     pub(super) resource: Query,
@@ -35,24 +37,26 @@ impl Asked {
         object: Option<&Value>,
         form: &Form,
     ) -> Result<Self, ApiError> {
-        let [authorizer, resource] = questions(review.call, review.request);
+        let (rights, [authorizer, resource]) = questions(review.call, review.request);
         Ok(Asked {
             object: review.show_any(form, object).await?.unwrap_or_default(),
             old: review.show_any(form, review.request.old).await?.unwrap_or_default(),
             request: facts(review, object, form),
+            rights,
             authorizer,
             resource,
         })
     }
 }
 
-/// What the variables `authorizer` and `authorizer.requestResource` ask.
-pub(in crate::admission) fn questions(call: &Call, request: &AdmissionRequest<'_>) -> [Query; 2] {
+/// What the variables `authorizer` and `authorizer.requestResource` ask, and who answers: expressions that use them are to
+/// be evaluated by [`Rights::settled`].
+pub(in crate::admission) fn questions(
+    call: &Call,
+    request: &AdmissionRequest<'_>,
+) -> (Arc<Rights>, [Query; 2]) {
     let attributes = request.attributes;
-    let rights = Arc::new(Rights {
-        authorizers: call.server.config.authorizers.clone(),
-        user: attributes.user.clone(),
-    });
+    let rights = Arc::new(Rights::new(call.server.config.authorizers.clone(), attributes.user.clone()));
     let query = |check: Check| Query { authorizer: rights.clone(), check: Arc::new(check) };
     let resource = Check {
         group: attributes.api_group.clone(),
@@ -62,7 +66,8 @@ pub(in crate::admission) fn questions(call: &Call, request: &AdmissionRequest<'_
         name: attributes.name.clone(),
         ..Check::default()
     };
-    [query(Check::default()), query(resource)]
+    let queries = [query(Check::default()), query(resource)];
+    (rights, queries)
 }
 
 /// The variable `request`.

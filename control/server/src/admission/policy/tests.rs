@@ -18,12 +18,13 @@ fn policy(spec: Value) -> (Policy, Vec<String>) {
 }
 
 fn asked() -> Asked {
-    let rights = Rights { authorizers: Vec::new(), user: UserInfo::default() };
-    let query = Query { authorizer: Arc::new(rights), check: Arc::new(Check::default()) };
+    let rights = Arc::new(Rights::new(Vec::new(), UserInfo::default()));
+    let query = Query { authorizer: rights.clone(), check: Arc::new(Check::default()) };
     Asked {
         object: json!({"metadata": {"name": "x", "namespace": "ns"}, "spec": {"replicas": 7}}),
         old: Value::Null,
         request: json!({"name": "x", "namespace": "ns", "operation": "CREATE", "userInfo": {"username": "ann"}}),
+        rights,
         authorizer: query.clone(),
         resource: query,
     }

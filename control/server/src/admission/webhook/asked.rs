@@ -86,7 +86,8 @@ impl<'a> Asked<'a> {
                 let mut request = review::request(question(self, form, "", shown.as_ref()).await?);
                 let mut take = |field: &str| request.get_mut(field).map(Value::take).unwrap_or_default();
                 let (object, old) = (take("object"), take("oldObject"));
-                conditions.hold(&object, &old, &request, questions(self.call, self.request))
+                let (rights, queries) = questions(self.call, self.request);
+                rights.settled(|| conditions.hold(&object, &old, &request, &queries)).await
             }
             Err(why) => Err(why.clone()),
         };

@@ -52,20 +52,20 @@ impl Conditions {
     }
 
     /// Whether all hold. One that does not hold counts for more than others that fail. The questions are those of
-    /// `authorizer` and `authorizer.requestResource`.
+    /// `authorizer` and `authorizer.requestResource`; what they want to know may have to be asked, see `questions`.
     pub(super) fn hold(
         &self,
         object: &Value,
         old: &Value,
         request: &Value,
-        [authorizer, resource]: [Query; 2],
+        [authorizer, resource]: &[Query; 2],
     ) -> Result<bool, String> {
         let bindings = Bindings::new()
             .with("object", Cel::untyped(object))
             .with("oldObject", Cel::untyped(old))
             .with("request", Cel::json(request, &REQUEST).map_err(|why| why.to_string())?)
-            .with("authorizer", Cel::Opaque(Opaque::Authorizer(authorizer)))
-            .with("authorizer.requestResource", Cel::Opaque(Opaque::ResourceCheck(resource)));
+            .with("authorizer", Cel::Opaque(Opaque::Authorizer(authorizer.clone())))
+            .with("authorizer.requestResource", Cel::Opaque(Opaque::ResourceCheck(resource.clone())));
         let mut budget = Budget::new(PER_MATCH_CONDITIONS);
         let mut failed = Vec::new();
         for (expression, program) in &self.0 {
