@@ -63,6 +63,12 @@ pub(crate) struct Member {
     /// What it keeps: a time (`5m`, `1h`; a bare number is hours), or a number of revisions; 0 turns it off
     #[arg(long, value_name = "KEPT", default_value = "0")]
     auto_compaction_retention: String,
+    /// Compare this member's data with the others' when it starts
+    #[arg(long, value_name = "true", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    experimental_initial_corrupt_check: bool,
+    /// How often the leader compares the members' data (`12h`); 0 turns it off
+    #[arg(long, alias = "corrupt-check-time", value_name = "TIME", default_value = "0s")]
+    experimental_corrupt_check_time: jiff::SignedDuration,
     #[command(flatten)]
     tls: Tls,
     #[command(flatten)]
@@ -171,6 +177,10 @@ impl Member {
         options.heartbeat = Duration::from_millis(self.heartbeat_interval);
         options.election = Duration::from_millis(self.election_timeout);
         options.quota_bytes = self.quota_backend_bytes;
+        options.initial_corrupt_check = self.experimental_initial_corrupt_check;
+        let every = Duration::try_from(self.experimental_corrupt_check_time);
+        options.corrupt_check_interval =
+            Some(every.context("--experimental-corrupt-check-time")?).filter(|every| !every.is_zero());
         options.initial_cluster = members(&self.initial_cluster)?;
         options.initial_cluster_state = match self.initial_cluster_state {
             ClusterState::New => InitialClusterState::New,

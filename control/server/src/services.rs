@@ -123,6 +123,8 @@ async fn choose(call: &Call, held: &Held, sources: &[Source], service: &mut Valu
         return Ok(Held::default());
     }
     let range = &call.server.service_range;
+    // What is chosen here may be taken meanwhile: then the transaction fails, and it is chosen again.
+    let named = Held::of(service);
     if cluster_ips(service).next().is_none() {
         let address = free_address(registry, range, sources).await?;
         service["spec"]["clusterIP"] = json!(address.to_string());
@@ -131,9 +133,8 @@ async fn choose(call: &Call, held: &Held, sources: &[Source], service: &mut Valu
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         choose_ports(registry, &kind, service).await?;
     }
-    let wanted = Held::of(service);
-    check_named(registry, range, sources, held, &wanted, meta::name(service)).await?;
-    Ok(wanted)
+    check_named(registry, range, sources, held, &named, meta::name(service)).await?;
+    Ok(Held::of(service))
 }
 
 /// Keeps `clusterIPs` in step with `clusterIP`, and says which family it is.
@@ -230,12 +231,12 @@ async fn check_named(
     range: &ServiceRange,
     sources: &[Source],
     held: &Held,
-    wanted: &Held,
+    named: &Held,
     name: &str,
 ) -> Result<(), ApiError> {
     let spec = FieldPath::root("spec");
     let mut errors = Vec::new();
-    for address in wanted.addresses.difference(&held.addresses) {
+    for address in named.addresses.difference(&held.addresses) {
         let why = if !sources.iter().any(|source| source.range.contains(*address)) {
             format!(
                 "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
@@ -250,7 +251,7 @@ async fn check_named(
         let why = format!("failed to allocate IP {address}: {why}");
         errors.push(FieldError::invalid(&spec.child("clusterIPs"), json!([address.to_string()]), why));
     }
-    for port in wanted.ports.difference(&held.ports) {
+    for port in named.ports.difference(&held.ports) {
         let why = if !(NODE_PORT_FIRST..=NODE_PORT_LAST).contains(port) {
             format!(
                 "provided port is not in the valid range. The range of valid ports is {NODE_PORT_FIRST}-{NODE_PORT_LAST}"

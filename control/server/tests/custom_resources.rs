@@ -333,7 +333,7 @@ async fn configurations_are_applied_by_the_schema() {
     assert_eq!(without["spec"]["ports"], json!([{"name": "dns", "port": 53}]));
     let mut unknown = crontab("a");
     unknown["spec"]["nowhere"] = json!(1);
-    let refused = client.patch("apply", &path("one"), &unknown).await.expect(500);
+    let refused = client.patch("apply", &path("one"), &unknown).await.expect(400);
     assert!(refused["message"].as_str().unwrap().contains(".spec.nowhere: field not declared in schema"));
 }
 

@@ -10,7 +10,6 @@ mod fake;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use carrack_server::encryption::Encryption;
 use carrack_store::{Range, Watch};
@@ -91,28 +90,6 @@ async fn encryption_of_another_start(plugin: &Fake) -> Arc<Encryption> {
     let fresh = encryption(plugin);
     fresh.start().await;
     fresh
-}
-
-#[tokio::test]
-async fn a_watch_that_waited_for_a_seed_and_was_given_up_loses_nothing() {
-    let plugin = Fake::new();
-    plugin.start();
-    let encryption = encryption(&plugin);
-    let cluster = cluster(&encryption).await;
-    cluster.client().post(SECRETS, &secret("s")).await.expect(201);
-    let store = cluster.store.sealed(encryption_of_another_start(&plugin).await);
-    let mut watch = store.watch(Watch::prefix("/registry/secrets/default/").since(1)).unwrap();
-    plugin.state.hangs.store(true, Ordering::Relaxed);
-    let given_up = tokio::time::timeout(Duration::from_millis(100), watch.next()).await;
-    assert!(given_up.is_err(), "the plugin does not answer");
-    // Longer than the question takes at most.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    plugin.state.hangs.store(false, Ordering::Relaxed);
-    let before = watch.progress();
-    let batch = watch.next().await.unwrap().unwrap();
-    assert!(before < batch.revision, "not delivered, not looked at");
-    assert_eq!(batch.events[0].kv.key, KEY);
-    assert!(watch.progress() >= batch.revision);
 }
 
 #[tokio::test]

@@ -200,13 +200,17 @@ async fn promote(world: &World) {
 async fn remove(world: &Arc<World>, node: Node) {
     let Some((_, member)) = members(world).into_iter().find(|(at, _)| *at == node) else { return };
     let Some(life) = world.leader().and_then(|node| world.network.life(node)) else { return };
+    // It may be out before this is answered.
+    let before = world.may_be_removed(node, true);
     let removed = timeout(PATIENCE, life.store.member_remove(member.id)).await;
     world.trace.event(format_args!("remove m{node}: {removed:?}"));
     match removed {
         Ok(Ok(())) => world.remove_machine(node).await,
         // It may be out by now, or later: it will say so itself.
-        Ok(Err(MemberError::Unknown)) | Err(_) => world.may_be_removed(node),
-        Ok(Err(_)) => {}
+        Ok(Err(MemberError::Unknown)) | Err(_) => {}
+        Ok(Err(_)) => {
+            world.may_be_removed(node, before);
+        }
     }
 }
 

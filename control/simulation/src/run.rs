@@ -1,5 +1,6 @@
 //! One run: a seed in, a report out.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -61,7 +62,12 @@ fn catch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         std::panic::set_hook(Box::new(move |info| {
-            PANICS.with_borrow_mut(|panics| panics.push(format!("{info}")));
+            // With `RUST_BACKTRACE=1`.
+            let trace = match Backtrace::capture() {
+                trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
+                _ => String::new(),
+            };
+            PANICS.with_borrow_mut(|panics| panics.push(format!("{info}{trace}")));
         }));
     });
 }

@@ -284,11 +284,11 @@ impl World {
         self.trace.event(format_args!("m{node} has stopped"));
     }
 
-    /// Somebody asked for the removal of a member, and was not told whether it is out.
-    pub fn may_be_removed(&self, node: Node) {
-        if let Some(machine) = self.machines.lock().get_mut(&node) {
-            machine.may_be_removed = true;
-        }
+    /// Whether somebody asks for the removal of a member, or asked and was not told whether it is out. Gives what was known
+    /// before.
+    pub fn may_be_removed(&self, node: Node, may: bool) -> bool {
+        let mut machines = self.machines.lock();
+        machines.get_mut(&node).is_some_and(|machine| std::mem::replace(&mut machine.may_be_removed, may))
     }
 
     /// Whether a member that stopped working does so because it was removed, as somebody asked for.

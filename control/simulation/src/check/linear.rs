@@ -111,15 +111,18 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The unanswered call that has just this effect. Among several, one with a guard fits nowhere else; else the
-    /// earliest is taken, since it can have been done soonest, and the others can be done later as well.
+    /// The unanswered call that has just this effect. Among several that were asked for before anybody saw it, one with a
+    /// guard fits nowhere else; else the earliest is taken, since it can have been done soonest, and the others can be done
+    /// later as well.
     fn unknown_maker(
         &self,
         revision: Revision,
         changes: &[Change],
         used: &BTreeSet<usize>,
     ) -> Result<Option<usize>, String> {
-        let mut best: Option<(bool, Moment, usize)> = None;
+        let mut best: Option<(bool, bool, Moment, usize)> = None;
+        let answers = self.calls.iter().filter(|call| call.revision().is_some_and(|seen| seen >= revision));
+        let seen = answers.map(|call| call.returned).min().unwrap_or(Moment::MAX);
         for (place, call) in self.calls.iter().enumerate() {
             let (Action::Write { guard, steps }, Outcome::Unknown) = (&call.action, &call.outcome) else {
                 continue;
@@ -128,12 +131,12 @@ impl Check<'_> {
                 continue;
             }
             let effect = self.log.effect(revision - 1, guard.as_ref(), steps);
-            let rank = (guard.is_none(), call.invoked, place);
+            let rank = (call.invoked > seen, guard.is_none(), call.invoked, place);
             if effect.changes == changes && best.is_none_or(|best| rank < best) {
                 best = Some(rank);
             }
         }
-        Ok(best.map(|(_, _, place)| place))
+        Ok(best.map(|(.., place)| place))
     }
 
     /// The lease whose end explains the changes.
@@ -407,6 +410,20 @@ mod tests {
                 scene.refused("stale");
             }
         }
+    }
+
+    #[test]
+    fn of_two_unanswered_writes_the_one_that_was_asked_for_in_time_was_done() {
+        let mut scene = Scene::default();
+        scene.put("1");
+        let step = Step::Delete { key: "k".to_owned() };
+        scene.call(Action::Write { guard: None, steps: vec![step.clone()] }, Outcome::Unknown);
+        let effect = scene.log.effect(2, None, std::slice::from_ref(&step));
+        scene.log.push(effect.changes);
+        scene.read(3, false);
+        let guard = Some(Guard { key: "k".to_owned(), modified: 2 });
+        scene.call(Action::Write { guard, steps: vec![step] }, Outcome::Unknown);
+        scene.accepted();
     }
 
     #[test]

@@ -100,17 +100,19 @@ pub(super) async fn run(
             let reading = tokio::spawn(super::read::run(node.clone(), asked, stopped.clone()));
             let telling = tokio::spawn(role::publish(node.clone(), stopped.clone()));
             let comparing = tokio::spawn(corrupt::run(Arc::clone(&shared), node.clone(), stopped.clone()));
+            let asking = tokio::spawn(super::lost::run(node.clone(), stopped.clone()));
             let looking = tokio::spawn(space::run(Arc::clone(&shared), stopped.clone()));
             if ready.send(Ok(node)).is_ok() {
                 until(&mut stopped).await;
             } else {
                 // Whoever opened the store is not interested any more.
                 shared.stopping.store(true, Ordering::Release);
-                for task in [&leases, &checkpoints, &roles, &reading, &telling, &comparing, &looking] {
+                for task in [&leases, &checkpoints, &roles, &reading, &telling, &comparing, &asking, &looking]
+                {
                     task.abort();
                 }
             }
-            let _ = tokio::join!(checkpoints, leases, roles, reading, telling, comparing, looking);
+            let _ = tokio::join!(checkpoints, leases, roles, reading, telling, comparing, asking, looking);
             let _ = raft.shutdown().await;
             let _ = core.await;
             last_checkpoint(&shared).await;

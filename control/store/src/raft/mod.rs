@@ -8,6 +8,7 @@
 mod convert;
 mod launch;
 mod log_store;
+mod lost;
 mod machine;
 mod members;
 mod network;
