@@ -96,7 +96,7 @@ impl Recovery {
         file.read_at(&mut bytes, 0).map_err(failed)?;
 
         let header = match Header::decode(&bytes) {
-            Ok(header) if header.seq == seq => header,
+            Ok(header) if header.seq == seq && bytes.len() >= ALIGN => header,
             Ok(_) | Err(HeaderError::Damaged) => return Err(corrupt("the header is damaged".to_owned())),
             Err(HeaderError::Newer(found)) => {
                 let (found, known) = (found.into(), Header::FORMAT.into());
