@@ -135,6 +135,9 @@ pub(crate) enum CheckpointError {
     /// The history cannot be written.
     #[error("cannot write the history: {0}")]
     Backend(Box<BackendError>),
+    /// The log cannot be made durable.
+    #[error("cannot sync the log: {0}")]
+    Log(std::io::Error),
 }
 
 /// Writes everything that waits. Blocks on the disk.
@@ -150,6 +153,7 @@ pub(crate) fn write(shared: &Shared) -> Result<(), CheckpointError> {
     if free.is_ok_and(|free| free < needed) {
         return Err(CheckpointError::Full);
     }
+    sync_log(shared).map_err(CheckpointError::Log)?;
     let started = Instant::now();
     shared.backend.write(&sealed).map_err(|error| match *error {
         BackendError::Full => CheckpointError::Full,
@@ -161,6 +165,17 @@ pub(crate) fn write(shared: &Shared) -> Result<(), CheckpointError> {
     state.flushed();
     let waits = state.pending().commands > 0;
     shared.trigger.waiting(state.unflushed_bytes(), waits, enough(shared, &state));
+    Ok(())
+}
+
+/// Makes all of the log durable. A follower applies what a majority has, though it may not have synced it itself; its history must
+/// not be ahead of its log when it comes back.
+fn sync_log(shared: &Shared) -> std::io::Result<()> {
+    let ticket = shared.log.lock().unsynced()?;
+    if let Some(ticket) = ticket {
+        ticket.sync()?;
+        shared.log.lock().synced(&ticket);
+    }
     Ok(())
 }
 

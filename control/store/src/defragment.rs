@@ -40,7 +40,7 @@ impl Backend {
         let mut builder = Database::builder();
         let copy = db(builder.set_cache_size(self.cache_bytes).create_with_backend(file))?;
         let mut write = db(copy.begin_write())?;
-        write.set_two_phase_commit(true);
+        write.set_quick_repair(true);
         {
             // One transaction: its pages beyond the cache are written as it goes.
             let mut history = db(write.open_table(HISTORY))?;

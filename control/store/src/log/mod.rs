@@ -281,6 +281,11 @@ impl SegmentLog {
         Ok(())
     }
 
+    /// What is written and may not be durable yet.
+    pub(crate) fn unsynced(&self) -> io::Result<Option<SyncTicket>> {
+        self.ticket().map(|ticket| Some(ticket).filter(|ticket| ticket.upto > self.durable_frame))
+    }
+
     /// Says that what the ticket stands for is durable.
     pub(crate) fn synced(&mut self, ticket: &SyncTicket) {
         self.durable_frame = self.durable_frame.max(ticket.upto);
