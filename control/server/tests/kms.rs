@@ -10,9 +10,10 @@ mod fake;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use carrack_server::encryption::Encryption;
-use carrack_store::{Range, Watch};
+use carrack_store::{Options, Range, Store, Watch};
 use common::Cluster;
 use fake::Fake;
 use serde_json::{Value, json};
@@ -75,21 +76,45 @@ async fn nothing_on_disk_shows_secrets_or_seeds_and_another_server_reads_them() 
     }
 
     // What another server, or this one after a start, does: its reads and watches have the seed decrypted, once.
-    let fresh = encryption_of_another_start(&plugin).await;
-    let store = cluster.store.sealed(fresh);
+    let store = another_start(&cluster, &plugin).await;
     let mut watch = store.watch(Watch::prefix("/registry/secrets/default/").since(1)).unwrap();
     let reads = (0..5).map(|_| store.range(Range::key(KEY)));
     let (event, reads) = tokio::join!(watch.next(), futures::future::join_all(reads));
     let shows = |value: &[u8]| value.windows(MARK.len()).any(|w| w == MARK.as_bytes());
     assert!(shows(&event.unwrap().unwrap().events[0].kv.value));
     assert!(reads.iter().all(|read| shows(&read.as_ref().unwrap().kvs[0].value)));
-    assert!(plugin.state.decrypted.load(Ordering::Relaxed) <= 1, "one question for all");
+    assert_eq!(plugin.state.decrypted.load(Ordering::Relaxed), 1, "one question for all");
 }
 
-async fn encryption_of_another_start(plugin: &Fake) -> Arc<Encryption> {
+/// The cluster's store after a restart, as a server sees it that knows no seed yet.
+async fn another_start(cluster: &Cluster, plugin: &Fake) -> Store {
     let fresh = encryption(plugin);
     fresh.start().await;
-    fresh
+    cluster.store.shutdown().await;
+    Store::open(Options::new(cluster.dir.path().join("store"))).await.unwrap().sealed(fresh)
+}
+
+#[tokio::test]
+async fn a_watch_that_waited_for_a_seed_and_was_given_up_loses_nothing() {
+    let plugin = Fake::new();
+    plugin.start();
+    let encryption = encryption(&plugin);
+    let cluster = cluster(&encryption).await;
+    cluster.client().post(SECRETS, &secret("s")).await.expect(201);
+    let store = another_start(&cluster, &plugin).await;
+    let mut watch = store.watch(Watch::prefix("/registry/secrets/default/").since(1)).unwrap();
+    plugin.state.hangs.store(true, Ordering::Relaxed);
+    let given_up = tokio::time::timeout(Duration::from_millis(100), watch.next()).await;
+    assert!(given_up.is_err(), "the plugin does not answer: {given_up:?}");
+    // Longer than the question takes at most.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    plugin.state.hangs.store(false, Ordering::Relaxed);
+    let before = watch.progress();
+    let batch = watch.next().await.unwrap().unwrap();
+    assert!(before < batch.revision, "not delivered, not looked at");
+    assert_eq!(batch.events[0].kv.key, KEY);
+    assert!(watch.progress() >= batch.revision);
+    store.shutdown().await;
 }
 
 #[tokio::test]

@@ -238,6 +238,11 @@ impl Store {
         Ok(Watcher::new(Arc::clone(&self.inner.shared), watch)?.sealed(self.seal.clone()))
     }
 
+    /// The same, with values as they are kept: sealed ones are not opened, so that nobody waits for a key.
+    pub fn watch_kept(&self, watch: Watch) -> Result<Watcher, WatchError> {
+        Watcher::new(Arc::clone(&self.inner.shared), watch)
+    }
+
     /// The newest applied revision.
     pub fn revision(&self) -> Revision {
         self.inner.shared.state.read().revision()

@@ -172,6 +172,23 @@ async fn only_those_are_woken_whom_it_concerns() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_may_concern_everybody() {
+    let world = World::new().await;
+    let feeds: Vec<_> = WATCHES.iter().map(|asked| world.watch(asked)).collect();
+    let sealed = "k8s:enc:kms:v2:vault:";
+    world.store.txn(Txn::put("/registry/pods/a/p1", sealed)).await.unwrap();
+    let revision = world.store.revision();
+    let noted = async {
+        while world.interests.board.lock().position < revision {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), noted).await.expect("it is noted");
+    assert!(feeds.iter().all(|(feed, ..)| feed.noted() == 1));
+    world.store.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_was_not_seen_is_looked_for() {
     let mut world = World::new().await;
     let mut feeds: Vec<_> = WATCHES.iter().map(|asked| world.watch(asked)).collect();
