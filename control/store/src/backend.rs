@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
@@ -45,6 +45,13 @@ pub(crate) enum BackendError {
     Record { at: RecordKey, source: codec::DecodeError },
 }
 
+impl BackendError {
+    /// Whether the store is shut down, which is no fault of its history.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, BackendError::Database(redb::Error::DatabaseClosed))
+    }
+}
+
 impl From<redb::Error> for Box<BackendError> {
     fn from(error: redb::Error) -> Box<BackendError> {
         Box::new(match error {
@@ -69,6 +76,8 @@ pub(crate) struct Backend {
     /// Held by who changes the file.
     pub(crate) writing: Mutex<()>,
     database: RwLock<Option<Arc<Database>>>,
+    /// Closed for good. Set under the lock of `database`.
+    ended: AtomicBool,
     file_bytes: Arc<AtomicU64>,
 }
 
@@ -85,6 +94,7 @@ impl Backend {
             cache_bytes,
             writing: Mutex::new(()),
             database: RwLock::new(None),
+            ended: AtomicBool::new(false),
             file_bytes: Arc::default(),
         };
         // Left by a defragmentation that did not end.
@@ -118,6 +128,14 @@ impl Backend {
         *self.database.write() = None;
     }
 
+    /// Closes the database for good. Who comes late must not open it again: by then the directory may be another store's,
+    /// and two databases on one file destroy it.
+    pub(crate) fn end(&self) {
+        let mut slot = self.database.write();
+        self.ended.store(true, Ordering::Release);
+        *slot = None;
+    }
+
     fn open_error(&self, error: BackendError) -> OpenError {
         let path = self.path.clone();
         match error {
@@ -146,6 +164,9 @@ impl Backend {
         let mut slot = self.database.write();
         if let Some(open) = slot.as_ref() {
             return Ok(Arc::clone(open));
+        }
+        if self.ended.load(Ordering::Acquire) {
+            return Err(redb::Error::DatabaseClosed.into());
         }
         let file = self.disk.open(&self.path, true).map_err(redb::Error::Io)?;
         let file = RedbFile { file, bytes: Arc::clone(&self.file_bytes) };

@@ -202,7 +202,10 @@ impl Shared {
     /// Reads from the backend what memory did not have. Blocks on the disk.
     pub(crate) fn complete(&self, range: &Range, mut read: Read) -> Result<RangeResponse, ReadError> {
         let keys: Vec<RecordKey> = read.missing.iter().map(|(_, key)| *key).collect();
-        let stored = self.backend.get(&keys).map_err(|error| ReadError::History(error.to_string()))?;
+        let stored = self.backend.get(&keys).map_err(|error| match error.is_end() {
+            true => ReadError::Stopped,
+            false => ReadError::History(error.to_string()),
+        })?;
         for ((place, key), kv) in read.missing.drain(..).zip(stored) {
             let Some(kv) = kv else {
                 return Err(self.compacted_meanwhile(range.revision.unwrap_or_default(), key));
@@ -231,7 +234,10 @@ impl Shared {
         upto: Revision,
         prev_kv: bool,
     ) -> Result<(Vec<WatchBatch>, Revision), WatchError> {
-        let failed = |error: Box<crate::backend::BackendError>| WatchError::History(error.to_string());
+        let failed = |error: Box<crate::backend::BackendError>| match error.is_end() {
+            true => WatchError::Stopped,
+            false => WatchError::History(error.to_string()),
+        };
         let (upto, unflushed) = {
             let state = self.state.read();
             let upto = upto.min(state.revision());

@@ -287,8 +287,11 @@ impl Watcher {
             // What was found goes out first.
             Look::Behind if taken > 0 => Ok(Look::Again),
             Look::Behind => {
-                self.catch_up().await.inspect_err(|_| self.ended = true)?;
-                Ok(Look::Again)
+                let read = self.catch_up().await.inspect_err(|_| self.ended = true);
+                match read {
+                    Err(WatchError::Stopped) => Ok(Look::Ended),
+                    read => read.map(|()| Look::Again),
+                }
             }
             Look::UpToDate if closed => {
                 self.ended = true;

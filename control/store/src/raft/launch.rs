@@ -118,7 +118,7 @@ pub(super) async fn run(
             last_checkpoint(&shared).await;
         }
     }
-    shared.backend.close();
+    shared.backend.end();
     shared.lock.lock().take();
     drop(running);
 }
