@@ -222,3 +222,22 @@ async fn watchers_end_with_the_store() {
     assert_eq!(end, None);
     assert!(matches!(store.watch(Watch::prefix("")), Err(WatchError::Stopped)));
 }
+
+#[tokio::test]
+async fn a_watcher_of_a_store_that_is_gone_leaves_its_directory_alone() {
+    let (disk, store) = open_sim().await;
+    let mut late = store.watch(Watch::prefix("").since(1)).expect("a watch");
+    // More than the window holds: the watcher has to read the history.
+    for n in 0..300 {
+        put(&store, &format!("k{n}"), "").await;
+    }
+    store.shutdown().await;
+    let file = std::path::Path::new("/store/history.redb");
+    let before = disk.contents(file);
+    assert!(late.next().await.is_none(), "it ends with its store");
+    // Opening and closing it would change it.
+    assert!(!before.is_empty() && disk.contents(file) == before);
+    let again = reopen(&disk).await;
+    assert_eq!(again.revision(), 301);
+    again.shutdown().await;
+}
