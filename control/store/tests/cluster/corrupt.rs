@@ -87,8 +87,11 @@ async fn the_leader_finds_a_member_that_differs_later() {
     let cluster = Cluster::new();
     let every = |options: &mut Options| options.corrupt_check_interval = Some(Duration::from_millis(300));
     let (stores, _, alarm) = with_a_damaged_one(&cluster, every).await;
+    // None stops before all have heard it: the last one could hear of nothing any more.
     for store in &stores {
         alarms(store, &[alarm]).await;
+    }
+    for store in &stores {
         store.shutdown().await;
     }
 }
