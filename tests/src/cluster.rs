@@ -320,13 +320,13 @@ fn end(mut child: Child) {
 
 async fn connect(dir: &Path) -> Result<Client> {
     let path = dir.join("data/admin.kubeconfig");
-    let config = eventually("the administrator's kubeconfig is written", Duration::from_secs(15), || async {
+    let config = eventually("the administrator's kubeconfig is written", Duration::from_secs(30), || async {
         Ok(Kubeconfig::read_from(&path).ok())
     })
     .await?;
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
     let client = Client::try_from(config)?;
-    eventually("the API server answers", Duration::from_secs(15), || async {
+    eventually("the API server answers", Duration::from_secs(30), || async {
         Ok(client.apiserver_version().await.ok())
     })
     .await?;

@@ -44,7 +44,7 @@ impl Registry {
             .spawn()
             .context("docker-registry does not start: install it (cargo xtask setup)")?;
         let registry = Self { child, address, _dir: dir };
-        eventually("the registry answers", Duration::from_secs(10), || async {
+        eventually("the registry answers", Duration::from_secs(30), || async {
             Ok(http::get(address, "/v2/").await.ok())
         })
         .await?;

@@ -129,7 +129,7 @@ impl Scene {
     pub async fn delete_pod(&self, name: &str) -> Result<()> {
         let pods = self.cluster.pods("default");
         pods.delete(name, &DeleteParams::default()).await?;
-        eventually(&format!("{name} is gone"), Duration::from_secs(15), || async {
+        eventually(&format!("{name} is gone"), Duration::from_secs(30), || async {
             Ok(pods.get_opt(name).await?.is_none().then_some(()))
         })
         .await

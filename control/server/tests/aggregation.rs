@@ -122,7 +122,7 @@ impl Extended {
             if found["status"]["conditions"][0]["reason"] == reason {
                 return found;
             }
-            assert!(began.elapsed() < Duration::from_secs(10), "{found}");
+            assert!(began.elapsed() < Duration::from_secs(30), "{found}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

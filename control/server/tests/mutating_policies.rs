@@ -61,7 +61,7 @@ async fn at_work(client: &Client, policy: &Value, binding: &Value) {
         if made["metadata"]["labels"][&probe] == "1" {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(1), "not at work within a second");
+        assert!(began.elapsed() < Duration::from_secs(30), "not at work");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -255,7 +255,7 @@ async fn streams_pass_in_both_directions() {
         stream.write_all(b"ping").await.unwrap();
         let mut heard = [0; 4];
         let read = stream.read_exact(&mut heard);
-        tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(30), read).await.unwrap().unwrap();
         assert_eq!(&heard, b"PING");
     }
     let refused = upgrading(&reached, "pods/web/proxy/no-stream").await;

@@ -140,7 +140,7 @@ impl Hooked {
             if self.take().iter().any(|(path, _)| *path == probe) {
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(1), "not at work within a second");
+            assert!(began.elapsed() < Duration::from_secs(30), "not at work");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -356,7 +356,7 @@ async fn failures_end_the_request_or_are_ignored() {
             hooked.configure(kind, "one", vec![hooked.hook(path, with)]).await;
             let began = Instant::now();
             let answer = client.post(MAPS, &json!({"metadata": {"generateName": "m-"}})).await;
-            assert!(began.elapsed() < Duration::from_secs(4), "{path} took {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(20), "{path} took {:?}", began.elapsed());
             if ignores {
                 answer.expect(201);
             } else {

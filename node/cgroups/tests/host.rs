@@ -97,7 +97,7 @@ fn a_process_over_its_memory_limit_is_killed_and_counted() {
     assert!(readable(&watch, Duration::from_secs(20)), "the event arrives");
     assert!(!child.wait().unwrap().success());
     watch.drain().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while group.oom_kills().unwrap() == 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -163,7 +163,7 @@ fn stats_count_and_kill_leaves_nobody() {
     let group = scratch.0.create("pod3/c1", &Limits::default()).unwrap();
     let mut child =
         run_in(&group, "(trap '' TERM; while :; do :; done) & while :; do sleep 0.01 & wait; done");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while group.stats().unwrap().cpu_usage_ns < 20_000_000 {
         assert!(Instant::now() < deadline, "CPU time is counted");
         std::thread::sleep(Duration::from_millis(5));

@@ -62,7 +62,7 @@ pub(super) async fn custom(client: &Client) -> Result<()> {
     finalized(&ships).await?;
     definitions.delete(name, &DeleteParams::default()).await?;
     await_condition(definitions, name, |found: Option<&CustomResourceDefinition>| found.is_none()).await?;
-    eventually("they are not served any more", Duration::from_secs(10), || async {
+    eventually("they are not served any more", Duration::from_secs(30), || async {
         Ok(ships.list(&ListParams::default()).await.is_err().then_some(()))
     })
     .await

@@ -183,7 +183,7 @@ async fn forward(scene: &Scene, kubectl: &str, pod: &str) -> Result<()> {
 async fn ask(log: &std::path::Path) -> Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let port = |to: &'static str| async move {
-        carrack_tests::eventually("port-forward listens", std::time::Duration::from_secs(15), || async {
+        carrack_tests::eventually("port-forward listens", std::time::Duration::from_secs(30), || async {
             let text = std::fs::read_to_string(log)?;
             let line = text.lines().find(|l| l.contains("127.0.0.1:") && l.ends_with(to));
             Ok(line.and_then(|l| l.split(':').nth(1)?.split(' ').next()?.parse::<u16>().ok()))

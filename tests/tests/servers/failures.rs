@@ -164,7 +164,7 @@ pub(super) fn the_leader_is_killed(servers: &mut Servers) -> Result<()> {
 fn listed(servers: &Servers, by: usize, these: &[usize]) -> Result<()> {
     let wanted = these.iter().map(|n| servers.lan.address(*n).to_string()).collect();
     let client = servers.client(by)?;
-    eventually_sync(Duration::from_secs(10), || {
+    eventually_sync(Duration::from_secs(30), || {
         let found = servers.runtime.block_on(endpoints(&client))?;
         Ok((found == wanted).then_some(()))
     })

@@ -56,7 +56,7 @@ pub(super) fn all_belong_to_it(servers: &Servers) -> Result<()> {
     let wanted = (0..3).map(|n| servers.lan.address(n).to_string()).collect();
     for n in 0..3 {
         let client = servers.client(n)?;
-        eventually_sync(Duration::from_secs(10), || {
+        eventually_sync(Duration::from_secs(30), || {
             let found = servers.runtime.block_on(endpoints(&client))?;
             Ok((found == wanted).then_some(()))
         })?;
@@ -71,7 +71,7 @@ pub(super) fn all_belong_to_it(servers: &Servers) -> Result<()> {
             ensure!(mode == 0o600, "{} has mode {mode:o}", path.display());
         }
     }
-    let others = eventually_sync(Duration::from_secs(10), || {
+    let others = eventually_sync(Duration::from_secs(30), || {
         let text = std::fs::read_to_string(servers.data_dir(0).join("admin.kubeconfig"))?;
         Ok((1..3).all(|n| text.contains(&servers.url(n))).then_some(()))
     });

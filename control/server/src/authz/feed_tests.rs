@@ -52,7 +52,7 @@ async fn eventually(rbac: &Rbac, name: &str, decision: Decision) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), follows).await.expect("the policy does not follow");
+    tokio::time::timeout(Duration::from_secs(30), follows).await.expect("the policy does not follow");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn what_is_stored_counts_from_the_start_and_at_once() {
         let asked = std::time::Instant::now();
         decide(&authorizers, &get(&name)).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
         decide(&authorizers, &get("nothing")).await.unwrap_err();
-        assert!(asked.elapsed() < Duration::from_secs(2), "round {round} took {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(10), "round {round} took {:?}", asked.elapsed());
     }
 
     store.txn(Txn::delete(key(PolicyKind::RoleBinding, "web", "before"))).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_policy_nobody_needs_is_not_followed() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), ends).await.expect("the watches go on");
+    tokio::time::timeout(Duration::from_secs(30), ends).await.expect("the watches go on");
     store.shutdown().await;
 }
 
@@ -103,7 +103,7 @@ async fn a_closed_store_leaves_the_last_policy_and_no_question_open() {
     grant(&store, "a").await;
     let rbac = Rbac::start(store.clone()).await.unwrap();
     store.shutdown().await;
-    let answered = tokio::time::timeout(Duration::from_secs(10), rbac.catch_up()).await;
+    let answered = tokio::time::timeout(Duration::from_secs(30), rbac.catch_up()).await;
     assert!(answered.is_ok(), "the question was left open");
     assert_eq!(rbac.authorize(&get("a")), Decision::Allow);
 }

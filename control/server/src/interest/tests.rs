@@ -183,7 +183,7 @@ async fn what_cannot_be_read_may_concern_everybody() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), noted).await.expect("it is noted");
+    tokio::time::timeout(Duration::from_secs(30), noted).await.expect("it is noted");
     assert!(feeds.iter().all(|(feed, ..)| feed.noted() == 1));
     world.store.shutdown().await;
 }
@@ -206,6 +206,6 @@ async fn what_was_not_seen_is_looked_for() {
     }
     world.store.shutdown().await;
     for (feed, ..) in &mut feeds {
-        assert!(tokio::time::timeout(Duration::from_secs(5), feed.next()).await.unwrap().is_none());
+        assert!(tokio::time::timeout(Duration::from_secs(30), feed.next()).await.unwrap().is_none());
     }
 }

@@ -365,7 +365,7 @@ async fn text(response: Response<ResponseBody>) -> String {
 
 /// Tests that hang have failed.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), what).await.expect("it takes too long")
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it takes too long")
 }
 
 #[tokio::test]

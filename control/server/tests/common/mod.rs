@@ -319,7 +319,7 @@ impl Events {
                 self.buffer.extend_from_slice(frame.unwrap().data_ref().unwrap());
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), next).await.expect("no event came")
+        tokio::time::timeout(std::time::Duration::from_secs(30), next).await.expect("no event came")
     }
 
     /// The next event as `TYPE name`.

@@ -47,11 +47,11 @@ impl Writes {
 
 /// The events that `watchers` get of these writes.
 pub(crate) async fn fan_out(cluster: &Cluster, watchers: usize, writes: Writes) -> Result<Figures, Failed> {
-    let epoch = Instant::now();
+    let (addresses, epoch) = (cluster.leader_first().await?, Instant::now());
     let connections = watchers.div_ceil(CLIENTS_ON_A_CONNECTION);
     let mut tasks = Vec::new();
     for n in 0..connections {
-        let mut wire = Wire::connect(&cluster.addresses[n % cluster.addresses.len()]).await?;
+        let mut wire = Wire::connect(&addresses[n % addresses.len()]).await?;
         let mut left = (n..watchers).step_by(connections).count();
         for _ in 0..left {
             let create = pb::RangeRequest {
@@ -79,7 +79,7 @@ pub(crate) async fn fan_out(cluster: &Cluster, watchers: usize, writes: Writes) 
     let (puts, pause) = writes.plan(watchers);
     let mut writers = Vec::new();
     for n in 0..WRITERS {
-        let client = Client::connect(&cluster.addresses[n % cluster.addresses.len()]).await?;
+        let client = Client::connect(&addresses[n % addresses.len()]).await?;
         writers.push(tokio::spawn(async move {
             // Writers take turns.
             let first = tokio::time::Instant::now() + pause.unwrap_or_default() * n as u32 / WRITERS as u32;
@@ -99,7 +99,7 @@ pub(crate) async fn fan_out(cluster: &Cluster, watchers: usize, writes: Writes) 
     }
     let written = (puts * WRITERS) as u64;
     // The last one: who has seen it has seen all.
-    let client = Client::connect(&cluster.addresses[0]).await?;
+    let client = Client::connect(&addresses[0]).await?;
     client.put("watched/~".into(), "end".into()).await?;
     let (mut delays, mut events) = (Vec::new(), 0);
     for task in tasks {

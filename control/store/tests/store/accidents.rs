@@ -139,7 +139,7 @@ async fn the_alarm_of_a_full_disk_ends_without_anybody_writing() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("nobody looks for space");
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("nobody looks for space");
     put(&store, "after", "").await;
 }
 
@@ -157,7 +157,7 @@ async fn a_write_that_finds_no_space_after_all_waits_and_the_others_are_refused(
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), short).await.expect("says so");
+    tokio::time::timeout(Duration::from_secs(30), short).await.expect("says so");
     assert_eq!(store.txn(Txn::put("k", "3")).await, Err(WriteError::NoSpace(Shortage::Disk)));
     assert_eq!(range(&store, Range::key("k")).await.kvs[0].value, "1");
     assert!(!waiting.is_finished());
@@ -178,7 +178,7 @@ async fn a_store_that_waits_for_space_can_be_shut_down() {
     while store.status().shortage.is_none() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    tokio::time::timeout(Duration::from_secs(10), store.shutdown()).await.expect("stops");
+    tokio::time::timeout(Duration::from_secs(30), store.shutdown()).await.expect("stops");
     let error = waiting.await.expect("task");
     assert!(matches!(error, Err(WriteError::Failed(_) | WriteError::Unknown)), "{error:?}");
     disk.set_no_copies(false);

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Plays the agent. Commands: `cat` echoes, `exit N` ends, `size` prints the first size of the terminal, `fail` does
 /// not start, `hang` runs until the client leaves, `daemon` ends but leaves its output open.

@@ -354,7 +354,7 @@ async fn a_dropped_pull_leaves_nothing() {
     assert!(dropped.is_err());
     registry.state.faults.lock().delay = 0;
     pull(&store, &reference).await.unwrap();
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     while fs::read_dir(dir.path().join("tmp")).unwrap().count() > 0 {
         assert!(tokio::time::Instant::now() < deadline, "the unpacking thread ends");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -154,7 +154,7 @@ async fn a_log_without_a_file_is_empty() {
 type Pieces = std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 async fn next(stream: &mut Pieces) -> Option<String> {
-    let piece = timeout(Duration::from_secs(5), stream.next()).await.expect("the follower is told");
+    let piece = timeout(Duration::from_secs(30), stream.next()).await.expect("the follower is told");
     piece.map(|piece| String::from_utf8(piece.unwrap().to_vec()).unwrap())
 }
 
@@ -221,7 +221,7 @@ async fn a_line_without_end_is_an_error() {
     let mut log = Log::new();
     log.raw(&"x".repeat(MAX_LINE + 2 * CHUNK));
     let mut stream = follow(&log).await;
-    assert!(timeout(Duration::from_secs(5), stream.next()).await.unwrap().unwrap().is_err());
+    assert!(timeout(Duration::from_secs(30), stream.next()).await.unwrap().unwrap().is_err());
     assert!(stream.next().await.is_none());
 }
 
