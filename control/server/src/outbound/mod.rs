@@ -40,7 +40,7 @@ pub(crate) use dial::{DialError, dial};
 pub(crate) use failure::words;
 pub(crate) use resolve::{Endpoints, endpoints, is_of, items, number};
 pub(crate) use target::{Place, Target, bundle, service_place};
-pub(crate) use trust::{Identity, Trust};
+pub(crate) use trust::{Identity, Trust, Unchecked};
 
 use crate::authn::Objects;
 use crate::{RequestBody, empty, full};
