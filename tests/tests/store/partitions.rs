@@ -12,10 +12,10 @@ const CUT: Duration = Duration::from_millis(2500);
 
 /// Within this time the majority takes writes. On an idle machine it takes about one second: the time to notice that
 /// the leader is gone, and one election.
-const PROGRESS: Duration = Duration::from_secs(8);
+const PROGRESS: Duration = Duration::from_secs(30);
 
 /// Within this time after the end of a cut all are equal. Connections that hang are given up after four seconds.
-const HEALED: Duration = Duration::from_secs(20);
+const HEALED: Duration = Duration::from_secs(30);
 
 /// Who is cut off from whom. Numbers are places in a list of members whose first is the leader.
 struct Shape {
