@@ -6,6 +6,8 @@ mod debug;
 mod resize;
 #[path = "kubectl/stats.rs"]
 mod stats;
+#[path = "kubectl/top.rs"]
+mod top;
 #[path = "kubectl/verbs.rs"]
 mod verbs;
 

@@ -100,6 +100,11 @@ impl Quantity {
         Quantity { nano: i128::from(milli) * (NANO / 1000), format: Format::DecimalSi }
     }
 
+    /// A number of billionths, as use of CPU is measured, written with decimal suffixes.
+    pub fn from_nano(nano: i64) -> Self {
+        Quantity { nano: i128::from(nano), format: Format::DecimalSi }
+    }
+
     /// Whole units, rounded away from zero: bytes of a memory quantity.
     pub fn units(&self) -> i64 {
         narrow(divide_up(self.nano, NANO))

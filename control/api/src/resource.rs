@@ -192,9 +192,9 @@ impl Resource {
         }
     }
 
-    /// Whether objects have a form in protobuf: custom resources have none.
+    /// Whether objects have a form in protobuf: custom resources have none, nor has what is used here.
     pub fn has_protobuf(&self) -> bool {
-        self.custom.is_none()
+        self.custom.is_none() && self.group != crate::kinds::METRICS_GROUP
     }
 
     /// The subresource of that name, if there is one.

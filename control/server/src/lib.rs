@@ -27,6 +27,7 @@ mod kubernetes;
 mod limits;
 mod listed;
 mod metrics;
+mod metrics_api;
 mod namespaces;
 mod negotiate;
 mod object;

@@ -18,6 +18,7 @@ use crate::interest::Interests;
 use crate::join::Joining;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
+use crate::metrics_api::Scrapes;
 use crate::outbound::Outbound;
 use crate::pki::{CertificateSigner, FrontProxy};
 use crate::quota::Turns;
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) audit: OnceLock<Arc<Audit>>,
     pub(crate) turns: Turns,
     pub(crate) metrics: Metrics,
+    pub(crate) scrapes: Scrapes,
     pub(crate) health: Health,
     pub(crate) webhooks: Webhooks,
     pub(crate) policies: Policies,
@@ -91,6 +93,7 @@ impl ApiServer {
             audit: OnceLock::new(),
             turns: Turns::default(),
             metrics: Metrics::default(),
+            scrapes: Scrapes::default(),
             health: Health::default(),
             webhooks: Webhooks::new(config.store.clone(), outbound.clone()),
             converter: Converter::new(outbound.clone(), shutdown.clone()),

@@ -27,6 +27,7 @@ mod pressure;
 mod probes;
 mod pull;
 mod purge;
+mod rates;
 mod resize;
 #[cfg(test)]
 mod resize_tests;
@@ -128,11 +129,13 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         let net = bring_up_network(&shared, &pods, &nodes, network_ready, services_seen);
         let follow = manager::run(shared.clone(), pods.clone());
         let collect = image_gc::run(shared.clone(), pods.clone());
+        let measure = rates::run(shared.clone(), pods.clone());
         tokio::select! {
             () = beat => Err(AgentError::Ended("the heartbeat")),
             () = tell => Err(AgentError::Ended("the status loop")),
             () = follow => Err(AgentError::Ended("the watch on pods")),
             () = collect => Err(AgentError::Ended("the collection of images")),
+            () = measure => Err(AgentError::Ended("the measuring of CPU use")),
             result = net => result.and(Err(AgentError::Ended("the service feed"))),
         }
     };
@@ -171,6 +174,7 @@ fn open(
         objects: Objects::new(client.clone()),
         image_uses: image_gc::Uses::default(),
         ledger: Ledger::default(),
+        rates: rates::Rates::default(),
         machine: Machine::read(&options).map_err(at(Path::new("/proc")))?,
         client,
         options,

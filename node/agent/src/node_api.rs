@@ -39,8 +39,9 @@ impl Api {
 
     /// What is used now. The kernel sums up what it counts on each processor, which may take a while.
     async fn measure(&self) -> Result<stats::Sample, ApiFailure> {
-        let (cgroups, pods) = (self.shared.cgroups.clone(), self.pods.list());
-        let measured = tokio::task::spawn_blocking(move || stats::measure(&cgroups, &pods)).await;
+        let (shared, pods) = (self.shared.clone(), self.pods.list());
+        let measure = move || stats::measure(&shared.cgroups, &pods, &shared.rates.now());
+        let measured = tokio::task::spawn_blocking(measure).await;
         measured.map_err(internal)?.map_err(internal)
     }
 

@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::node::Machine;
 use crate::objects::Objects;
 use crate::options::Options;
+use crate::rates::Rates;
 
 /// What every part of the agent uses.
 pub(crate) struct Shared {
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     /// What the machine has.
     pub machine: Machine,
+    /// How fast CPU time is used.
+    pub rates: Rates,
     /// The node's network, once its address range is known.
     pub network: watch::Receiver<Option<Arc<Network>>>,
     /// All services, once they have been listed.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use crate::rates::{Since, container_path};
 use crate::sandbox::pod_cgroup;
 use crate::state::Run;
 use crate::worker::Snapshot;
@@ -21,6 +22,8 @@ const TICK_NANOSECONDS: u64 = 10_000_000;
 pub(crate) struct Usage {
     /// CPU time since its beginning, in nanoseconds.
     pub cpu: u64,
+    /// CPU time used of late, in billionths of a core; none where there is nothing to compare with yet.
+    pub nano_cores: Option<u64>,
     /// Memory charged, in bytes.
     pub memory: u64,
     /// Of it what is not easily given back.
@@ -30,7 +33,7 @@ pub(crate) struct Usage {
 impl From<Stats> for Usage {
     fn from(stats: Stats) -> Self {
         let Stats { cpu_usage_ns, memory_current, memory_working_set, .. } = stats;
-        Self { cpu: cpu_usage_ns, memory: memory_current, working_set: memory_working_set }
+        Self { cpu: cpu_usage_ns, nano_cores: None, memory: memory_current, working_set: memory_working_set }
     }
 }
 
@@ -65,13 +68,14 @@ pub(crate) struct Sample {
 }
 
 /// Measures the machine and the pods that run. Reads files of the kernel; quick, but blocking.
-pub(crate) fn measure(cgroups: &Cgroups, pods: &[Snapshot]) -> Result<Sample, MeasureError> {
+pub(crate) fn measure(cgroups: &Cgroups, pods: &[Snapshot], since: &Since) -> Result<Sample, MeasureError> {
     let memory = std::fs::read_to_string("/proc/meminfo").map_err(MeasureError::Machine)?;
-    let cpu = std::fs::read_to_string("/proc/stat").map_err(MeasureError::Machine)?;
-    let (node, available) = machine(&memory, &cpu);
+    let (mut node, available) = machine(&memory, node_cpu()?);
+    node.nano_cores = since.of_node(node.cpu);
     let running = pods.iter().filter(|pod| pod.sandbox.is_some());
     let pods = running.filter_map(|snapshot| Some((snapshot, snapshot.pod.as_deref()?)));
-    let pods = pods.map(|(snapshot, pod)| measure_pod(cgroups, snapshot, pod)).collect::<Result<_, _>>()?;
+    let pods =
+        pods.map(|(snapshot, pod)| measure_pod(cgroups, snapshot, pod, since)).collect::<Result<_, _>>()?;
     Ok(Sample { time: Timestamp::now(), node, available, pods })
 }
 
@@ -86,12 +90,21 @@ pub(crate) enum MeasureError {
     Cgroup(#[from] CgroupError),
 }
 
-fn measure_pod(cgroups: &Cgroups, snapshot: &Snapshot, pod: &Pod) -> Result<PodSample, CgroupError> {
+fn measure_pod(
+    cgroups: &Cgroups,
+    snapshot: &Snapshot,
+    pod: &Pod,
+    since: &Since,
+) -> Result<PodSample, CgroupError> {
+    let group = |path: &str, started: Option<Timestamp>| -> Result<Usage, CgroupError> {
+        let usage = Usage::from(cgroups.get(path)?.stats()?);
+        Ok(Usage { nano_cores: since.of_group(path, usage.cpu, started), ..usage })
+    };
     let path = pod_cgroup(pod);
     let mut containers = Vec::new();
     for (name, state) in snapshot.containers.iter() {
         let Run::Running { id, started_at, .. } = &state.run else { continue };
-        let usage = cgroups.get(&format!("{path}/{id}"))?.stats()?.into();
+        let usage = group(&container_path(&path, id), Some(*started_at))?;
         containers.push(ContainerSample { name: name.clone(), started_at: *started_at, usage });
     }
     let meta = &pod.metadata;
@@ -100,24 +113,33 @@ fn measure_pod(cgroups: &Cgroups, snapshot: &Snapshot, pod: &Pod) -> Result<PodS
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
         started_at: pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|time| time.0),
-        usage: cgroups.get(&path)?.stats()?.into(),
+        usage: group(&path, None)?,
         containers,
     })
 }
 
-/// The machine's usage from the texts of /proc/meminfo and /proc/stat, and the memory that could be had.
-fn machine(memory: &str, stat: &str) -> (Usage, u64) {
+/// CPU time that the machine has used since it started, in nanoseconds.
+pub(crate) fn node_cpu() -> Result<u64, MeasureError> {
+    std::fs::read_to_string("/proc/stat").map(|stat| busy(&stat)).map_err(MeasureError::Machine)
+}
+
+/// Busy time in nanoseconds from the text of /proc/stat.
+fn busy(stat: &str) -> u64 {
+    // user nice system idle iowait irq softirq steal; guests are in user already.
+    let all = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let all: Vec<u64> = all.split_whitespace().map(|ticks| ticks.parse().unwrap_or(0)).collect();
+    [0, 1, 2, 5, 6, 7].iter().filter_map(|at| all.get(*at)).sum::<u64>() * TICK_NANOSECONDS
+}
+
+/// The machine's usage from the text of /proc/meminfo and the CPU time, and the memory that could be had.
+fn machine(memory: &str, cpu: u64) -> (Usage, u64) {
     let kib = |name: &str| {
         let line = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
     };
     let used = kib("MemTotal").saturating_sub(kib("MemFree"));
     let working = used.saturating_sub(kib("Inactive(file)"));
-    // user nice system idle iowait irq softirq steal; guests are in user already.
-    let all = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
-    let all: Vec<u64> = all.split_whitespace().map(|ticks| ticks.parse().unwrap_or(0)).collect();
-    let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|at| all.get(*at)).sum::<u64>();
-    let usage = Usage { cpu: busy * TICK_NANOSECONDS, memory: used * 1024, working_set: working * 1024 };
+    let usage = Usage { cpu, nano_cores: None, memory: used * 1024, working_set: working * 1024 };
     (usage, kib("MemAvailable") * 1024)
 }
 
@@ -241,7 +263,13 @@ fn line(out: &mut String, name: &str, labels: &str, value: f64, milliseconds: Op
 /// The body of `/stats/summary`.
 pub(crate) fn summary(sample: &Sample, node: &str) -> Value {
     let time = sample.time.to_string();
-    let cpu = |usage: &Usage| json!({ "time": time, "usageCoreNanoSeconds": usage.cpu });
+    let cpu = |usage: &Usage| {
+        let mut cpu = json!({ "time": time, "usageCoreNanoSeconds": usage.cpu });
+        if let Some(rate) = usage.nano_cores {
+            cpu["usageNanoCores"] = rate.into();
+        }
+        cpu
+    };
     let memory = |usage: &Usage| json!({ "time": time, "usageBytes": usage.memory, "workingSetBytes": usage.working_set });
     let container = |c: &ContainerSample| json!({ "name": c.name, "startTime": c.started_at, "cpu": cpu(&c.usage), "memory": memory(&c.usage) });
     let pod = |pod: &PodSample| {
@@ -263,7 +291,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Sample {
-        let usage = Usage { cpu: 1_500_000_000, memory: 300, working_set: 200 };
+        let usage = Usage { cpu: 1_500_000_000, nano_cores: Some(7), memory: 300, working_set: 200 };
         let started_at = Timestamp::from_second(100).unwrap();
         let main = ContainerSample { name: "main".into(), started_at, usage };
         let (namespace, name, uid) = ("default".into(), "web".into(), "u".into());
@@ -278,7 +306,7 @@ mod tests {
         let time = Timestamp::from_second(160).unwrap();
         Sample {
             time,
-            node: Usage { cpu: 9_000_000_000, memory: 50, working_set: 40 },
+            node: Usage { cpu: 9_000_000_000, nano_cores: None, memory: 50, working_set: 40 },
             available: 7,
             pods: vec![pod],
         }
@@ -312,6 +340,8 @@ mod tests {
         let pod = &shown["pods"][0];
         assert_eq!(pod["podRef"], json!({ "name": "web", "namespace": "default", "uid": "u" }));
         assert_eq!(pod["containers"][0]["cpu"]["usageCoreNanoSeconds"], 1_500_000_000u64);
+        assert_eq!(pod["containers"][0]["cpu"]["usageNanoCores"], 7);
+        assert!(shown["node"]["cpu"].get("usageNanoCores").is_none(), "nothing to compare with");
         assert_eq!(pod["containers"][0]["startTime"], "1970-01-01T00:01:40Z");
         assert_eq!(pod["memory"]["workingSetBytes"], 200);
     }
@@ -319,8 +349,10 @@ mod tests {
     #[test]
     fn the_machine_is_read_from_proc() {
         let memory = "MemTotal: 1000 kB\nMemFree: 300 kB\nMemAvailable: 600 kB\nInactive(file): 200 kB\n";
-        let (usage, available) = machine(memory, "cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1 2 3\n");
-        assert_eq!(usage, Usage { cpu: 210_000_000, memory: 700 * 1024, working_set: 500 * 1024 });
+        let (usage, available) = machine(memory, busy("cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1 2 3\n"));
+        let expected =
+            Usage { cpu: 210_000_000, nano_cores: None, memory: 700 * 1024, working_set: 500 * 1024 };
+        assert_eq!(usage, expected);
         assert_eq!(available, 600 * 1024);
     }
 }

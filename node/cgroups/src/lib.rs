@@ -98,27 +98,33 @@ impl Cgroup {
         Some(self.v2())
     }
 
+    /// CPU time used so far, in nanoseconds; 0 for a group that does not exist.
+    pub fn cpu_time(&self) -> Result<u64, CgroupError> {
+        match self.host.mode {
+            Mode::V2 => Ok(stats::keyed(&self.v2().join("cpu.stat"), "usage_usec")?.saturating_mul(1000)),
+            Mode::Hybrid => stats::number(&self.v1("cpuacct")?.join("cpuacct.usage")),
+        }
+    }
+
     /// Use of resources now; zeros for a group that does not exist.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
-        let (usage, current, inactive, pids) = match self.host.mode {
+        let (current, inactive, pids) = match self.host.mode {
             Mode::V2 => {
                 let dir = self.v2();
                 (
-                    stats::keyed(&dir.join("cpu.stat"), "usage_usec")?.saturating_mul(1000),
                     stats::number(&dir.join("memory.current"))?,
                     stats::keyed(&dir.join("memory.stat"), "inactive_file")?,
                     stats::number(&dir.join("pids.current"))?,
                 )
             }
             Mode::Hybrid => (
-                stats::number(&self.v1("cpuacct")?.join("cpuacct.usage"))?,
                 stats::number(&self.v1("memory")?.join("memory.usage_in_bytes"))?,
                 stats::keyed(&self.v1("memory")?.join("memory.stat"), "total_inactive_file")?,
                 stats::number(&self.v1("pids")?.join("pids.current"))?,
             ),
         };
         let memory_working_set = current.saturating_sub(inactive);
-        Ok(Stats { cpu_usage_ns: usage, memory_current: current, memory_working_set, pids })
+        Ok(Stats { cpu_usage_ns: self.cpu_time()?, memory_current: current, memory_working_set, pids })
     }
 
     /// Processes killed for want of memory so far: in this group and those below (version 2), in this group alone

@@ -23,6 +23,7 @@ mod event;
 mod flow;
 mod lease;
 mod limit_range;
+mod metrics;
 mod namespace;
 mod networking;
 mod node;
@@ -45,6 +46,8 @@ mod volume;
 mod workload;
 
 use std::sync::Arc;
+
+pub(crate) use metrics::GROUP as METRICS_GROUP;
 
 use crate::catalogue::intern;
 use crate::custom::Custom;
@@ -123,6 +126,9 @@ static RESOURCES: &[Resource] = &[
     storage::CLASS,
     storage::ATTACHMENT,
     storage::ATTRIBUTES_CLASS,
+    // Last, so that short names mean what is stored.
+    metrics::NODES,
+    metrics::PODS,
 ];
 
 /// The table of kinds.

@@ -4,7 +4,7 @@ use carrack_api::{Catalogue, discovery};
 use serde_json::{Value, json};
 
 /// Priorities of groups, and of their versions, that are not upstream's usual ones.
-/// Upstream: pkg/controlplane/apiserver/aggregator.go and pkg/controlplane/instance.go.
+/// Upstream: pkg/controlplane/apiserver/aggregator.go and pkg/controlplane/instance.go; metrics-server's manifests.
 #[rustfmt::skip]
 const PRIORITIES: &[(&str, i64)] = &[
     ("", 18000), ("apps", 17800), ("events.k8s.io", 17750), ("authentication.k8s.io", 17700),
@@ -13,7 +13,7 @@ const PRIORITIES: &[(&str, i64)] = &[
     ("rbac.authorization.k8s.io", 17000), ("storage.k8s.io", 16800), ("apiextensions.k8s.io", 16700),
     ("admissionregistration.k8s.io", 16700), ("scheduling.k8s.io", 16600), ("coordination.k8s.io", 16500),
     ("node.k8s.io", 16300), ("discovery.k8s.io", 16200), ("flowcontrol.apiserver.k8s.io", 16100),
-    ("resource.k8s.io", 15900),
+    ("resource.k8s.io", 15900), ("metrics.k8s.io", 100),
 ];
 /// The priority of a group that is not in the table.
 const OTHER: i64 = 1000;

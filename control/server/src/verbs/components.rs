@@ -1,13 +1,11 @@
 //! ComponentStatuses: asked for when they are read.
 
 use carrack_api::select::{FieldSelector, LabelSelector};
-use carrack_api::table;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::answered;
 use crate::call::{Answer, Call};
-use crate::negotiate::Transform;
-use crate::{ApiError, components, respond};
+use crate::{ApiError, components};
 
 /// Upstream's words.
 const WARNING: &str = "v1 ComponentStatus is deprecated in v1.19+";
@@ -21,22 +19,7 @@ pub(super) async fn read(call: &Call) -> Result<Answer, ApiError> {
         return found.map(|one| Answer::Object(200, one)).ok_or_else(|| call.not_found());
     }
     select(call, &mut all)?;
-    let metadata = json!({});
-    let list = match call.representation.transform {
-        Transform::None => {
-            json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": metadata, "items": all})
-        }
-        Transform::Metadata(version) => json!({
-            "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(), "metadata": metadata,
-            "items": all.iter().map(|one| table::partial_metadata(one, version)).collect::<Vec<_>>(),
-        }),
-        Transform::Table(version) => {
-            let (include, now) = (respond::include(&call.query)?, Timestamp::now());
-            let row = |one| table::row(&call.resource, one, include, version, now);
-            table::table(&call.resource, version, metadata, all.iter().map(row).collect(), true)
-        }
-    };
-    Ok(Answer::Other(200, list))
+    answered::list(call, all)
 }
 
 /// Keeps what the selectors want; nothing has labels.

@@ -1,5 +1,6 @@
 //! The verbs, one file each, and the choice among them.
 
+pub(crate) mod answered;
 mod apply;
 mod binding;
 mod components;
@@ -23,7 +24,7 @@ use futures::future::BoxFuture;
 
 use crate::call::{Answer, Body, Call};
 use crate::rewrite::not_built;
-use crate::{ApiError, RequestBody, proxy};
+use crate::{ApiError, RequestBody, metrics_api, proxy};
 
 /// The verb of a request in the table's words; `None` for what no resource answers.
 fn verb_of(name: &str) -> Option<Verb> {
@@ -105,9 +106,10 @@ async fn choose(call: &Call, body: Body) -> Result<Answer, ApiError> {
         };
     }
     if call.resource.storage_prefix.is_empty() {
-        return match call.resource.plural {
-            "bindings" => binding::create(call, body).await,
-            "componentstatuses" => components::read(call).await,
+        return match (call.resource.group, call.resource.plural) {
+            ("", "bindings") => binding::create(call, body).await,
+            ("", "componentstatuses") => components::read(call).await,
+            ("metrics.k8s.io", _) => metrics_api::read(call).await,
             _ => review::create(call, body).await,
         };
     }

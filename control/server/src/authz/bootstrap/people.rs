@@ -88,6 +88,7 @@ pub(super) fn roles() -> Vec<Value> {
         part["metadata"]["labels"][format!("{LABEL_PREFIX}{level}")] = json!("true");
         roles.push(part);
     }
+    roles.push(metrics_reader());
     for (level, _, part_of) in LEVELS {
         let mut role = object(PolicyKind::ClusterRole, "", level);
         if let Some(larger) = part_of {
@@ -99,6 +100,16 @@ pub(super) fn roles() -> Vec<Value> {
         roles.push(role);
     }
     roles
+}
+
+/// Who may read anything may read what it uses; metrics-server's manifests have this role.
+fn metrics_reader() -> Value {
+    let mut role =
+        cluster_role(&("system:aggregated-metrics-reader", &[On(READ, "metrics.k8s.io", "nodes pods")]));
+    for (level, _, _) in LEVELS {
+        role["metadata"]["labels"][format!("{LABEL_PREFIX}{level}")] = json!("true");
+    }
+    role
 }
 
 /// The rules that a ClusterRole is to have: those of all that its aggregation rule selects, by name, each once. `None`
