@@ -124,7 +124,7 @@ fn paths(snapshot: &Snapshot) -> Vec<String> {
         _ => None,
     };
     let mut paths: Vec<String> =
-        snapshot.containers.iter().filter_map(|(_, state)| of_container(&state.run)).collect();
+        snapshot.containers.values().filter_map(|state| of_container(&state.run)).collect();
     paths.push(own);
     paths
 }
