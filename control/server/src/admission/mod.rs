@@ -35,6 +35,7 @@ pub use pod_security::{Level, PodSecurity, PodSecurityConfig, Policy, Standard, 
 pub use priority::Priority;
 pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
+pub(crate) use service_account::is_mirror;
 pub use storage::{DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection};
 pub use taint_nodes::TaintNodesByCondition;
 pub use webhook::WebhookCredentials;
@@ -66,7 +67,7 @@ pub fn plugins_with(
         Arc::new(NamespaceLifecycle::new(objects())),
         Arc::new(LimitRanger::new(objects())),
         Arc::new(ServiceAccount::new(objects())),
-        Arc::new(NodeRestriction::new(objects())),
+        Arc::new(NodeRestriction::new(objects(), authorizers.to_vec())),
         Arc::new(TaintNodesByCondition),
         Arc::new(PodSecurity::new(objects(), pod_security)),
         Arc::new(Priority::new(objects())),

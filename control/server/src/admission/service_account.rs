@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{display_name, field_list, is_pod, list, spec};
 use crate::authn::{Objects, text};
+use crate::authz::{Referred, referred};
 use crate::{Admission, AdmissionRequest, ApiError, Operation};
 
 /// The account of pods that name none.
@@ -86,14 +87,18 @@ impl Admission for ServiceAccount {
         if !text(pod, "/spec/serviceAccountName").is_empty() {
             return refuse("a mirror pod may not reference service accounts");
         }
-        if list(pod, "/spec/volumes").any(|volume| has_token(volume) || volume.get("secret").is_some()) {
-            return refuse("a mirror pod may not reference secrets or service account tokens");
+        if referred(pod).contains(&Referred::Secret) {
+            return refuse("a mirror pod may not reference secrets");
+        }
+        if list(pod, "/spec/volumes").any(has_token) {
+            return refuse("a mirror pod may not use ServiceAccountToken volume projections");
         }
         Ok(Vec::new())
     }
 }
 
-pub(super) fn is_mirror(pod: &Value) -> bool {
+/// Whether the pod stands for one that a node runs from a file.
+pub(crate) fn is_mirror(pod: &Value) -> bool {
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
     annotations.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
 }
