@@ -22,15 +22,33 @@ const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 /// The group that may do everything: nobody gets into it by a certificate that others approve.
 const MASTERS: &str = "system:masters";
 
+/// Which of upstream's plugins count.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateChecks {
+    /// CertificateApproval.
+    pub approval: bool,
+    /// CertificateSigning.
+    pub signing: bool,
+    /// CertificateSubjectRestriction.
+    pub subject: bool,
+}
+
 /// The plugin.
 pub struct CertificateRequest {
     authorizers: Vec<Arc<dyn Authorizer>>,
+    checks: CertificateChecks,
 }
 
 impl CertificateRequest {
     /// `authorizers` say who may `approve` and `sign` for a signer.
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
-        Self { authorizers }
+        Self { authorizers, checks: CertificateChecks { approval: true, signing: true, subject: true } }
+    }
+
+    /// The same with these checks alone.
+    #[must_use]
+    pub fn with(self, checks: CertificateChecks) -> Self {
+        Self { checks, ..self }
     }
 
     /// Whether the user has the verb on the signer, or on all of its domain.
@@ -95,14 +113,21 @@ impl Admission for CertificateRequest {
         let changed =
             |pointer: &str| request.old.is_some_and(|old| old.pointer(pointer) != object.pointer(pointer));
         match (request.operation, request.attributes.subresource.as_str()) {
-            (Operation::Create, "") if signer == CLIENT_SIGNER && organizations(object).contains(MASTERS) => {
+            (Operation::Create, "")
+                if self.checks.subject
+                    && signer == CLIENT_SIGNER
+                    && organizations(object).contains(MASTERS) =>
+            {
                 refuse(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"))
             }
-            (Operation::Update, "approval") if !self.may(request.attributes, "approve", signer).await => {
+            (Operation::Update, "approval")
+                if self.checks.approval && !self.may(request.attributes, "approve", signer).await =>
+            {
                 refuse(format!("user not permitted to approve requests with signerName {signer:?}"))
             }
             (Operation::Update, "status")
-                if (changed("/status/certificate") || changed("/status/conditions"))
+                if self.checks.signing
+                    && (changed("/status/certificate") || changed("/status/conditions"))
                     && !self.may(request.attributes, "sign", signer).await =>
             {
                 refuse(format!("user not permitted to sign requests with signerName {signer:?}"))
