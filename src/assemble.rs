@@ -93,6 +93,9 @@ pub(crate) async fn assemble(
         }
         None => admission::AdmissionConfig::default(),
     };
+    let (enable, disable) =
+        (&settings.server.enable_admission_plugins, &settings.server.disable_admission_plugins);
+    let chosen = admission::Chosen::new(enable, disable)?;
     let common = &settings.cluster.settings;
     let access = &settings.server.access;
     let authorizers = config::authorizers(&access.authorization()?, &nodes, &roles)?;
@@ -106,13 +109,15 @@ pub(crate) async fn assemble(
         service_cidr: common.service_cidr.clone(),
         dns_address: IpAddr::V4(common.cluster_dns),
         authenticator: authn.clone(),
-        admission: admission::plugins_with(&objects, &rbac, &authorizers, configured.pod_security),
+        admission: admission::plugins_with(&objects, &rbac, &authorizers, &configured, &chosen)
+            .context("admission")?,
         authorizers,
         tokens: authn,
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
     };
     let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
     api.set_webhook_credentials(configured.webhooks);
+    api.set_admission_steps(admission::Steps::new(chosen, configured.limited_resources));
     let keys = pki.dir().to_owned();
     api.set_certificate_signer(pki.certificate_signer());
     api.let_join(Joining::new(common.clone(), pki.ca_pem(), keys, encryption_file));

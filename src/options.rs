@@ -32,9 +32,15 @@ pub(crate) struct ServerOptions {
     /// What kubeconfigs name as the server, such as a balancer before all of them
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) control_plane_endpoint: Option<String>,
-    /// An AdmissionConfiguration: defaults and exemptions of pod security
+    /// An AdmissionConfiguration: what plugins of admission are told, such as pod security and limited resources
     #[arg(long, value_name = "FILE")]
     pub(crate) admission_control_config_file: Option<PathBuf>,
+    /// Plugins of admission that run beside those that are on by default, by upstream's names
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) enable_admission_plugins: Vec<String>,
+    /// Plugins of admission that do not run although they are on by default
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) disable_admission_plugins: Vec<String>,
     /// An EncryptionConfiguration that says what is encrypted in the store and how; by default Secrets are, with a key
     /// that is made at the first start (encryption.yaml in the data directory)
     #[arg(long, value_name = "FILE")]

@@ -25,6 +25,9 @@ use crate::{AdmissionRequest, ApiError, Attributes, Operation, definitions, prot
 /// Media types of bodies that are objects.
 pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
+/// The step of admission that asks mutating webhooks.
+const MUTATING: &str = "MutatingAdmissionWebhook";
+
 /// The request.
 pub(crate) struct Call {
     pub(crate) server: Arc<Inner>,
@@ -237,8 +240,15 @@ impl Call {
         request: &AdmissionRequest<'_>,
         object: &mut Value,
     ) -> Result<bool, ApiError> {
-        let mut policies = policy::mutation(self, request).await?;
-        let mut hooks = webhook::mutation(self, request).await?;
+        let steps = self.server.admission_steps();
+        let mut policies = match steps.runs("MutatingAdmissionPolicy") {
+            true => policy::mutation(self, request).await?,
+            false => None,
+        };
+        let mut hooks = match steps.runs(MUTATING) {
+            true => webhook::mutation(self, request).await?,
+            false => None,
+        };
         if self.server.config.admission.is_empty() && hooks.is_none() && policies.is_none() {
             return Ok(false);
         }
@@ -282,17 +292,25 @@ impl Call {
             self.warnings.add(admission.validate(request, object).await?);
         }
         // Deletions change nothing; mutating webhooks that want to know of them are asked all the same.
+        let steps = self.server.admission_steps();
         if request.operation == Operation::Delete
+            && steps.runs(MUTATING)
             && let Some(mut hooks) = webhook::mutation(self, request).await?
         {
             hooks.run_without_object().await?;
         }
-        let judged = policy::validate(self, request, object).await;
+        let judged = match steps.runs("ValidatingAdmissionPolicy") {
+            true => policy::validate(self, request, object).await,
+            false => Ok(()),
+        };
         for (key, value) in self.annotations.take() {
             audit::annotate(&key, &value);
         }
         judged?;
-        webhook::validate(self, request, object).await
+        match steps.runs("ValidatingAdmissionWebhook") {
+            true => webhook::validate(self, request, object).await,
+            false => Ok(()),
+        }
     }
 }
 

@@ -39,8 +39,9 @@ impl RequestInfo {
     pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Result<Self, ApiError> {
         let mut info =
             RequestInfo { verb: plain_verb(method), path: percent_decode(path)?, ..RequestInfo::default() };
-        let segments = segments(path)?;
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        // Decoded before it is taken apart, as whoever a request is handed on to reads it: an escaped slash is one.
+        let decoded = info.path.clone();
+        let segments: Vec<&str> = decoded.split('/').filter(|s| !s.is_empty()).collect();
         let rest = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
                 info.version = (*version).to_owned();
@@ -55,12 +56,12 @@ impl RequestInfo {
         };
         info.read_resource(rest);
         info.verb = info.resource_verb(method, query);
-        if info.name.is_empty() && matches!(info.verb, "list" | "watch" | "deletecollection") {
-            info.name = name_in_field_selector(query).unwrap_or_default();
-        }
         if matches!(info.verb, "list" | "watch" | "deletecollection") {
             let text = |key| query.get(key).unwrap_or_default();
             info.selectors = Selectors::parse(text("fieldSelector"), text("labelSelector"));
+        }
+        if matches!(info.verb, "list" | "watch") {
+            info.name = required_name(&info.selectors).unwrap_or_default();
         }
         Ok(info)
     }
@@ -102,7 +103,7 @@ impl RequestInfo {
             Method::PATCH => "patch",
             Method::DELETE if collection => "deletecollection",
             Method::DELETE => "delete",
-            Method::GET | Method::HEAD if query.flag("watch") && self.subresource.is_empty() => "watch",
+            Method::GET | Method::HEAD if collection && query.flag("watch") => "watch",
             Method::GET | Method::HEAD if collection => "list",
             Method::GET | Method::HEAD => "get",
             _ => plain_verb(method),
@@ -143,11 +144,6 @@ impl RequestInfo {
     }
 }
 
-/// The decoded, non-empty segments of a path.
-fn segments(path: &str) -> Result<Vec<String>, ApiError> {
-    path.split('/').filter(|s| !s.is_empty()).map(percent_decode).collect()
-}
-
 /// The method as a verb for paths that name no resource.
 fn plain_verb(method: &Method) -> &'static str {
     match *method {
@@ -162,12 +158,12 @@ fn plain_verb(method: &Method) -> &'static str {
     }
 }
 
-/// The name in `fieldSelector=metadata.name=x`: such a list is about one object, for RBAC too.
-fn name_in_field_selector(query: &Query) -> Option<String> {
-    query.get("fieldSelector")?.split(',').find_map(|term| {
-        let name = term.strip_prefix("metadata.name=")?;
-        Some(name.trim_start_matches('=').to_owned())
-    })
+/// The name in `fieldSelector=metadata.name=x`: such a list is about one object, for RBAC too. Taken from the selector
+/// as it will be applied, so that nothing else can look like a name.
+fn required_name(selectors: &Selectors) -> Option<String> {
+    let term = selectors.fields.iter().find(|term| term.key == "metadata.name" && term.operator == "In")?;
+    let is_segment = |name: &&String| !matches!(name.as_str(), "." | "..") && !name.contains(['/', '%']);
+    term.values.first().filter(is_segment).cloned()
 }
 
 #[cfg(test)]
@@ -211,6 +207,25 @@ mod tests {
                 "get rbac.authorization.k8s.io v1 - clusterroles system:node -",
             ),
             (Method::GET, "/api/v1/pods", "fieldSelector=metadata.name%3Dx", "list - v1 - pods x -"),
+            (Method::GET, "/api/v1/pods", "watch=1&fieldSelector=metadata.name==x", "watch - v1 - pods x -"),
+            // A comma within a value is no end of it.
+            (
+                Method::GET,
+                "/api/v1/pods",
+                "fieldSelector=spec.nodeName!=a%5C,metadata.name=x",
+                "list - v1 - pods - -",
+            ),
+            (Method::GET, "/api/v1/pods", "fieldSelector=metadata.name!=x", "list - v1 - pods - -"),
+            // Names limit what is deleted one by one alone.
+            (
+                Method::DELETE,
+                "/api/v1/namespaces/a/pods",
+                "fieldSelector=metadata.name=x",
+                "deletecollection - v1 a pods - -",
+            ),
+            (Method::GET, "/api/v1/namespaces/a/secrets/b", "watch=1", "get - v1 a secrets b -"),
+            (Method::GET, "/api/v1/namespaces/a/secrets%2Fb", "", "get - v1 a secrets b -"),
+            (Method::GET, "/apis/a.b%2Fv1%2Fnodes", "", "list a.b v1 - nodes - -"),
         ];
         for (method, path, query, expected) in cases {
             assert_eq!(line(method, path, query), expected, "{path}?{query}");

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use carrack_store::Store;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::admission::WebhookCredentials;
 use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
+use crate::admission::{Steps, WebhookCredentials};
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::conversion::Converter;
@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     /// Tells of requests, once it is set.
     pub(crate) audit: OnceLock<Arc<Audit>>,
     pub(crate) turns: Turns,
+    /// Which steps of admission run, once it is said.
+    steps: OnceLock<Steps>,
     pub(crate) metrics: Metrics,
     pub(crate) scrapes: Scrapes,
     pub(crate) health: Health,
@@ -92,6 +94,7 @@ impl ApiServer {
             flow: FlowControl::default(),
             audit: OnceLock::new(),
             turns: Turns::default(),
+            steps: OnceLock::new(),
             metrics: Metrics::default(),
             scrapes: Scrapes::default(),
             health: Health::default(),
@@ -142,6 +145,13 @@ impl ApiServer {
         }
     }
 
+    /// Runs these steps of admission from now on, instead of all of them. To be called once, before serving.
+    pub fn set_admission_steps(&self, steps: Steps) {
+        if self.inner.steps.set(steps).is_err() {
+            tracing::error!("the steps of admission were set before; the first ones stay");
+        }
+    }
+
     /// Tells `/readyz` and `/livez` how a part of the process is: `Err` with a reason makes `/readyz` fail, and
     /// the check appears there under `name`.
     pub fn report(&self, name: &str, state: Result<(), String>) {
@@ -163,5 +173,12 @@ impl ApiServer {
     /// itself when its own shutdown begins.
     pub fn begin_shutdown(&self) {
         self.inner.shutdown.cancel();
+    }
+}
+
+impl Inner {
+    /// The steps of admission; where nothing is said, all of them.
+    pub(crate) fn admission_steps(&self) -> &Steps {
+        self.steps.get_or_init(Steps::default)
     }
 }

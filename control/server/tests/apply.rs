@@ -70,6 +70,16 @@ async fn conflicts_and_force() {
     assert_eq!(client.patch("apply", &on_scale, &applied).await.code, 409);
     let scale = client.patch("apply", &format!("{on_scale}&force=1"), &applied).await.expect(200);
     assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(5)));
+    // Who may scale may not label.
+    let mut labelled = applied.clone();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    labelled["metadata"]["finalizers"] = json!(["a.b/c"]);
+    client.patch("apply", &format!("{on_scale}&force=1"), &labelled).await.expect(200);
+    let scaled = client.get(&format!("{DEPLOYMENTS}/web")).await.expect(200);
+    assert_eq!(
+        (&scaled["metadata"]["labels"]["a"], &scaled["metadata"]["finalizers"]),
+        (&json!(null), &json!(null))
+    );
 }
 
 #[tokio::test]

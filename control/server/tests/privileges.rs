@@ -2,6 +2,8 @@
 //! with everything that guards it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's helpers fail as the test does
 
+#[path = "privileges/attacks.rs"]
+mod attacks;
 mod guarded;
 
 use carrack_server::UserInfo;
@@ -30,6 +32,9 @@ const WHO: &[(&str, &str, &[&str])] = &[
     ("keeper", "keeper", &[]),
     ("binder", "binder", &[]),
     ("actor", "actor", &[]),
+    ("boss", "boss", &[]),
+    ("watcher", "watcher", &[]),
+    ("updater", "updater", &[]),
     ("scheduler", "system:kube-scheduler", &[]),
     ("manager", "system:kube-controller-manager", &[]),
     ("kubeproxy", "system:kube-proxy", &[]),
@@ -127,6 +132,11 @@ async fn furnished() -> Cluster {
         ("lister", json!([rule(&["list"], "", &["secrets"], &[])])),
         ("keeper", json!([rule(&["create", "update", "escalate"], RBAC, &["roles"], &[])])),
         (
+            "watcher",
+            json!([rule(&["get", "list", "watch", "deletecollection"], "", &["secrets"], &["named"])]),
+        ),
+        ("updater", json!([rule(&["update"], "coordination.k8s.io", &["leases"], &[])])),
+        (
             "binder",
             json!([
                 rule(&["create"], RBAC, &["rolebindings"], &[]),
@@ -138,7 +148,7 @@ async fn furnished() -> Cluster {
         root("POST", ROLES.into(), role("Role", name, rules)).await;
         root("POST", BINDINGS.into(), binding("RoleBinding", name, ("Role", name), name)).await;
     }
-    for (user, name) in [("vera", "view"), ("ed", "edit"), ("ada", "admin")] {
+    for (user, name) in [("vera", "view"), ("ed", "edit"), ("ada", "admin"), ("boss", "cluster-admin")] {
         root("POST", BINDINGS.into(), binding("RoleBinding", user, ("ClusterRole", name), user)).await;
     }
     let acting = json!([
@@ -163,6 +173,10 @@ async fn furnished() -> Cluster {
                 {"name": "a", "secret": {"secretName": "key"}},
                 {"name": "b", "configMap": {"name": "settings"}},
                 {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}},
+                {"name": "d", "projected": {"sources": [
+                    {"serviceAccountToken": {"path": "token"}},
+                    {"serviceAccountToken": {"path": "other", "audience": "vault"}},
+                ]}},
             ]);
         }
         root("POST", format!("{core}/pods"), pod).await;
@@ -307,6 +321,25 @@ async fn nobody_becomes_another_without_permission() {
     assert_eq!(user["extra"], json!({"scope": ["a"]}));
 }
 
+/// A request for a certificate of `user`.
+fn signing(name: &str, signer: &str, user: &str, groups: &[&str]) -> Value {
+    use base64::Engine as _;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, user);
+    for group in groups {
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);
+    }
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    let mut object = named("CertificateSigningRequest", name);
+    object["apiVersion"] = json!("certificates.k8s.io/v1");
+    object["spec"] = json!({
+        "signerName": signer, "usages": ["client auth"],
+        "request": base64::engine::general_purpose::STANDARD.encode(pem),
+    });
+    object
+}
+
 #[tokio::test]
 async fn tokens_and_certificates_lead_nowhere_else() {
     let cluster = furnished().await;
@@ -320,24 +353,6 @@ async fn tokens_and_certificates_lead_nowhere_else() {
     };
     let (mine, theirs) = (pod("mine").await, pod("theirs").await);
     let request = |bound: Option<&Value>| json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": bound}});
-    let signing = |name: &str, signer: &str, groups: &[&str]| {
-        use base64::Engine as _;
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "mallory");
-        for group in groups {
-            params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);
-        }
-        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-        let spec = json!({
-            "signerName": signer, "usages": ["client auth"],
-            "request": base64::engine::general_purpose::STANDARD.encode(pem),
-        });
-        let mut object = named("CertificateSigningRequest", name);
-        object["apiVersion"] = json!("certificates.k8s.io/v1");
-        object["spec"] = spec;
-        object
-    };
     let client = "kubernetes.io/kube-apiserver-client";
     let no = &[][..];
     attempt(
@@ -349,11 +364,25 @@ async fn tokens_and_certificates_lead_nowhere_else() {
             ("node", "POST", token.into(), no, request(Some(&mine)), 201),
             ("node", "POST", token.into(), no, request(Some(&theirs)), 403),
             ("node", "POST", token.into(), no, request(None), 403),
-            ("carla", "POST", REQUESTS.into(), no, signing("masters", client, &["system:masters"]), 403),
-            ("root", "POST", REQUESTS.into(), no, signing("masters", client, &["system:masters"]), 403),
-            ("carla", "POST", REQUESTS.into(), no, signing("dev", client, &["developers"]), 201),
-            ("jane", "POST", REQUESTS.into(), no, signing("jane", client, &[]), 403),
-            ("node", "POST", REQUESTS.into(), no, signing("node", client, &[]), 201),
+            (
+                "carla",
+                "POST",
+                REQUESTS.into(),
+                no,
+                signing("masters", client, "mallory", &["system:masters"]),
+                403,
+            ),
+            (
+                "root",
+                "POST",
+                REQUESTS.into(),
+                no,
+                signing("masters", client, "mallory", &["system:masters"]),
+                403,
+            ),
+            ("carla", "POST", REQUESTS.into(), no, signing("dev", client, "mallory", &["developers"]), 201),
+            ("jane", "POST", REQUESTS.into(), no, signing("jane", client, "mallory", &[]), 403),
+            ("node", "POST", REQUESTS.into(), no, signing("node", client, "mallory", &[]), 201),
             ("node", "PATCH", format!("{REQUESTS}/node/approval"), no, json!({"status": {}}), 403),
             ("node", "POST", "/api/v1/nodes".into(), no, named("Node", "n3"), 403),
             (

@@ -4,6 +4,7 @@
 //! [`Quota::recount`]; both are sums of the same [`usage`], so that they agree.
 
 mod charge;
+mod limited;
 mod pod;
 mod scope;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub use charge::{Change, Refusal};
+pub use limited::{Demand, Insufficient, Limited};
 pub use pod::overdue_at;
 pub use usage::{Kind, kind_of, usage};
 

@@ -5,12 +5,23 @@ use serde_json::Value;
 use super::usage::Kind;
 use crate::select::{Operator, Requirement as Selector};
 
+/// All scopes there are.
+pub(super) const NAMES: &[&str] = &[
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
+
 /// One scope that an object has to be in.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Requirement {
-    scope: String,
+    pub(super) scope: String,
     operator: Operator,
-    values: Vec<String>,
+    pub(super) values: Vec<String>,
 }
 
 /// The scopes of a ResourceQuota: the plain ones, and those with selectors.
@@ -24,7 +35,7 @@ pub(super) fn read(quota: &Value) -> Vec<Requirement> {
     plain.chain(list("/spec/scopeSelector/matchExpressions").map(expression)).collect()
 }
 
-fn expression(of: &Value) -> Requirement {
+pub(super) fn expression(of: &Value) -> Requirement {
     let text = |field| of.get(field).and_then(Value::as_str).unwrap_or_default();
     let values = of.get("values").and_then(Value::as_array).into_iter().flatten();
     Requirement {
@@ -40,6 +51,16 @@ fn expression(of: &Value) -> Requirement {
 }
 
 impl Requirement {
+    /// The operator in the API's words.
+    pub(super) fn operator_word(&self) -> &'static str {
+        match self.operator {
+            Operator::In => "In",
+            Operator::NotIn => "NotIn",
+            Operator::DoesNotExist => "DoesNotExist",
+            _ => "Exists",
+        }
+    }
+
     /// Whether the object is in the scope. Objects of kinds that the scope is not about never are.
     pub(super) fn matches(&self, kind: Kind<'_>, object: &Value) -> bool {
         let text = |pointer| object.pointer(pointer).and_then(Value::as_str).filter(|t| !t.is_empty());

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 use super::{display_name, spec};
 use crate::authn::text;
@@ -21,15 +22,33 @@ const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 /// The group that may do everything: nobody gets into it by a certificate that others approve.
 const MASTERS: &str = "system:masters";
 
+/// Which of upstream's plugins count.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateChecks {
+    /// CertificateApproval.
+    pub approval: bool,
+    /// CertificateSigning.
+    pub signing: bool,
+    /// CertificateSubjectRestriction.
+    pub subject: bool,
+}
+
 /// The plugin.
 pub struct CertificateRequest {
     authorizers: Vec<Arc<dyn Authorizer>>,
+    checks: CertificateChecks,
 }
 
 impl CertificateRequest {
     /// `authorizers` say who may `approve` and `sign` for a signer.
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
-        Self { authorizers }
+        Self { authorizers, checks: CertificateChecks { approval: true, signing: true, subject: true } }
+    }
+
+    /// The same with these checks alone.
+    #[must_use]
+    pub fn with(self, checks: CertificateChecks) -> Self {
+        Self { checks, ..self }
     }
 
     /// Whether the user has the verb on the signer, or on all of its domain.
@@ -94,14 +113,21 @@ impl Admission for CertificateRequest {
         let changed =
             |pointer: &str| request.old.is_some_and(|old| old.pointer(pointer) != object.pointer(pointer));
         match (request.operation, request.attributes.subresource.as_str()) {
-            (Operation::Create, "") if signer == CLIENT_SIGNER && organizations(object).contains(MASTERS) => {
+            (Operation::Create, "")
+                if self.checks.subject
+                    && signer == CLIENT_SIGNER
+                    && organizations(object).contains(MASTERS) =>
+            {
                 refuse(format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"))
             }
-            (Operation::Update, "approval") if !self.may(request.attributes, "approve", signer).await => {
+            (Operation::Update, "approval")
+                if self.checks.approval && !self.may(request.attributes, "approve", signer).await =>
+            {
                 refuse(format!("user not permitted to approve requests with signerName {signer:?}"))
             }
             (Operation::Update, "status")
-                if (changed("/status/certificate") || changed("/status/conditions"))
+                if self.checks.signing
+                    && (changed("/status/certificate") || changed("/status/conditions"))
                     && !self.may(request.attributes, "sign", signer).await =>
             {
                 refuse(format!("user not permitted to sign requests with signerName {signer:?}"))
@@ -113,15 +139,27 @@ impl Admission for CertificateRequest {
 
 /// The organizations in the request's subject, which become groups. What cannot be read is for validation to refuse.
 fn organizations(object: &Value) -> std::collections::BTreeSet<String> {
-    use base64::Engine as _;
-    let pem = base64::engine::general_purpose::STANDARD.decode(text(object, "/spec/request"));
-    let block = pem.ok().and_then(|pem| Some(x509_parser::pem::parse_x509_pem(&pem).ok()?.1));
-    let Some(block) = block else { return Default::default() };
-    let Ok((_, request)) = X509CertificationRequest::from_der(&block.contents) else {
-        return Default::default();
+    let read = |subject: &X509Name<'_>| {
+        subject.iter_organization().filter_map(|o| Some(o.as_str().ok()?.to_owned())).collect()
     };
-    let subject = &request.certification_request_info.subject;
-    subject.iter_organization().filter_map(|o| Some(o.as_str().ok()?.to_owned())).collect()
+    of_subject(object, read).unwrap_or_default()
+}
+
+/// The common name in the request's subject, which becomes the user's name; `None` when it cannot be read.
+pub(super) fn common_name(object: &Value) -> Option<String> {
+    of_subject(object, |subject| {
+        let last = subject.iter_common_name().last();
+        last.and_then(|name| name.as_str().ok()).unwrap_or_default().to_owned()
+    })
+}
+
+/// What `read` finds in the subject of `spec.request`.
+fn of_subject<T>(object: &Value, read: impl FnOnce(&X509Name<'_>) -> T) -> Option<T> {
+    use base64::Engine as _;
+    let pem = base64::engine::general_purpose::STANDARD.decode(text(object, "/spec/request")).ok()?;
+    let (_, block) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
+    let (_, request) = X509CertificationRequest::from_der(&block.contents).ok()?;
+    Some(read(&request.certification_request_info.subject))
 }
 
 #[cfg(test)]

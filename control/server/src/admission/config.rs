@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::WebhookCredentials;
+use carrack_api::quota::Limited;
+
+use super::optional::{Limits, NodeSelectors, TolerationLists};
 use super::pod_security::PodSecurityConfig;
+use super::{ChoiceError, ImagePolicy, WebhookCredentials};
 use crate::authn::text;
 use crate::outbound::WebhookUsers;
 
@@ -17,6 +20,44 @@ pub struct AdmissionConfig {
     pub pod_security: PodSecurityConfig,
     /// As whom webhooks are asked.
     pub webhooks: WebhookCredentials,
+    /// What may be used under a quota alone.
+    pub limited_resources: Vec<Limited>,
+    /// Whom to ask about images.
+    pub image_policy: Option<ImagePolicy>,
+    /// Where the pods of namespaces go.
+    pub(super) node_selectors: NodeSelectors,
+    /// What pods may tolerate.
+    pub(super) tolerations: TolerationLists,
+    /// How many events are taken.
+    pub(super) event_limits: Option<Limits>,
+}
+
+/// The plugins that take a configuration.
+const CONFIGURABLE: &[&str] = &[
+    "PodSecurity",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
+    "ResourceQuota",
+    "ImagePolicyWebhook",
+    "PodNodeSelector",
+    "PodTolerationRestriction",
+    "EventRateLimit",
+];
+
+impl AdmissionConfig {
+    /// Takes in a plugin's own configuration; `dir` is where its paths begin.
+    fn take(&mut self, plugin: &str, own: &Value, dir: &Path) -> Result<(), String> {
+        match plugin {
+            "PodSecurity" => PodSecurityConfig::read(own).map(|own| self.pod_security = own),
+            "MutatingAdmissionWebhook" => webhook_users(own).map(|users| self.webhooks.mutating = users),
+            "ValidatingAdmissionWebhook" => webhook_users(own).map(|users| self.webhooks.validating = users),
+            "ResourceQuota" => Limited::read(own).map(|limited| self.limited_resources = limited),
+            "ImagePolicyWebhook" => ImagePolicy::read(own, dir).map(|own| self.image_policy = Some(own)),
+            "PodNodeSelector" => NodeSelectors::read(own).map(|own| self.node_selectors = own),
+            "PodTolerationRestriction" => TolerationLists::read(own).map(|own| self.tolerations = own),
+            _ => Limits::read(own).map(|own| self.event_limits = Some(own)),
+        }
+    }
 }
 
 /// Why a file cannot be used.
@@ -34,11 +75,11 @@ pub enum AdmissionConfigError {
         version: String,
     },
     /// It speaks of a plugin that takes no configuration here.
-    #[error(
-        "plugin {0:?} takes no configuration; PodSecurity, MutatingAdmissionWebhook and \
-         ValidatingAdmissionWebhook do"
-    )]
+    #[error("plugin {0:?} takes no configuration; these do: {known}", known = CONFIGURABLE.join(", "))]
     Plugin(String),
+    /// A plugin that is to run cannot.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// The file of a plugin's configuration.
     #[error("plugin {plugin:?}: path: {}: {why}", path.display())]
     File {
@@ -70,15 +111,11 @@ pub fn read_config(file: &str, dir: &Path) -> Result<AdmissionConfig, AdmissionC
     let mut read = AdmissionConfig::default();
     for entry in super::list(&config, "/plugins") {
         let plugin = text(entry, "/name").to_owned();
-        if !["PodSecurity", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"].contains(&&*plugin) {
+        if !CONFIGURABLE.contains(&&*plugin) {
             return Err(AdmissionConfigError::Plugin(plugin));
         }
         let Some(own) = own_configuration(entry, &plugin, dir)? else { continue };
-        let done = match plugin.as_str() {
-            "PodSecurity" => PodSecurityConfig::read(&own).map(|own| read.pod_security = own),
-            "MutatingAdmissionWebhook" => webhook_users(&own).map(|users| read.webhooks.mutating = users),
-            _ => webhook_users(&own).map(|users| read.webhooks.validating = users),
-        };
+        let done = read.take(&plugin, &own, dir);
         done.map_err(|why| AdmissionConfigError::Wrong { plugin, why })?;
     }
     Ok(read)
@@ -169,7 +206,12 @@ mod tests {
         assert_eq!(read.namespaces, ["kube-system"]);
         for (file, why) in [
             (file("PodSecurity", &own.replace("LEVEL", "strict")), "\"strict\" is no level"),
-            (file("EventRateLimit", own), "takes no configuration"),
+            (file("LimitRanger", own), "takes no configuration; these do: PodSecurity, "),
+            (file("EventRateLimit", own), "unknown field"),
+            (file("ResourceQuota", own), "unknown field"),
+            (file("ImagePolicyWebhook", own), "imagePolicy"),
+            (file("PodNodeSelector", own), "unknown field"),
+            (file("PodTolerationRestriction", own), "unknown field"),
             (file("ValidatingAdmissionWebhook", own), "expected WebhookAdmissionConfiguration"),
             (file("ValidatingAdmissionWebhook", &webhook("hooks.yaml")), "must be an absolute file path"),
             (

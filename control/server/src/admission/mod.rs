@@ -2,13 +2,17 @@
 
 pub(crate) mod annotations;
 mod certificate_request;
+mod chosen;
 mod config;
 mod default_class;
 mod default_tolerations;
+mod image_policy;
 mod limit_ranger;
 pub mod matching;
+mod mountable_secrets;
 mod namespace_lifecycle;
 mod node_restriction;
+pub(crate) mod optional;
 mod pod_security;
 pub(crate) mod policy;
 mod priority;
@@ -24,10 +28,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-pub use certificate_request::CertificateRequest;
+pub use certificate_request::{CertificateChecks, CertificateRequest};
+pub use chosen::{ChoiceError, Chosen, Steps};
 pub use config::{AdmissionConfig, AdmissionConfigError, read_config};
 pub use default_class::DefaultIngressClass;
 pub use default_tolerations::DefaultTolerationSeconds;
+pub use image_policy::{ImagePolicy, ImagePolicyWebhook};
 pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
@@ -35,6 +41,7 @@ pub use pod_security::{Level, PodSecurity, PodSecurityConfig, Policy, Standard, 
 pub use priority::Priority;
 pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
+pub(crate) use service_account::is_mirror;
 pub use storage::{DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection};
 pub use taint_nodes::TaintNodesByCondition;
 pub use webhook::WebhookCredentials;
@@ -43,42 +50,102 @@ use crate::authn::Objects;
 use crate::authz::{Escalation, Rbac};
 use crate::{Admission, AdmissionRequest, Authorizer, Operation};
 
-/// The plugins in the order they run, which is upstream's: a pod for a namespace that is going is refused before
-/// anything is looked up for it, and what a node may do is judged before its object is completed. Quotas come last of
-/// all: they are charged with the write itself, see [`crate::ApiServer`].
+/// The plugins that are on by default, in the order they run, which is upstream's: a pod for a namespace that is going
+/// is refused before anything is looked up for it, and what a node may do is judged before its object is completed.
+/// Quotas come last of all: they are charged with the write itself, see [`crate::ApiServer`].
 pub fn plugins(
     objects: &Arc<dyn Objects>,
     rbac: &Arc<Rbac>,
     authorizers: &[Arc<dyn Authorizer>],
 ) -> Vec<Arc<dyn Admission>> {
-    plugins_with(objects, rbac, authorizers, PodSecurityConfig::default())
+    let parts = Parts { objects, authorizers, config: &AdmissionConfig::default(), images: None };
+    parts.list(rbac, &Chosen::default())
 }
 
-/// The same, with defaults and exemptions of pod security.
+/// Those that are chosen, as they are configured; refused when one cannot run so.
 pub fn plugins_with(
     objects: &Arc<dyn Objects>,
     rbac: &Arc<Rbac>,
     authorizers: &[Arc<dyn Authorizer>],
-    pod_security: PodSecurityConfig,
-) -> Vec<Arc<dyn Admission>> {
-    let objects = || Arc::clone(objects);
-    vec![
-        Arc::new(NamespaceLifecycle::new(objects())),
-        Arc::new(LimitRanger::new(objects())),
-        Arc::new(ServiceAccount::new(objects())),
-        Arc::new(NodeRestriction::new(objects())),
-        Arc::new(TaintNodesByCondition),
-        Arc::new(PodSecurity::new(objects(), pod_security)),
-        Arc::new(Priority::new(objects())),
-        Arc::new(DefaultTolerationSeconds),
-        Arc::new(DefaultStorageClass::new(objects())),
-        Arc::new(StorageObjectInUseProtection),
-        Arc::new(PersistentVolumeClaimResize::new(objects())),
-        Arc::new(RuntimeClass::new(objects())),
-        Arc::new(CertificateRequest::new(authorizers.to_vec())),
-        Arc::new(DefaultIngressClass::new(objects())),
-        Arc::new(Escalation::new(Arc::clone(rbac), authorizers.to_vec())),
-    ]
+    config: &AdmissionConfig,
+    chosen: &Chosen,
+) -> Result<Vec<Arc<dyn Admission>>, AdmissionConfigError> {
+    chosen.check(|name| match name {
+        "ImagePolicyWebhook" => config.image_policy.is_some(),
+        _ => config.event_limits.is_some(),
+    })?;
+    let policy = config.image_policy.as_ref().filter(|_| chosen.runs("ImagePolicyWebhook"));
+    let images = policy.map(|policy| ImagePolicyWebhook::new(policy.clone())).transpose();
+    let images =
+        images.map_err(|why| AdmissionConfigError::Wrong { plugin: "ImagePolicyWebhook".into(), why })?;
+    Ok(Parts { objects, authorizers, config, images: images.map(Arc::new) }.list(rbac, chosen))
+}
+
+/// What plugins are made of.
+struct Parts<'a> {
+    objects: &'a Arc<dyn Objects>,
+    authorizers: &'a [Arc<dyn Authorizer>],
+    config: &'a AdmissionConfig,
+    images: Option<Arc<ImagePolicyWebhook>>,
+}
+
+impl Parts<'_> {
+    fn list(&self, rbac: &Arc<Rbac>, chosen: &Chosen) -> Vec<Arc<dyn Admission>> {
+        let chosen_ones = chosen::ALL.iter().filter(|(name, _)| chosen.runs(name));
+        let mut all: Vec<Arc<dyn Admission>> =
+            chosen_ones.filter_map(|(name, _)| self.plugin(name)).collect();
+        // What is no plugin upstream cannot be turned off: who asks for a certificate, and that nobody grants more
+        // than he has.
+        let checks = CertificateChecks {
+            approval: chosen.runs("CertificateApproval"),
+            signing: chosen.runs("CertificateSigning"),
+            subject: chosen.runs("CertificateSubjectRestriction"),
+        };
+        all.push(Arc::new(CertificateRequest::new(self.authorizers.to_vec()).with(checks)));
+        all.push(Arc::new(Escalation::new(Arc::clone(rbac), self.authorizers.to_vec())));
+        all
+    }
+
+    /// The plugin of that name; `None` for those that are steps of their own, or have nothing to do here.
+    fn plugin(&self, name: &str) -> Option<Arc<dyn Admission>> {
+        let objects = || Arc::clone(self.objects);
+        let authorizers = || self.authorizers.to_vec();
+        Some(match name {
+            "AlwaysAdmit" => Arc::new(optional::AlwaysAdmit),
+            "NamespaceLifecycle" => Arc::new(NamespaceLifecycle::new(objects())),
+            "NamespaceExists" => Arc::new(optional::NamespaceExists::new(objects())),
+            "LimitPodHardAntiAffinityTopology" => Arc::new(optional::LimitPodHardAntiAffinityTopology),
+            "LimitRanger" => Arc::new(LimitRanger::new(objects())),
+            "ServiceAccount" => Arc::new(ServiceAccount::new(objects())),
+            "NodeRestriction" => Arc::new(NodeRestriction::new(objects(), authorizers())),
+            "TaintNodesByCondition" => Arc::new(TaintNodesByCondition),
+            "AlwaysPullImages" => Arc::new(optional::AlwaysPullImages),
+            "ImagePolicyWebhook" => self.images.clone()?,
+            "PodSecurity" => Arc::new(PodSecurity::new(objects(), self.config.pod_security.clone())),
+            "PodNodeSelector" => {
+                Arc::new(optional::PodNodeSelector::new(objects(), self.config.node_selectors.clone()))
+            }
+            "Priority" => Arc::new(Priority::new(objects())),
+            "DefaultTolerationSeconds" => Arc::new(DefaultTolerationSeconds),
+            "PodTolerationRestriction" => {
+                Arc::new(optional::PodTolerationRestriction::new(objects(), self.config.tolerations.clone()))
+            }
+            "EventRateLimit" => Arc::new(optional::EventRateLimit::new(self.config.event_limits.clone()?)),
+            "ExtendedResourceToleration" => Arc::new(optional::ExtendedResourceToleration),
+            "DefaultStorageClass" => Arc::new(DefaultStorageClass::new(objects())),
+            "StorageObjectInUseProtection" => Arc::new(StorageObjectInUseProtection),
+            "OwnerReferencesPermissionEnforcement" => {
+                Arc::new(optional::OwnerReferencesPermissionEnforcement::new(objects(), authorizers()))
+            }
+            "PersistentVolumeClaimResize" => Arc::new(PersistentVolumeClaimResize::new(objects())),
+            "RuntimeClass" => Arc::new(RuntimeClass::new(objects())),
+            "DefaultIngressClass" => Arc::new(DefaultIngressClass::new(objects())),
+            "DenyServiceExternalIPs" => Arc::new(optional::DenyServiceExternalIPs),
+            "PodTopologyLabels" => Arc::new(optional::PodTopologyLabels::new(objects())),
+            "AlwaysDeny" => Arc::new(optional::AlwaysDeny),
+            _ => return None,
+        })
+    }
 }
 
 /// Whether this is about a pod itself, not one of its subresources.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use super::{display_name, field_list, is_pod, list, spec};
+use super::{display_name, field_list, is_pod, list, mountable_secrets, spec};
 use crate::authn::{Objects, text};
+use crate::authz::{Referred, referred};
 use crate::{Admission, AdmissionRequest, ApiError, Operation};
 
 /// The account of pods that name none.
@@ -78,22 +79,40 @@ impl Admission for ServiceAccount {
         request: &AdmissionRequest<'_>,
         pod: Option<&Value>,
     ) -> Result<Vec<String>, ApiError> {
-        let Some(pod) = pod.filter(|pod| is_pod(request, &[Operation::Create]) && is_mirror(pod)) else {
+        let what = request.attributes;
+        let debugged = request.operation == Operation::Update
+            && what.api_group.is_empty()
+            && (what.resource.as_str(), what.subresource.as_str()) == ("pods", "ephemeralcontainers");
+        let Some(pod) = pod.filter(|_| is_pod(request, &[Operation::Create]) || debugged) else {
             return Ok(Vec::new());
         };
-        let refuse = |why| Err(ApiError::forbidden("", "pods", display_name(request, Some(pod)), why));
+        let refuse = |why: &str| Err(ApiError::forbidden("", "pods", display_name(request, Some(pod)), why));
+        if !is_mirror(pod) {
+            let account = self.account(&what.namespace, text(pod, "/spec/serviceAccountName")).await?;
+            // The account of a pod that runs already may be gone.
+            return match account {
+                Ok(account) => mountable_secrets::check(&account, pod)
+                    .map_or_else(|why| refuse(&why), |()| Ok(Vec::new())),
+                Err(_) if debugged => Ok(Vec::new()),
+                Err(why) => refuse(&why),
+            };
+        }
         // A mirror pod stands for one that runs already, without any of what the API could give it.
         if !text(pod, "/spec/serviceAccountName").is_empty() {
             return refuse("a mirror pod may not reference service accounts");
         }
-        if list(pod, "/spec/volumes").any(|volume| has_token(volume) || volume.get("secret").is_some()) {
-            return refuse("a mirror pod may not reference secrets or service account tokens");
+        if referred(pod).contains(&Referred::Secret) {
+            return refuse("a mirror pod may not reference secrets");
+        }
+        if list(pod, "/spec/volumes").any(has_token) {
+            return refuse("a mirror pod may not use ServiceAccountToken volume projections");
         }
         Ok(Vec::new())
     }
 }
 
-pub(super) fn is_mirror(pod: &Value) -> bool {
+/// Whether the pod stands for one that a node runs from a file.
+pub(crate) fn is_mirror(pod: &Value) -> bool {
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
     annotations.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
 }

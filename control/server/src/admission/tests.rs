@@ -326,6 +326,8 @@ fn mirror(node: &str, spec: Value) -> Value {
     let mut pod = pod(spec);
     pod["spec"]["nodeName"] = json!(node);
     pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    pod["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": "nu", "controller": true}]);
     pod
 }
 
@@ -348,14 +350,21 @@ async fn mirror_pods_are_taken_as_they_are_and_bring_nothing_along() {
 #[tokio::test]
 async fn a_node_touches_itself_and_its_pods_alone() {
     let cluster = cluster();
-    let on = |node: &str| json!({"metadata": {"name": "a", "namespace": "web", "uid": "u"}, "spec": {"nodeName": node}});
+    let on = |node: &str| {
+        let token = json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+        let metadata = json!({"name": "a", "namespace": "web", "uid": "u"});
+        json!({"metadata": metadata, "spec": {"nodeName": node, "volumes": [token]}})
+    };
+    cluster.objects.put("", "nodes", json!({"metadata": {"name": "n", "uid": "nu"}}));
     cluster.objects.put("", "pods", on("n"));
     let mut foreign = on("m");
     foreign["metadata"]["name"] = json!("b");
     cluster.objects.put("", "pods", foreign);
     let node = |name: &str| json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
-    let token =
-        |pod: &str, uid: &str| json!({"spec": {"boundObjectRef": {"kind": "Pod", "name": pod, "uid": uid}}});
+    let token = |pod: &str, uid: &str| {
+        let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid});
+        json!({"spec": {"boundObjectRef": bound}})
+    };
     let lease = |name: &str| json!({"metadata": {"name": name, "namespace": "kube-node-lease"}});
     cluster.objects.put("", "namespaces", json!({"metadata": {"name": "kube-node-lease"}}));
     let account = |name| json!({"metadata": {"name": name, "namespace": "web"}});

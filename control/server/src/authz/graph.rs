@@ -2,17 +2,18 @@
 //!
 //! The edges are upstream's: a pod on a node leads to its Secrets, ConfigMaps, PersistentVolumeClaims, ResourceClaims and
 //! its ServiceAccount; a PersistentVolume that is bound to such a claim is reached through it, and so are the volume's
-//! Secrets; a VolumeAttachment belongs to the node that it names.
+//! Secrets; a VolumeAttachment belongs to the node that it names. Mirror pods, which nodes make themselves, lead nowhere.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::admission::is_mirror;
 use crate::authn::text;
 
 /// What a pod may refer to in its own namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Secret,
     ConfigMap,
     Claim,
@@ -39,6 +40,7 @@ const POD_REFERENCES: &[(Kind, &[&str])] = &[
     (Kind::Claim, &["spec", "volumes", "*", "persistentVolumeClaim", "claimName"]),
     (Kind::ResourceClaim, &["spec", "resourceClaims", "*", "resourceClaimName"]),
     (Kind::ResourceClaim, &["status", "resourceClaimStatuses", "*", "resourceClaimName"]),
+    (Kind::ResourceClaim, &["status", "extendedResourceClaimStatus", "resourceClaimName"]),
 ];
 const CONTAINERS: &[&str] = &["containers", "initContainers", "ephemeralContainers"];
 const CONTAINER_REFERENCES: &[(Kind, &[&str])] = &[
@@ -91,7 +93,9 @@ impl Graph {
         }
         let id = (namespace.to_owned(), name.to_owned());
         self.on.entry(node.clone()).or_default().insert(id.clone());
-        self.pods.insert(id, Pod { node, references: references(pod, name) });
+        // A node must never make a pod that opens other objects to it. NodeRestriction refuses such pods as well.
+        let references = if is_mirror(pod) { HashSet::new() } else { references(pod, name) };
+        self.pods.insert(id, Pod { node, references });
     }
 
     /// Forgets a pod.
@@ -167,6 +171,11 @@ impl Graph {
             id.0 == namespace && self.pods.get(id).is_some_and(|pod| pod.references.contains(&reference))
         })
     }
+}
+
+/// The kinds of what a pod refers to.
+pub(crate) fn referred(pod: &Value) -> HashSet<Kind> {
+    references(pod, "").into_iter().map(|(kind, _)| kind).collect()
 }
 
 /// What a pod called `pod_name` refers to.
@@ -257,6 +266,11 @@ mod tests {
         graph.remove_pod("web", "p");
         assert!(leads.iter().all(|(kind, name)| !graph.leads_to("n1", *kind, "web", name)));
         assert!(graph.on.is_empty() && graph.pods.is_empty());
+        let mut mirror = pod;
+        mirror["metadata"] = json!({ "annotations": { "kubernetes.io/config.mirror": "x" } });
+        graph.put_pod("web", "p", &mirror);
+        assert!(graph.has_pod("n1", "web", "p"));
+        assert!(leads.iter().all(|(kind, name)| !graph.leads_to("n1", *kind, "web", name)), "a mirror pod");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod webhook;
 pub use decide::{decide, decision, forbidden, verdict};
 pub use escalation::Escalation;
 pub use feed::FeedError;
+pub(crate) use graph::{Kind as Referred, referred};
 pub use index::Ask;
 pub use node::NodeAuthorizer;
 pub use policy::{GROUP, Policy, PolicyKind, RoleRef};

@@ -18,11 +18,11 @@ mod share;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
 use parking_lot::RwLock;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::query::Query;
 use crate::router::RequestInfo;

@@ -5,10 +5,9 @@ use carrack_api::codec::{self, DecodeError, Decoded, Media, StrictProblem};
 use carrack_api::meta;
 use carrack_api::schema::bodies;
 use carrack_api::status::{self, FieldError, FieldPath};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::scale;
-use crate::authz::decide;
 use crate::call::{Answer, Body, Call};
 use crate::conversion::Forms;
 use crate::object::{to_served, to_storage};
@@ -49,7 +48,11 @@ pub(super) async fn apply_scale(call: &Call, body: Body) -> Result<Answer, ApiEr
         codec::decode_type(body, media, &bodies::SCALE)
     })?;
     check(call, &wanted)?;
-    let mut config = json!({"metadata": wanted.get("metadata").cloned().unwrap_or_default()});
+    // Who may scale does not get to label, own or hold the object.
+    let of = |name: &&str| Some(((*name).to_owned(), wanted.get("metadata")?.get(*name)?.clone()));
+    let metadata: Map<String, Value> =
+        ["name", "namespace", "uid", "resourceVersion"].iter().filter_map(of).collect();
+    let mut config = json!({ "metadata": metadata });
     if let Some(replicas) = wanted.pointer("/spec/replicas") {
         scale::set_replicas(&call.resource, &mut config, replicas.clone());
     }
@@ -152,9 +155,7 @@ fn applied(call: &Call, old: &Value, config: &Value, forms: &Forms) -> Result<Va
 /// Creates the object, which has to be allowed on its own.
 async fn create(call: &Call, config: &Value, options: &WriteOptions) -> Result<Answer, ApiError> {
     super::create::refuse_while_terminating(call)?;
-    let mut attributes = call.attributes.clone();
-    "create".clone_into(&mut attributes.verb);
-    decide(&call.server.config.authorizers, &attributes).await?;
+    super::create::authorize(call).await?;
     let uid = meta::uid(config);
     if !uid.is_empty() {
         let why = format!(

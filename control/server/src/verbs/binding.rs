@@ -6,6 +6,7 @@ use carrack_api::{Resource, Scope, find, meta};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::admission::optional::LABELS;
 use crate::call::{Answer, Body, Call};
 use crate::options::WriteOptions;
 use crate::rewrite::{Part, rewrite};
@@ -82,6 +83,7 @@ fn bind(pod: &Value, binding: &Value, node: &str, now: Timestamp) -> Result<Valu
     let mut bound = pod.clone();
     bound["spec"]["nodeName"] = json!(node);
     copy_annotations(&mut bound, binding);
+    copy_topology(&mut bound, binding);
     set_scheduled(&mut bound, now);
     Ok(bound)
 }
@@ -93,6 +95,15 @@ fn copy_annotations(pod: &mut Value, binding: &Value) {
     };
     for (key, value) in annotations {
         pod["metadata"]["annotations"][key] = value.clone();
+    }
+}
+
+/// So do the labels that say where the node is, which PodTopologyLabels gave to the binding.
+fn copy_topology(pod: &mut Value, binding: &Value) {
+    for label in LABELS {
+        if let Some(value) = binding.pointer("/metadata/labels").and_then(|labels| labels.get(label)) {
+            pod["metadata"]["labels"][label] = value.clone();
+        }
     }
 }
 

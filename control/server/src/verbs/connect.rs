@@ -17,6 +17,11 @@ pub(super) async fn connect(call: &Call, request: http::Request<RequestBody>) ->
     let found = call.registry().get(&call.resource, call.namespace(), call.name()).await?;
     let pod = Stored::from(&*found.ok_or_else(|| call.not_found())?).object()?;
     if let Some((_, kind)) = OPTIONS.iter().find(|(name, _)| *name == subresource) {
+        // A WebSocket is opened by GET; reading rights are no rights to run commands (upstream's
+        // AuthorizePodWebsocketUpgradeCreatePermission).
+        if call.info.verb != "create" {
+            super::create::authorize(call).await?;
+        }
         let mut options = options(call, kind);
         let admission = call.admission(Operation::Connect, kind, None, false);
         call.mutate(&admission, &mut options).await?;

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::admission::policy::typecheck;
+use crate::authz::decide;
 use crate::call::{Answer, Body, Call};
 use crate::definitions::rules;
 use crate::object::{to_served, to_storage};
 use crate::options::WriteOptions;
 use crate::registry::{Beside, Swap};
+use crate::service::Origin;
 use crate::{ApiError, Operation, namespaces, quota, side, tracking};
 
 /// How often a generated name is tried; upstream's figure.
@@ -24,6 +26,16 @@ pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> 
     let object = call.decode(&body, &options)?;
     check(call, &object)?;
     from_object(call, object, &options).await
+}
+
+/// 403 unless the user of a call with another verb may create the object that the call names.
+pub(super) async fn authorize(call: &Call) -> Result<(), ApiError> {
+    let mut attributes = call.attributes.clone();
+    "create".clone_into(&mut attributes.verb);
+    match call.origin {
+        Origin::Server => Ok(()),
+        Origin::Network | Origin::Process => decide(&call.server.config.authorizers, &attributes).await,
+    }
 }
 
 /// Refuses what a new object may not bring along.

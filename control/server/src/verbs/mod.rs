@@ -23,7 +23,7 @@ use carrack_api::{Scope, Verb};
 use futures::future::BoxFuture;
 
 use crate::call::{Answer, Body, Call};
-use crate::rewrite::not_built;
+use crate::rewrite::{is_namespace, not_built};
 use crate::{ApiError, RequestBody, metrics_api, proxy};
 
 /// The verb of a request in the table's words; `None` for what no resource answers.
@@ -36,8 +36,8 @@ fn verb_of(name: &str) -> Option<Verb> {
 pub(crate) fn check_path(call: &Call) -> Result<(), ApiError> {
     let in_namespace = !call.info.namespace.is_empty();
     let fits = match call.resource.scope {
-        // The path of a namespace itself reads as being below it.
-        Scope::Cluster => !in_namespace || call.resource.plural == "namespaces",
+        // The path of a namespace itself reads as being below it; no other namespace is below one.
+        Scope::Cluster => !in_namespace || is_itself(call),
         Scope::Namespaced => in_namespace || !path_has_name(call),
     };
     if !fits {
@@ -50,6 +50,12 @@ pub(crate) fn check_path(call: &Call) -> Result<(), ApiError> {
         return Err(ApiError::method_not_allowed());
     }
     Ok(())
+}
+
+/// Whether the path is that of the very namespace it is judged in. Who may do something to the namespaces in one
+/// may not do it to others.
+fn is_itself(call: &Call) -> bool {
+    is_namespace(call) && call.info.namespace == call.info.name && path_has_name(call)
 }
 
 /// Whether the path (and not a field selector) names an object.

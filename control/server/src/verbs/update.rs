@@ -25,7 +25,7 @@ pub(super) async fn update(call: &Call, body: Body, part: Part) -> Result<Answer
     Err(call.not_found())
 }
 
-/// Creates the object that an update did not find.
+/// Creates the object that an update did not find, which has to be allowed on its own.
 async fn create(
     call: &Call,
     mut object: serde_json::Value,
@@ -34,6 +34,7 @@ async fn create(
     if !carrack_api::meta::resource_version(&object).is_empty() {
         return Err(call.not_found());
     }
+    super::create::authorize(call).await?;
     carrack_api::meta::set(&mut object, "name", call.name());
     super::create::from_object(call, object, options).await
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use carrack_server::admission::plugins;
+use carrack_server::admission::{AdmissionConfig, Chosen, Steps, plugins_with};
 use carrack_server::authn::{Authn, AuthnOptions, Objects, issuer};
 use carrack_server::authz::config::{self, Choice};
 use carrack_server::authz::{NodeAuthorizer, Rbac};
@@ -32,11 +32,20 @@ pub struct Setup {
     pub choices: Vec<Choice>,
     /// The authority of proxies, PEM.
     pub proxies: Option<String>,
+    /// What plugins of admission are told, and which run.
+    pub admission: AdmissionConfig,
+    pub chosen: Chosen,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { authn: AuthnOptions::default(), choices: vec![Choice::Node, Choice::Rbac], proxies: None }
+        Setup {
+            authn: AuthnOptions::default(),
+            choices: vec![Choice::Node, Choice::Rbac],
+            proxies: None,
+            admission: AdmissionConfig::default(),
+            chosen: Chosen::default(),
+        }
     }
 }
 
@@ -92,12 +101,13 @@ impl Cluster {
             service_cidr: "10.96.0.0/16".into(),
             dns_address: "10.96.0.10".parse().unwrap(),
             authenticator: authn.clone(),
-            admission: plugins(&objects, &rbac, &authorizers),
+            admission: plugins_with(&objects, &rbac, &authorizers, &setup.admission, &setup.chosen).unwrap(),
             authorizers,
             tokens: authn,
             nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls().unwrap())),
         })
         .unwrap();
+        api.set_admission_steps(Steps::new(setup.chosen, setup.admission.limited_resources));
         api.start().await.unwrap();
         let stop = CancellationToken::new();
         let tls = pki.server_tls_with(setup.proxies.as_deref()).unwrap();

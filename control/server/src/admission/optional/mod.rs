@@ -1,0 +1,21 @@
+//! Plugins that are off unless `--enable-admission-plugins` names them, as upstream has it; one or a few small ones a
+//! file. PodTopologyLabels alone is on.
+
+mod containers;
+mod event_rate;
+mod node_selector;
+mod owners;
+mod simple;
+#[cfg(test)]
+mod tests;
+mod tolerations;
+mod topology;
+
+pub(crate) use containers::{AlwaysPullImages, ExtendedResourceToleration, LimitPodHardAntiAffinityTopology};
+pub(crate) use event_rate::{EventRateLimit, Limits};
+pub(crate) use node_selector::{NodeSelectors, PodNodeSelector};
+pub(crate) use owners::OwnerReferencesPermissionEnforcement;
+pub(crate) use simple::{AlwaysAdmit, AlwaysDeny, DenyServiceExternalIPs, NamespaceExists};
+pub(crate) use tolerations::{PodTolerationRestriction, TolerationLists};
+pub(crate) use topology::LABELS;
+pub(crate) use topology::PodTopologyLabels;
