@@ -15,6 +15,8 @@ use crate::validate::{
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const POLICIES: &[&str] = &["Cluster", "Local"];
+/// Whom of its endpoints a service prefers.
+const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];
 /// How to say that traffic stays in its zone, now and before.
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
@@ -139,9 +141,11 @@ fn policies(spec: &ServiceSpec, kind: &str, path: &FieldPath, errors: &mut Error
     } else if health != 0 {
         port(&path.child("healthCheckNodePort"), health, errors);
     }
-    if let Some(distribution) = spec.traffic_distribution.as_deref() {
-        let allowed = ["PreferClose", "PreferSameZone", "PreferSameNode"];
-        one_of(&path.child("trafficDistribution"), distribution, &allowed, errors);
+    if let Some(distribution) = spec.traffic_distribution.as_deref()
+        && !DISTRIBUTIONS.contains(&distribution)
+    {
+        let at = path.child("trafficDistribution");
+        errors.push(FieldError::not_supported_in_order(&at, distribution, DISTRIBUTIONS));
     }
 }
 
