@@ -9,6 +9,7 @@ pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_FORM: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const UNDERSCORE_FORM: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
 const LABEL_1035_FORM: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const QUALIFIED_FORM: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE_FORM: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
@@ -80,6 +81,28 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
         let words = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
                      and must start and end with an alphanumeric character";
         wrong.push(pattern(words, SUBDOMAIN_FORM, &["example.com"]));
+    }
+    wrong
+}
+
+/// A domain that names are looked up in, whose labels may have underscores as those of services do.
+pub fn search_domain(text: &str) -> Vec<String> {
+    let is_label = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label);
+        let ends = |b: Option<&u8>| b.is_some_and(|b| lower_alnum(*b));
+        ends(rest.as_bytes().first())
+            && ends(rest.as_bytes().last())
+            && rest.bytes().all(|b| lower_alnum(b) || matches!(b, b'-' | b'_'))
+    };
+    let mut wrong = Vec::new();
+    if text.len() > MAX_SUBDOMAIN {
+        wrong.push(max_length(MAX_SUBDOMAIN));
+    }
+    if !text.split('.').all(is_label) {
+        let words = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or \
+                     '.', and must start and end with an alphanumeric character";
+        let form = format!(r"{UNDERSCORE_FORM}(\.{UNDERSCORE_FORM})*");
+        wrong.push(pattern(words, &form, &["example.com"]));
     }
     wrong
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use carrack_api::codec::{self, Decoded, Media};
 use carrack_api::patch::{self, PatchKind};
+use carrack_api::schema::{self, Shape};
 use carrack_api::table::{self, Include, Version};
 use carrack_api::{FieldError, Resource, meta, resources, status};
 use jiff::Timestamp;
@@ -140,7 +141,32 @@ fn made(resource: &Resource, text: &str) -> Result<Value, String> {
     let mut again = object.clone();
     strategy.default(&mut again);
     assert_eq!(again, object, "defaults are to change nothing the second time");
+    published(&resource.schema.shape(), None, &object, resource.kind);
     Ok(object)
+}
+
+/// What is stored has no other values than those that OpenAPI tells of.
+fn published(shape: &Shape, allowed: Option<&[&str]>, value: &Value, path: &str) {
+    match (shape, value) {
+        (Shape::Object(id) | Shape::ObjectOrBool(id), Value::Object(fields)) => {
+            let definition = schema::registry().get(*id);
+            for (name, value) in fields {
+                if let Some(field) = definition.field(name) {
+                    published(&field.shape, field.allowed, value, &format!("{path}.{name}"));
+                }
+            }
+        }
+        (Shape::List(inner), Value::Array(items)) => {
+            items.iter().for_each(|item| published(inner, allowed, item, path));
+        }
+        (Shape::Map(inner), Value::Object(entries)) => {
+            entries.values().for_each(|entry| published(inner, allowed, entry, path));
+        }
+        (_, Value::String(text)) => {
+            assert!(allowed.is_none_or(|allowed| allowed.contains(&text.as_str())), "{path} is {text:?}");
+        }
+        _ => {}
+    }
 }
 
 fn create(resource: &Resource, input: &str) -> String {

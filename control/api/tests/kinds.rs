@@ -292,6 +292,24 @@ fn openapi_says_what_kubectl_asks() {
     );
 }
 
+#[test]
+fn openapi_tells_the_values_that_a_field_may_have() {
+    let v2: Value = serde_json::from_slice(&openapi::v2(Catalogue::builtin()).bytes).unwrap();
+    let core: Value =
+        serde_json::from_slice(&openapi::v3(Catalogue::builtin(), "api/v1").unwrap().bytes).unwrap();
+    for schemas in [&v2["definitions"], &core["components"]["schemas"]] {
+        let field =
+            |of: &str, field: &str| schemas[format!("io.k8s.api.core.v1.{of}")]["properties"][field].clone();
+        assert_eq!(field("Container", "imagePullPolicy")["enum"], json!(["Always", "IfNotPresent", "Never"]));
+        let modes = field("PersistentVolumeClaimSpec", "accessModes");
+        assert_eq!(modes["enum"], Value::Null);
+        assert_eq!(modes["items"]["enum"][3], "ReadWriteOncePod");
+        let statuses = field("PersistentVolumeClaimStatus", "allocatedResourceStatuses");
+        assert_eq!(statuses["additionalProperties"]["enum"][0], "ControllerResizeInProgress");
+        assert_eq!(field("PodCondition", "type")["enum"], Value::Null, "others may add conditions");
+    }
+}
+
 /// Objects of the right shape for nothing at all, to throw at everything.
 fn anything() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![

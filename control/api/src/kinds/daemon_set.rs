@@ -163,11 +163,9 @@ fn update_strategy(strategy: Option<&apps::DaemonSetUpdateStrategy>, path: &Fiel
             Some(rolling) => rolling_update(rolling, &path.child("rollingUpdate"), errors),
         },
         other => {
-            errors.push(FieldError::not_supported(
-                &path.child("type"),
-                other,
-                &["OnDelete", "RollingUpdate"],
-            ));
+            // Upstream shows the strategy as it has it.
+            let shown = json!({"RollingUpdate": strategy.rolling_update, "Type": other});
+            errors.push(FieldError::not_supported_in_order(path, shown, &["RollingUpdate", "OnDelete"]));
         }
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::apps;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::workload;
 use super::{BASE, gvk, scale, status};
@@ -178,7 +178,9 @@ fn strategy(strategy: Option<&apps::v1::DeploymentStrategy>, path: &FieldPath, e
             Some(rolling) => rolling_update(rolling, &path.child("rollingUpdate"), errors),
         },
         other => {
-            errors.push(FieldError::not_supported(&path.child("type"), other, &["Recreate", "RollingUpdate"]))
+            // Upstream shows the strategy as it has it.
+            let shown = json!({"RollingUpdate": strategy.rolling_update, "Type": other});
+            errors.push(FieldError::not_supported(path, shown, &["Recreate", "RollingUpdate"]));
         }
     }
 }

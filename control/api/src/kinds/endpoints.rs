@@ -142,7 +142,11 @@ pub(super) fn endpoint_address(text: &str) -> Vec<String> {
     if link_local {
         wrong.push("may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned());
     }
-    if address.is_multicast() {
+    let multicast = match address {
+        std::net::IpAddr::V4(v4) => v4.octets()[..3] == [224, 0, 0],
+        std::net::IpAddr::V6(v6) => (v6.segments()[0] & 0xff0f) == 0xff02,
+    };
+    if multicast {
         wrong.push("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".to_owned());
     }
     wrong

@@ -14,7 +14,7 @@ use crate::resource::{Resource, Subresource, Verb};
 use crate::schema::TypeRef;
 use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
-use crate::{defaults, meta, names, validate};
+use crate::{defaults, meta, validate};
 
 /// The row of pods.
 pub(super) const RESOURCE: Resource = Resource {
@@ -88,9 +88,18 @@ impl Rules for PodRules {
     }
 
     fn prepare_create(pod: &mut Value) {
-        let class = quality::class(pod);
+        validate::merge_label_keys(pod);
+        let mut status = json!({"phase": "Pending", "qosClass": quality::class(pod)});
+        let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
+        if gates.is_some_and(|gates| !gates.is_empty()) {
+            status["conditions"] = json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": null,
+            }]);
+        }
         if let Some(fields) = pod.as_object_mut() {
-            fields.insert("status".into(), json!({"phase": "Pending", "qosClass": class}));
+            fields.insert("status".into(), status);
         }
     }
 
@@ -129,6 +138,7 @@ impl Rules for PodRules {
 
     fn validate(pod: &Self::Object, errors: &mut Vec<FieldError>) {
         validate::pod(pod, errors);
+        validate::pod_create(pod, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Vec<FieldError>) {
@@ -137,11 +147,7 @@ impl Rules for PodRules {
     }
 
     fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Vec<FieldError>) {
-        let class = |pod: &Self::Object| pod.status.as_ref().and_then(|s| s.qos_class.clone());
-        if class(old).is_some() && class(new) != class(old) {
-            let at = FieldPath::root("status").child("qosClass");
-            errors.push(FieldError::invalid(&at, class(new), names::IMMUTABLE));
-        }
+        validate::pod_status(new, old, errors);
     }
 
     fn selectable<'a>(pod: &'a Value, field: &str) -> Cow<'a, str> {

@@ -1,6 +1,8 @@
 //! Services.
 
+mod balancer;
 mod carry;
+mod families;
 mod print;
 mod rules;
 
@@ -86,6 +88,7 @@ impl Rules for ServiceRules {
         }
         if kind == "LoadBalancer" {
             set(spec, "allocateLoadBalancerNodePorts", true);
+            balancer::default_modes(service);
         }
     }
 
@@ -108,7 +111,11 @@ impl Rules for ServiceRules {
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
-        rules::service(new, errors);
         rules::change(new, old, errors);
+        rules::service(new, errors);
+    }
+
+    fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
+        balancer::told(new, errors);
     }
 }

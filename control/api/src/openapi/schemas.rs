@@ -166,6 +166,22 @@ fn extend_fields(registry: &Registry, name: &str, schema: &mut Value) {
             let kind = if field.granular { "granular" } else { "atomic" };
             property.insert("x-kubernetes-map-type".into(), kind.into());
         }
+        if let Some(values) = field.allowed {
+            restrict(property, values);
+        }
+    }
+}
+
+/// Tells the values of a field: at the field, or at the entries of its list or map.
+fn restrict(property: &mut Map<String, Value>, values: &[&str]) {
+    let inner = ["items", "additionalProperties"]
+        .into_iter()
+        .find(|name| property.get(*name).is_some_and(Value::is_object));
+    match inner.and_then(|name| property.get_mut(name)) {
+        Some(entries) => entries["enum"] = values.into(),
+        None => {
+            property.insert("enum".into(), values.into());
+        }
     }
 }
 

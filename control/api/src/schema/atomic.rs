@@ -1,6 +1,8 @@
 //! Objects that are owned and replaced as a whole by server-side apply: what upstream marks `+structType=atomic` and
 //! `+mapType=atomic`. OpenAPI tells clients as `x-kubernetes-map-type`.
 
+use super::short;
+
 /// Types, by their OpenAPI name without `io.k8s.api.` or `io.k8s.apimachinery.pkg.apis.`.
 const TYPES: &[&str] = &[
     "admissionregistration.v1.MatchResources",
@@ -42,12 +44,6 @@ const FIELDS: &[(&str, &str)] = &[
 ];
 /// Fields of an atomic type that are nevertheless owned field by field.
 const GRANULAR: &[(&str, &str)] = &[("core.v1.PersistentVolumeSpec", "claimRef")];
-
-fn short(name: &str) -> &str {
-    name.strip_prefix("io.k8s.api.")
-        .or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))
-        .unwrap_or(name)
-}
 
 /// Whether objects of the type are one piece.
 pub(super) fn is_type(name: &str) -> bool {

@@ -4,6 +4,7 @@
 //! in `lists.rs`. Strict decoding, strategic merge and OpenAPI all read this one registry, which is built once.
 
 mod atomic;
+mod enums;
 mod lists;
 mod more_lists;
 mod shape;
@@ -125,4 +126,11 @@ fn build() -> Registry {
         raw.keys().enumerate().map(|(at, name)| (name.clone(), TypeId::new(at))).collect();
     let types = raw.iter().map(|(name, schema)| shape::object_type(name, schema, &names)).collect();
     Registry { types, names, raw }
+}
+
+/// A type's name without what all of them start with: `core.v1.PodSpec`.
+fn short(name: &str) -> &str {
+    name.strip_prefix("io.k8s.api.")
+        .or_else(|| name.strip_prefix("io.k8s.apimachinery.pkg.apis."))
+        .unwrap_or(name)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::atomic;
+use super::enums;
 use super::lists::{self, ListRule};
 
 /// Index of an object type in the registry.
@@ -69,6 +70,8 @@ pub struct Field {
     pub atomic: bool,
     /// Whether server-side apply takes the value field by field, although its type is one piece.
     pub granular: bool,
+    /// The values that upstream publishes for the field, or for the entries of its list or map, if they are all known.
+    pub allowed: Option<&'static [&'static str]>,
 }
 
 /// An object with known fields.
@@ -105,6 +108,7 @@ pub(super) fn object_type(name: &str, schema: &Value, names: &BTreeMap<String, T
             rule: lists::find(name, field),
             atomic: atomic::is_field(name, field),
             granular: atomic::is_granular(name, field),
+            allowed: enums::of_field(name, field),
         })
         .collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));

@@ -133,6 +133,11 @@ impl FieldError {
         Self::new(ErrorType::Invalid, path, Some(value.into()), detail)
     }
 
+    /// A value breaks a rule, and is too large to be shown.
+    pub fn invalid_whole(path: &FieldPath, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Invalid, path, None, detail)
+    }
+
     /// A value may not be set or changed here.
     pub fn forbidden(path: &FieldPath, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Forbidden, path, None, detail)
@@ -150,11 +155,16 @@ impl FieldError {
 
     /// A value is none of `allowed`.
     pub fn not_supported(path: &FieldPath, value: impl Into<Value>, allowed: &[&str]) -> Self {
+        let mut sorted = allowed.to_vec();
+        sorted.sort_unstable();
+        Self::not_supported_in_order(path, value, &sorted)
+    }
+
+    /// A value is none of `allowed`, which upstream tells in this order.
+    pub fn not_supported_in_order(path: &FieldPath, value: impl Into<Value>, allowed: &[&str]) -> Self {
         let mut detail = String::new();
         if !allowed.is_empty() {
-            let mut sorted = allowed.to_vec();
-            sorted.sort_unstable();
-            let quoted: Vec<String> = sorted.iter().map(|a| format!("{a:?}")).collect();
+            let quoted: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
             detail = format!("supported values: {}", quoted.join(", "));
         }
         Self::new(ErrorType::NotSupported, path, Some(value.into()), detail)

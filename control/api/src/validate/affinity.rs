@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 
-use super::{Errors, label_selector, list, one_of, refuse, require, require_one_of, shown, text};
+use super::{Errors, label_keys, label_selector, list, one_of, refuse, shown, text};
 use crate::names;
 use crate::status::{FieldError, FieldPath};
 
@@ -22,7 +22,7 @@ pub(super) fn affinity(affinity: &Affinity, path: &FieldPath, errors: &mut Error
         {
             let at = preferred.index(index);
             weight(term.weight, &at, errors);
-            node_term(&term.preference, &at.child("preference"), errors);
+            node_term(&term.preference, false, &at.child("preference"), errors);
         }
     }
     let pods = affinity.pod_affinity.as_ref().map(|a| {
@@ -66,26 +66,49 @@ pub(crate) fn node_selector(selector: &NodeSelector, path: &FieldPath, errors: &
         errors.push(FieldError::required(&terms, "must have at least one node selector term"));
     }
     for (index, term) in selector.node_selector_terms.iter().enumerate() {
-        node_term(term, &terms.index(index), errors);
+        node_term(term, true, &terms.index(index), errors);
     }
 }
 
-fn node_term(term: &NodeSelectorTerm, path: &FieldPath, errors: &mut Errors) {
+/// A term, whose values have to be such that labels have if nodes are `required` to match it.
+fn node_term(term: &NodeSelectorTerm, required: bool, path: &FieldPath, errors: &mut Errors) {
     let expressions = path.child("matchExpressions");
     for (index, requirement) in list(&term.match_expressions).iter().enumerate() {
         let at = expressions.index(index);
         node_requirement(requirement, &at, errors);
         refuse(&at.child("key"), &requirement.key, names::qualified_name(&requirement.key), errors);
+        let values = list(&requirement.values).iter().enumerate().filter(|_| required);
+        for (index, value) in values {
+            refuse(&at.child("values").index(index), value, names::label_value(value), errors);
+        }
     }
     let fields = path.child("matchFields");
     for (index, requirement) in list(&term.match_fields).iter().enumerate() {
-        let at = fields.index(index);
-        one_of(&at.child("key"), &requirement.key, &["metadata.name"], errors);
-        one_of(&at.child("operator"), &requirement.operator, &["In", "NotIn"], errors);
-        if list(&requirement.values).len() != 1 {
+        node_field(requirement, &fields.index(index), errors);
+    }
+}
+
+/// A requirement of a field: the name is the only one.
+fn node_field(requirement: &NodeSelectorRequirement, path: &FieldPath, errors: &mut Errors) {
+    let values = list(&requirement.values);
+    let at = path.child("values");
+    match requirement.operator.as_str() {
+        "In" | "NotIn" if values.len() != 1 => {
             let why = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
-            errors.push(FieldError::required(&at.child("values"), why));
+            errors.push(FieldError::required(&at, why));
         }
+        "In" | "NotIn" => {}
+        other => {
+            errors.push(FieldError::invalid(&path.child("operator"), other, "not a valid selector operator"));
+        }
+    }
+    if requirement.key != "metadata.name" {
+        let key = requirement.key.as_str();
+        errors.push(FieldError::invalid(&path.child("key"), key, "not a valid field selector key"));
+        return;
+    }
+    for (index, value) in values.iter().enumerate() {
+        refuse(&at.index(index), value, names::dns1123_subdomain(value), errors);
     }
 }
 
@@ -121,6 +144,8 @@ fn pod_term(term: &PodAffinityTerm, path: &FieldPath, errors: &mut Errors) {
     for name in list(&term.namespaces) {
         refuse(&path.child("namespace"), name, names::dns1123_label(name), errors);
     }
+    let (same, other) = (list(&term.match_label_keys), list(&term.mismatch_label_keys));
+    label_keys::label_keys(same, other, term.label_selector.as_ref(), path, errors);
     let at = path.child("topologyKey");
     if term.topology_key.is_empty() {
         errors.push(FieldError::required(&at, "can not be empty"));
@@ -179,20 +204,16 @@ pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &FieldPath,
                 "must be greater than zero",
             ));
         }
-        let key_at = at.child("topologyKey");
         if constraint.topology_key.is_empty() {
-            errors.push(FieldError::required(&key_at, "can not be empty"));
-        } else {
-            let wrong = names::qualified_name(&constraint.topology_key);
-            refuse(&key_at, &constraint.topology_key, wrong, errors);
+            errors.push(FieldError::required(&at.child("topologyKey"), "can not be empty"));
         }
         let allowed = ["DoNotSchedule", "ScheduleAnyway"];
-        require_one_of(&at.child("whenUnsatisfiable"), &constraint.when_unsatisfiable, &allowed, errors);
+        one_of(&at.child("whenUnsatisfiable"), &constraint.when_unsatisfiable, &allowed, errors);
         let same = |other: &TopologySpreadConstraint| {
             other.topology_key == constraint.topology_key
                 && other.when_unsatisfiable == constraint.when_unsatisfiable
         };
-        if constraints[..index].iter().any(same) {
+        if constraints[index + 1..].iter().any(same) {
             let pair = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
             errors.push(FieldError::duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), pair));
         }
@@ -217,6 +238,8 @@ pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &FieldPath,
                 one_of(&at.child(field), policy, &["Honor", "Ignore"], errors);
             }
         }
+        let keys = list(&constraint.match_label_keys);
+        label_keys::label_keys(keys, &[], constraint.label_selector.as_ref(), &at, errors);
         if let Some(selector) = &constraint.label_selector {
             label_selector(selector, &at.child("labelSelector"), errors);
         }
@@ -228,12 +251,10 @@ pub(super) fn gates<'a>(gates: impl Iterator<Item = &'a str>, path: &FieldPath, 
     let mut seen: Vec<&str> = Vec::new();
     for (index, gate) in gates.enumerate() {
         let at = path.index(index);
+        refuse(&at, gate, names::qualified_name(gate), errors);
         if seen.contains(&gate) {
             errors.push(FieldError::duplicate(&at, gate));
         }
         seen.push(gate);
-        if require(&at, gate, errors) {
-            refuse(&at, gate, names::qualified_name(gate), errors);
-        }
     }
 }

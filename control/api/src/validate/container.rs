@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use super::handler::{self, ProbeKind};
 use super::volume::{self, Volumes};
 use super::{
-    Errors, environment, list, port, refuse, require, require_by, require_one_of, resources, security, text,
+    Errors, claims, environment, list, port, refuse, require, require_by, require_one_of, resources, restart,
+    security, text,
 };
 use crate::names;
 use crate::status::{FieldError, FieldPath};
@@ -16,7 +17,6 @@ use crate::status::{FieldError, FieldPath};
 pub(super) struct Pod<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) volumes: &'a Volumes<'a>,
-    pub(super) host_network: bool,
     /// Whether this is a Pod and not a template, which may leave out the ports of the host.
     pub(super) is_pod: bool,
 }
@@ -32,20 +32,48 @@ pub(super) fn all(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
     for (index, container) in pod.spec.containers.iter().enumerate() {
         let at = containers.index(index);
         common(container, pod, &at, errors);
-        probes(container, pod, &at, errors);
         unique(&container.name, &mut names, &at, errors);
-        unique_host_ports(container, &mut host_ports, &at, errors);
+        probes(container, pod, &at, errors);
+        restart::of_container(container, &at, errors);
+    }
+    for (index, container) in pod.spec.containers.iter().enumerate() {
+        unique_host_ports(container, &mut host_ports, &containers.index(index), errors);
     }
     let init = path.child("initContainers");
     for (index, container) in list(&pod.spec.init_containers).iter().enumerate() {
         let at = init.index(index);
         common(container, pod, &at, errors);
+        restart::of_init_container(container, &at, errors);
         unique(&container.name, &mut names, &at, errors);
-        if text(&container.restart_policy) == "Always" {
+        // They run one by one. Upstream looks at each as at a list of one, and calls it so.
+        unique_host_ports(container, &mut BTreeSet::new(), &init.index(0), errors);
+        if restart::is_sidecar(container) {
             probes(container, pod, &at, errors);
         } else {
             only_for_sidecars(container, &at, errors);
         }
+        restart::on_resize_of_init_container(container, &at, errors);
+    }
+}
+
+/// What is asked of pods, and in templates left alone for the sake of those that there are.
+pub(super) fn only_for_pods(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+    let lists =
+        [("containers", pod.spec.containers.as_slice()), ("initContainers", list(&pod.spec.init_containers))];
+    for (field, containers) in lists {
+        let all = path.child(field);
+        for (index, container) in containers.iter().enumerate() {
+            image_is_trimmed(container, &all.index(index), errors);
+        }
+    }
+}
+
+/// An image whose name has no space around it.
+pub(super) fn image_is_trimmed(container: &Container, path: &FieldPath, errors: &mut Errors) {
+    let image = text(&container.image);
+    if image.trim() != image {
+        let why = "must not have leading or trailing whitespace";
+        errors.push(FieldError::invalid(&path.child("image"), image, why));
     }
 }
 
@@ -55,53 +83,37 @@ fn unique<'a>(name: &'a str, names: &mut BTreeSet<&'a str>, path: &FieldPath, er
     }
 }
 
-fn common(container: &Container, pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+/// What is true of containers of all kinds.
+pub(super) fn common(container: &Container, pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
     require_by(&path.child("name"), &container.name, names::dns1123_label, errors);
-    let image = text(&container.image);
-    let at = path.child("image");
-    if require(&at, image, errors) && image.trim() != image {
-        errors.push(FieldError::invalid(&at, image, "must not have leading or trailing whitespace"));
-    }
-    let policies = ["Always", "IfNotPresent", "Never"];
-    require_one_of(&path.child("imagePullPolicy"), text(&container.image_pull_policy), &policies, errors);
+    require(&path.child("image"), text(&container.image), errors);
     let policies = ["FallbackToLogsOnError", "File"];
     let policy = text(&container.termination_message_policy);
     require_one_of(&path.child("terminationMessagePolicy"), policy, &policies, errors);
-    ports(list(&container.ports), pod, &path.child("ports"), errors);
+    ports(list(&container.ports), &path.child("ports"), errors);
     environment::of_container(&container.env, &container.env_from, path, errors);
-    volume::mounts(container, pod.volumes, path, errors);
+    volume::mounts(container, pod.volumes, &path.child("volumeMounts"), errors);
+    volume::devices(container, pod.volumes, &path.child("volumeDevices"), errors);
+    let policies = ["Always", "IfNotPresent", "Never"];
+    require_one_of(&path.child("imagePullPolicy"), text(&container.image_pull_policy), &policies, errors);
     if let Some(wanted) = &container.resources {
-        resources::requirements(wanted, &path.child("resources"), errors);
+        let at = path.child("resources");
+        resources::requirements(wanted, &at, errors);
+        claims::of_container(wanted, list(&pod.spec.resource_claims), &at.child("claims"), errors);
     }
+    let pod_policy = text(&pod.spec.restart_policy);
+    restart::on_resize(list(&container.resize_policy), pod_policy, &path.child("resizePolicy"), errors);
     if let Some(context) = &container.security_context {
-        security::container(context, &path.child("securityContext"), errors);
-    }
-    restart_policy(container, path, errors);
-    let resize = path.child("resizePolicy");
-    for (index, policy) in list(&container.resize_policy).iter().enumerate() {
-        let at = resize.index(index);
-        require_one_of(&at.child("resourceName"), &policy.resource_name, &["cpu", "memory"], errors);
-        let allowed = ["NotRequired", "RestartContainer"];
-        require_one_of(&at.child("restartPolicy"), &policy.restart_policy, &allowed, errors);
-    }
-}
-
-fn restart_policy(container: &Container, path: &FieldPath, errors: &mut Errors) {
-    let at = path.child("restartPolicy");
-    match container.restart_policy.as_deref() {
-        None => {
-            if !list(&container.restart_policy_rules).is_empty() {
-                errors.push(FieldError::required(
-                    &at,
-                    "must specify restartPolicy when restart rules are used",
-                ));
-            }
-        }
-        Some(policy) => super::one_of(&at, policy, &["Always", "OnFailure", "Never"], errors),
+        let host_users = pod.spec.host_users.unwrap_or(true);
+        security::container(context, host_users, &path.child("securityContext"), errors);
     }
 }
 
 fn probes(container: &Container, pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+    if let Some(lifecycle) = &container.lifecycle {
+        let grace = pod.spec.termination_grace_period_seconds;
+        handler::lifecycle(lifecycle, grace, &path.child("lifecycle"), errors);
+    }
     let probes = [
         ("livenessProbe", &container.liveness_probe, ProbeKind::Liveness),
         ("readinessProbe", &container.readiness_probe, ProbeKind::Readiness),
@@ -111,10 +123,6 @@ fn probes(container: &Container, pod: &Pod<'_>, path: &FieldPath, errors: &mut E
         if let Some(probe) = probe {
             handler::probe(probe, kind, &path.child(field), errors);
         }
-    }
-    if let Some(lifecycle) = &container.lifecycle {
-        let grace = pod.spec.termination_grace_period_seconds;
-        handler::lifecycle(lifecycle, grace, &path.child("lifecycle"), errors);
     }
 }
 
@@ -132,7 +140,7 @@ fn only_for_sidecars(container: &Container, path: &FieldPath, errors: &mut Error
     }
 }
 
-fn ports(ports: &[ContainerPort], pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+fn ports(ports: &[ContainerPort], path: &FieldPath, errors: &mut Errors) {
     let mut names: BTreeSet<&str> = BTreeSet::new();
     for (index, exposed) in ports.iter().enumerate() {
         let at = path.index(index);
@@ -154,15 +162,28 @@ fn ports(ports: &[ContainerPort], pod: &Pod<'_>, path: &FieldPath, errors: &mut 
         if host_port != 0 {
             port(&at.child("hostPort"), host_port, errors);
         }
-        let must_match = pod.host_network && (pod.is_pod || host_port != 0);
-        if must_match && host_port != exposed.container_port {
-            let why = "must match `hostPort` when `hostNetwork` is true";
-            errors.push(FieldError::invalid(&number_at, exposed.container_port, why));
-        }
         require_one_of(&at.child("protocol"), text(&exposed.protocol), &["SCTP", "TCP", "UDP"], errors);
         let host_ip = text(&exposed.host_ip);
         if !host_ip.is_empty() {
             refuse(&at.child("hostIP"), host_ip, names::ip_address(host_ip), errors);
+        }
+    }
+}
+
+/// On the host's network a container listens where the host does; a template may leave the host's port out.
+pub(super) fn host_network(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+    if !pod.spec.host_network.unwrap_or_default() {
+        return;
+    }
+    let all = path.child("containers");
+    for (index, container) in pod.spec.containers.iter().enumerate() {
+        let ports = all.index(index).child("ports");
+        for (index, port) in list(&container.ports).iter().enumerate() {
+            let host_port = port.host_port.unwrap_or_default();
+            if (pod.is_pod || host_port != 0) && host_port != port.container_port {
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                errors.push(FieldError::invalid(&ports.index(index).child("hostPort"), host_port, why));
+            }
         }
     }
 }

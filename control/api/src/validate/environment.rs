@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector,
 };
 
+use super::container::Pod;
 use super::{Errors, list, one_of, refuse, require, require_by, text};
 use crate::names;
 use crate::status::{FieldError, FieldPath};
@@ -20,6 +21,24 @@ const FIELDS: &[&str] = &[
     "status.podIP",
     "status.podIPs",
 ];
+/// Fields of a pod that have names at all, for variables, for files, or for neither.
+const NAMED: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.host",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+];
 /// Fields of a pod that a file of the downward API may hold, beside single labels and annotations.
 const FILE_FIELDS: &[&str] =
     &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
@@ -31,6 +50,11 @@ const RESOURCES: &[&str] = &[
     "requests.ephemeral-storage",
     "requests.memory",
 ];
+
+const HUGE_PAGES: &[&str] = &["limits.hugepages-", "requests.hugepages-"];
+const CPU_DIVISORS: &[&str] = &["1m", "1"];
+const BYTE_DIVISORS: &[&str] =
+    &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// The list `env` at `path`.
 pub(super) fn variables(variables: &[EnvVar], path: &FieldPath, errors: &mut Errors) {
@@ -65,8 +89,10 @@ fn value_from(source: &EnvVarSource, value: &str, path: &FieldPath, errors: &mut
         sources += 1;
         let at = path.child("fileKeyRef");
         require_by(&at.child("key"), &key.key, names::environment_name, errors);
-        require(&at.child("volumeName"), &key.volume_name, errors);
-        require(&at.child("path"), &key.path, errors);
+        require_by(&at.child("volumeName"), &key.volume_name, names::dns1123_label, errors);
+        if require(&at.child("path"), &key.path, errors) {
+            super::volume::no_way_up(&at.child("path"), &key.path, errors);
+        }
     }
     if sources == 0 {
         let why = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
@@ -79,24 +105,45 @@ fn value_from(source: &EnvVarSource, value: &str, path: &FieldPath, errors: &mut
 }
 
 fn key_ref(name: &str, key: &str, path: &FieldPath, errors: &mut Errors) {
-    require(&path.child("name"), name, errors);
+    refuse(&path.child("name"), name, names::dns1123_subdomain(name), errors);
     require_by(&path.child("key"), key, names::config_key, errors);
 }
 
 fn field_ref(field: &ObjectFieldSelector, allowed: &[&str], path: &FieldPath, errors: &mut Errors) {
-    require(&path.child("apiVersion"), text(&field.api_version), errors);
-    let at = path.child("fieldPath");
-    if !require(&at, &field.field_path, errors) {
+    let version = text(&field.api_version);
+    if !require(&path.child("apiVersion"), version, errors) {
         return;
     }
-    let Some((map, key)) = subscript(&field.field_path) else {
-        one_of(&at, &field.field_path, allowed, errors);
+    let at = path.child("fieldPath");
+    let wanted = field.field_path.as_str();
+    if !require(&at, wanted, errors) {
         return;
-    };
-    match map {
-        "metadata.annotations" => refuse(&at, key, names::qualified_name(&key.to_lowercase()), errors),
-        "metadata.labels" => refuse(&at, key, names::qualified_name(key), errors),
-        other => errors.push(FieldError::invalid(&at, other, "does not support subscript")),
+    }
+    if let Some(why) = no_field(version, wanted) {
+        errors.push(FieldError::invalid(&at, wanted, format!("error converting fieldPath: {why}")));
+        return;
+    }
+    match subscript(wanted) {
+        Some(("metadata.annotations", key)) => {
+            refuse(path, &key.to_lowercase(), names::qualified_name(&key.to_lowercase()), errors);
+        }
+        Some((_, key)) => refuse(path, key, names::qualified_name(key), errors),
+        // An old name of it.
+        None if wanted == "spec.host" && allowed.contains(&"spec.nodeName") => {}
+        None => one_of(&at, wanted, allowed, errors),
+    }
+}
+
+/// Why a field of pods cannot be named at all, whatever it is wanted for.
+fn no_field(version: &str, wanted: &str) -> Option<String> {
+    if version != "v1" {
+        return Some(format!("unsupported pod version: {version}"));
+    }
+    match subscript(wanted) {
+        Some(("metadata.annotations" | "metadata.labels", _)) => None,
+        Some(_) => Some(format!("field label does not support subscript: {wanted}")),
+        None if NAMED.contains(&wanted) => None,
+        None => Some(format!("field label not supported: {wanted}")),
     }
 }
 
@@ -106,16 +153,30 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 }
 
 fn resource_ref(resource: &ResourceFieldSelector, path: &FieldPath, in_volume: bool, errors: &mut Errors) {
+    let name = resource.resource.as_str();
+    let huge = HUGE_PAGES.iter().any(|prefix| name.starts_with(prefix));
     if in_volume && text(&resource.container_name).is_empty() {
         errors.push(FieldError::required(&path.child("containerName"), ""));
+    } else if require(&path.child("resource"), name, errors) && !huge {
+        one_of(&path.child("resource"), name, RESOURCES, errors);
     }
-    let at = path.child("resource");
-    if require(&at, &resource.resource, errors) {
-        let huge =
-            ["limits.hugepages-", "requests.hugepages-"].iter().any(|p| resource.resource.starts_with(p));
-        if !huge {
-            one_of(&at, &resource.resource, RESOURCES, errors);
+    let divisor = resource.divisor.as_ref().map(|d| d.0.as_str()).unwrap_or_default();
+    if matches!(divisor, "" | "0") {
+        return;
+    }
+    let (allowed, what) = match name {
+        "limits.cpu" | "requests.cpu" => (CPU_DIVISORS, "cpu"),
+        "limits.memory" | "requests.memory" => (BYTE_DIVISORS, "memory"),
+        "limits.ephemeral-storage" | "requests.ephemeral-storage" => {
+            (BYTE_DIVISORS, "local ephemeral storage")
         }
+        _ if huge => (BYTE_DIVISORS, "hugepages"),
+        _ => return,
+    };
+    if !allowed.contains(&divisor) {
+        let all = if what == "cpu" { allowed.join(" and ") } else { allowed.join(", ") };
+        let why = format!("only divisor's values {all} are supported with the {what} resource");
+        errors.push(FieldError::invalid(&path.child("divisor"), name, why));
     }
 }
 
@@ -147,26 +208,25 @@ pub(super) fn sources(sources: &[EnvFromSource], path: &FieldPath, errors: &mut 
         if !prefix.is_empty() {
             refuse(&at.child("prefix"), prefix, names::environment_name(prefix), errors);
         }
-        match (&source.config_map_ref, &source.secret_ref) {
-            (Some(source), None) => {
-                require(&at.child("configMapRef").child("name"), &source.name, errors);
+        let both = [
+            ("configMapRef", source.config_map_ref.as_ref().map(|s| s.name.as_str())),
+            ("secretRef", source.secret_ref.as_ref().map(|s| s.name.as_str())),
+        ];
+        for (field, name) in both {
+            if let Some(name) = name {
+                require_by(&at.child(field).child("name"), name, names::dns1123_subdomain, errors);
             }
-            (None, Some(source)) => {
-                require(&at.child("secretRef").child("name"), &source.name, errors);
+        }
+        // Upstream says of the list that one of its entries has none or both.
+        match both.iter().filter(|(_, name)| name.is_some()).count() {
+            0 => {
+                let why = "must specify one of: `configMapRef` or `secretRef`";
+                errors.push(FieldError::invalid(path, "", why));
             }
-            (None, None) => {
-                errors.push(FieldError::invalid(
-                    &at,
-                    "",
-                    "must specify one of: `configMapRef` or `secretRef`",
-                ));
-            }
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::invalid(
-                    &at,
-                    "",
-                    "may not have more than one field specified at a time",
-                ));
+            1 => {}
+            _ => {
+                let why = "may not have more than one field specified at a time";
+                errors.push(FieldError::invalid(path, "", why));
             }
         }
     }
@@ -181,4 +241,29 @@ pub(super) fn of_container(
 ) {
     variables(list(env), &path.child("env"), errors);
     sources(list(from), &path.child("envFrom"), errors);
+}
+
+/// Variables that come from files of volumes: such a volume has to be empty at first. `path` is that of the pod's spec.
+pub(super) fn files(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+    let lists =
+        [("initContainers", list(&pod.spec.init_containers)), ("containers", pod.spec.containers.as_slice())];
+    for (field, containers) in lists {
+        for (index, container) in containers.iter().enumerate() {
+            let env = path.child(field).index(index).child("env");
+            for (index, variable) in list(&container.env).iter().enumerate() {
+                let source = variable.value_from.as_ref().and_then(|from| from.file_key_ref.as_ref());
+                let Some(source) = source else { continue };
+                let at = env.index(index).child("valueFrom").child("fileKeyRef").child("volumeName");
+                let name = source.volume_name.as_str();
+                match list(&pod.spec.volumes).iter().find(|volume| volume.name == name) {
+                    None => errors.push(FieldError::not_found(&at, name)),
+                    Some(volume) if volume.empty_dir.is_none() => {
+                        let why = "referenced volume must be of type emptyDir";
+                        errors.push(FieldError::invalid(&at, name, why));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
 }

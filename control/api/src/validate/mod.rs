@@ -1,12 +1,19 @@
 //! Validation that kinds share, typed, in upstream's words and paths.
 
 mod affinity;
+mod claims;
 mod container;
+mod dns;
 mod environment;
+mod ephemeral;
 mod handler;
+mod label_keys;
+mod os;
 mod pod;
+mod pod_status;
 mod pod_update;
 mod resources;
+mod restart;
 mod scaled;
 mod security;
 mod selector;
@@ -22,7 +29,9 @@ use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
 
 pub(crate) use affinity::{node_selector, tolerations};
-pub(crate) use pod::{pod, pod_template};
+pub(crate) use label_keys::merge as merge_label_keys;
+pub(crate) use pod::{pod, pod_create, pod_template};
+pub(crate) use pod_status::pod_status;
 pub(crate) use pod_update::pod_update;
 pub(crate) use resources::requirements;
 pub(crate) use scaled::{int_or_percent, part_of_whole};

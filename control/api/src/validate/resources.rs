@@ -2,15 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde_json::json;
 
-use super::{Errors, number, refuse};
+use super::{Errors, number, refuse, shown};
+use crate::footprint::{self, Column, Counted};
 use crate::names;
+use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
 
 /// Resources that containers know without a domain.
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
+/// Resources without a domain that quotas and volumes know, and containers do not.
+const ELSEWHERE: &[&str] = &[
+    "configmaps",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+    "requests.storage",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+    "storage",
+];
 const HUGE_PAGES: &str = "hugepages-";
 
 fn is_native(name: &str) -> bool {
@@ -51,11 +74,61 @@ pub(crate) fn requirements(resources: &ResourceRequirements, path: &FieldPath, e
             errors.push(FieldError::invalid(&requests_at, request.0.as_str(), why));
         }
     }
+    let has = |wanted: fn(&str) -> bool| limits.keys().chain(requests.keys()).any(|name| wanted(name));
+    if has(|name| name.starts_with(HUGE_PAGES)) && !has(|name| matches!(name, "cpu" | "memory")) {
+        errors.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
+    }
+}
+
+/// Resources of a pod as a whole at `path`, which have to hold those of its containers.
+pub(super) fn of_pod(spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
+    let Some(wanted) = &spec.resources else { return };
+    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        errors.push(FieldError::forbidden(path, "may not be set for a windows pod"));
+        return;
+    }
+    if wanted.claims.is_some() {
+        let why = "claims may not be set for Resources at pod-level";
+        errors.push(FieldError::forbidden(&path.child("claims"), why));
+    }
+    requirements(wanted, path, errors);
+    for (name, most) in wanted.limits.iter().flatten() {
+        for (index, container) in spec.containers.iter().enumerate() {
+            let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+            let Some(limit) = limits.and_then(|limits| limits.get(name)) else { continue };
+            if number(limit) > number(most) {
+                // The path is upstream's.
+                let at = path.child("containers").index(index).key(name).child("limits");
+                let why = format!("must be less than or equal to pod limits of {}", most.0);
+                errors.push(FieldError::invalid(&at, limit.0.as_str(), why));
+            }
+        }
+    }
+    // The sum of the containers, without the pod's own word.
+    let alone = json!({"spec": shown(&PodSpec { resources: None, ..spec.clone() })});
+    for (column, amounts) in [(Column::Requests, &wanted.requests), (Column::Limits, &wanted.limits)] {
+        let sums = footprint::of(&alone, column, Counted::default());
+        for (name, amount) in amounts.iter().flatten() {
+            // Processors and memory may be limited to less than the containers' limits together.
+            let counts = column == Column::Requests || name.starts_with(HUGE_PAGES);
+            let Some(sum) = sums.get(name).filter(|sum| counts && **sum > number(amount)) else { continue };
+            let field = column.field();
+            let why = format!("must be greater than or equal to aggregate container {field} of {sum}");
+            errors.push(FieldError::invalid(&path.child(field).key(name), amount.0.as_str(), why));
+        }
+    }
 }
 
 fn resource(name: &str, value: &ApiQuantity, path: &FieldPath, errors: &mut Errors) {
-    refuse(path, name, names::qualified_name(name), errors);
-    if !name.contains('/') && !STANDARD.contains(&name) && !name.starts_with(HUGE_PAGES) {
+    let wrong = names::qualified_name(name);
+    let qualified = wrong.is_empty();
+    refuse(path, name, wrong, errors);
+    let (plain, huge) = (!name.contains('/'), name.starts_with(HUGE_PAGES));
+    if qualified && plain && !huge && !STANDARD.contains(&name) && !ELSEWHERE.contains(&name) {
+        let why = "must be a standard resource type or fully qualified";
+        errors.push(FieldError::invalid(path, name, why));
+    }
+    if plain && !huge && !STANDARD.contains(&name) {
         errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
     }
     let amount = number(value);
@@ -65,4 +138,14 @@ fn resource(name: &str, value: &ApiQuantity, path: &FieldPath, errors: &mut Erro
     if !is_native(name) && !amount.is_whole() {
         errors.push(FieldError::invalid(path, value.0.as_str(), "must be an integer"));
     }
+    if huge && !is_multiple(amount, &name[HUGE_PAGES.len()..]) {
+        let why = format!("{} is not positive integer multiple of {name}", value.0);
+        errors.push(FieldError::invalid(path, value.0.as_str(), why));
+    }
+}
+
+/// Whether an amount is made of whole pages.
+fn is_multiple(amount: Quantity, page: &str) -> bool {
+    let Ok(page) = Quantity::parse(page) else { return false };
+    page.is_whole() && page.units() > 0 && amount.units() % page.units() == 0
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, PodSpec, Volume, VolumeMount};
 
 use super::{Errors, list, one_of, require, text, volume_source};
 use crate::names;
@@ -33,64 +33,105 @@ fn is_claim(volume: &Volume) -> bool {
     volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
 }
 
-/// Mounts and devices of a container.
+/// `volumeMounts` of a container at `path`. What is wrong with some fields is said of the list, as upstream does.
 pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, path: &FieldPath, errors: &mut Errors) {
     let mut places: BTreeSet<&str> = BTreeSet::new();
-    let mounts = path.child("volumeMounts");
+    let devices = list(&container.volume_devices);
     for (index, mount) in list(&container.volume_mounts).iter().enumerate() {
-        let at = mounts.index(index);
-        if require(&at.child("name"), &mount.name, errors) && !volumes.contains_key(mount.name.as_str()) {
-            errors.push(FieldError::not_found(&at.child("name"), mount.name.as_str()));
+        let at = path.index(index);
+        let (name_at, place) = (at.child("name"), at.child("mountPath"));
+        require(&name_at, &mount.name, errors);
+        if !volumes.contains_key(mount.name.as_str()) {
+            errors.push(FieldError::not_found(&name_at, mount.name.as_str()));
         }
-        let place = at.child("mountPath");
         require(&place, &mount.mount_path, errors);
         if !places.insert(&mount.mount_path) {
             errors.push(FieldError::invalid(&place, mount.mount_path.as_str(), "must be unique"));
         }
-        let (fixed, expression) = (text(&mount.sub_path), text(&mount.sub_path_expr));
+        if devices.iter().any(|device| device.name == mount.name) {
+            let why = "must not already exist in volumeDevices";
+            errors.push(FieldError::invalid(&name_at, mount.name.as_str(), why));
+        }
+        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+            let why = "must not already exist as a path in volumeDevices";
+            errors.push(FieldError::invalid(&place, mount.mount_path.as_str(), why));
+        }
+        sub_path(mount, path, &at, errors);
+        propagation(mount, container, path, errors);
+    }
+}
+
+fn sub_path(mount: &VolumeMount, all: &FieldPath, path: &FieldPath, errors: &mut Errors) {
+    let (fixed, expression) = (text(&mount.sub_path), text(&mount.sub_path_expr));
+    if !fixed.is_empty() {
+        local_path(&all.child("subPath"), fixed, errors);
+    }
+    if !expression.is_empty() {
         if !fixed.is_empty() {
-            local_path(&at.child("subPath"), fixed, errors);
+            let why = "subPathExpr and subPath are mutually exclusive";
+            errors.push(FieldError::invalid(&path.child("subPathExpr"), expression, why));
         }
-        if !expression.is_empty() {
-            let at = at.child("subPathExpr");
-            if !fixed.is_empty() {
-                errors.push(FieldError::invalid(
-                    &at,
-                    expression,
-                    "subPathExpr and subPath are mutually exclusive",
-                ));
-            }
-            local_path(&at, expression, errors);
-        }
-        if let Some(propagation) = &mount.mount_propagation {
-            let allowed = ["Bidirectional", "HostToContainer", "None"];
-            let privileged =
-                container.security_context.as_ref().and_then(|c| c.privileged).unwrap_or_default();
-            let at = at.child("mountPropagation");
-            one_of(&at, propagation, &allowed, errors);
-            if propagation == "Bidirectional" && !privileged {
-                let why = "Bidirectional mount propagation is available only to privileged containers";
-                errors.push(FieldError::forbidden(&at, why));
-            }
+        local_path(&all.child("subPathExpr"), expression, errors);
+    }
+}
+
+fn propagation(mount: &VolumeMount, container: &Container, all: &FieldPath, errors: &mut Errors) {
+    if let Some(propagation) = &mount.mount_propagation {
+        let at = all.child("mountPropagation");
+        one_of(&at, propagation, &["Bidirectional", "HostToContainer", "None"], errors);
+        let privileged = container.security_context.as_ref().and_then(|c| c.privileged).unwrap_or_default();
+        if propagation == "Bidirectional" && !privileged {
+            let why = "Bidirectional mount propagation is available only to privileged containers";
+            errors.push(FieldError::forbidden(&at, why));
         }
     }
-    let devices = path.child("volumeDevices");
+    let Some(recursive) = &mount.recursive_read_only else { return };
+    let at = all.child("recursiveReadOnly");
+    one_of(&at, recursive, &["Disabled", "Enabled", "IfPossible"], errors);
+    if recursive == "Disabled" {
+        return;
+    }
+    if mount.read_only != Some(true) {
+        errors.push(FieldError::forbidden(&at, "may only be specified when readOnly is true"));
+    }
+    if !matches!(text(&mount.mount_propagation), "" | "None") {
+        let why = "may only be specified when mountPropagation is None or not specified";
+        errors.push(FieldError::forbidden(&at, why));
+    }
+}
+
+/// `volumeDevices` of a container at `path`.
+pub(super) fn devices(container: &Container, volumes: &Volumes<'_>, path: &FieldPath, errors: &mut Errors) {
+    let (mut names, mut places): (BTreeSet<&str>, BTreeSet<&str>) = (BTreeSet::new(), BTreeSet::new());
+    let mounts = list(&container.volume_mounts);
     for (index, device) in list(&container.volume_devices).iter().enumerate() {
-        let at = devices.index(index);
-        if require(&at.child("name"), &device.name, errors) {
-            match volumes.get(device.name.as_str()) {
-                None => errors.push(FieldError::not_found(&at.child("name"), device.name.as_str())),
-                Some(false) => {
-                    let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-                    errors.push(FieldError::invalid(&at.child("name"), device.name.as_str(), why));
-                }
-                Some(true) => {}
-            }
+        let at = path.index(index);
+        let (name_at, place) = (at.child("name"), at.child("devicePath"));
+        let (name, device_path) = (device.name.as_str(), device.device_path.as_str());
+        if require(&name_at, name, errors) && !names.insert(name) {
+            errors.push(FieldError::invalid(&name_at, name, "must be unique"));
         }
-        let place = at.child("devicePath");
-        require(&place, &device.device_path, errors);
-        if !places.insert(&device.device_path) {
-            errors.push(FieldError::invalid(&place, device.device_path.as_str(), "must be unique"));
+        match volumes.get(name) {
+            None => errors.push(FieldError::not_found(&name_at, name)),
+            Some(false) => {
+                let why =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.push(FieldError::invalid(&name_at, name, why));
+            }
+            Some(true) => {}
+        }
+        require(&place, device_path, errors);
+        if device_path.split('/').any(|part| part == "..") {
+            errors.push(FieldError::invalid(&place, device_path, "can not contain backsteps ('..')"));
+        } else if !places.insert(device_path) {
+            errors.push(FieldError::invalid(&place, device_path, "must be unique"));
+        }
+        if mounts.iter().any(|mount| mount.name == name) {
+            errors.push(FieldError::invalid(&name_at, name, "must not already exist in volumeMounts"));
+        }
+        if mounts.iter().any(|mount| mount.mount_path == device_path) {
+            let why = "must not already exist as a path in volumeMounts";
+            errors.push(FieldError::invalid(&place, device_path, why));
         }
     }
 }

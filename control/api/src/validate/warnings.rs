@@ -31,6 +31,11 @@ pub(crate) fn pod_warnings(spec: &PodSpec, path: &FieldPath, warnings: &mut Vec<
             container(found, &at.index(index), warnings);
         }
     }
+    let secrets = path.child("imagePullSecrets");
+    for (index, _) in list(&spec.image_pull_secrets).iter().enumerate().filter(|(_, s)| s.name.is_empty()) {
+        let at = secrets.index(index).child("name");
+        warnings.push(format!("{at}: invalid empty name \"\""));
+    }
     if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
         let at = path.child("terminationGracePeriodSeconds");
         warnings.push(format!("{at}: must be >= 0; negative values are invalid and will be treated as 1"));

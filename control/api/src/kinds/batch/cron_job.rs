@@ -88,59 +88,81 @@ impl Rules for CronJobRules {
     }
 
     fn validate(object: &Self::Object, errors: &mut Errors) {
-        let empty = batch::CronJobSpec::default();
-        let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
+        content(object, None, errors);
         let name = object.metadata.name.as_deref().unwrap_or_default();
         if name.len() > MAX_NAME {
             let at = FieldPath::root("metadata").child("name");
-            errors.push(FieldError::invalid(
-                &at,
-                name,
-                format!("must be no more than {MAX_NAME} characters"),
-            ));
+            let why = format!("must be no more than {MAX_NAME} characters");
+            errors.push(FieldError::invalid(&at, name, why));
         }
-        when(spec, &path, errors);
-        let numbers = [
-            ("startingDeadlineSeconds", spec.starting_deadline_seconds),
-            ("successfulJobsHistoryLimit", spec.successful_jobs_history_limit.map(i64::from)),
-            ("failedJobsHistoryLimit", spec.failed_jobs_history_limit.map(i64::from)),
-        ];
-        for (field, number) in numbers {
-            not_negative(&path.child(field), number.unwrap_or_default(), errors);
-        }
-        let policy = validate::text(&spec.concurrency_policy);
-        require_one_of(&path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"], errors);
-        let at = path.child("jobTemplate").child("spec");
-        let empty = batch::JobSpec::default();
-        let job = spec.job_template.spec.as_ref().unwrap_or(&empty);
-        job_rules::job_spec(job, &at, errors);
-        if let Some(selector) = &job.selector {
-            let shown = validate::shown(selector);
-            errors.push(FieldError::invalid(
-                &at.child("selector"),
-                shown,
-                "`selector` will be auto-generated",
-            ));
-        }
-        if job.manual_selector == Some(true) {
-            let at = at.child("manualSelector");
-            errors.push(FieldError::not_supported(&at, true, &["false", "nil"]));
-        }
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        content(new, old.spec.as_ref(), errors);
     }
 }
 
-fn when(spec: &batch::CronJobSpec, path: &FieldPath, errors: &mut Errors) {
-    let at = path.child("schedule");
-    if require(&at, &spec.schedule, errors) {
-        if spec.schedule.contains("TZ") {
-            let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-            errors.push(FieldError::invalid(&at, spec.schedule.as_str(), why));
-        } else if let Err(why) = schedule::check(&spec.schedule) {
-            errors.push(FieldError::invalid(&at, spec.schedule.as_str(), why));
-        }
+/// A CronJob without its metadata.
+fn content(object: &batch::CronJob, old: Option<&batch::CronJobSpec>, errors: &mut Errors) {
+    let empty = batch::CronJobSpec::default();
+    let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
+    when(spec, old, &path, errors);
+    let at = path.child("startingDeadlineSeconds");
+    not_negative(&at, spec.starting_deadline_seconds.unwrap_or_default(), errors);
+    if old.is_none_or(|old| old.time_zone != spec.time_zone) {
+        zone(spec.time_zone.as_deref(), &path.child("timeZone"), errors);
     }
-    let Some(zone) = spec.time_zone.as_deref() else { return };
-    let at = path.child("timeZone");
+    let policy = validate::text(&spec.concurrency_policy);
+    require_one_of(&path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"], errors);
+    let at = path.child("jobTemplate").child("spec");
+    let empty = batch::JobSpec::default();
+    let job = spec.job_template.spec.as_ref().unwrap_or(&empty);
+    job_rules::job_spec(job, &at, errors);
+    if let Some(selector) = &job.selector {
+        let why = "`selector` will be auto-generated";
+        errors.push(FieldError::invalid(&at.child("selector"), validate::shown(selector), why));
+    }
+    if job.manual_selector == Some(true) {
+        let at = at.child("manualSelector");
+        errors.push(FieldError::not_supported_in_order(&at, true, &["nil", "false"]));
+    }
+    let kept = [
+        ("successfulJobsHistoryLimit", spec.successful_jobs_history_limit),
+        ("failedJobsHistoryLimit", spec.failed_jobs_history_limit),
+    ];
+    for (field, number) in kept {
+        not_negative(&path.child(field), i64::from(number.unwrap_or_default()), errors);
+    }
+}
+
+/// A schedule names no zone any more, but where one did before it may go on.
+fn when(spec: &batch::CronJobSpec, old: Option<&batch::CronJobSpec>, path: &FieldPath, errors: &mut Errors) {
+    let at = path.child("schedule");
+    if !require(&at, &spec.schedule, errors) {
+        return;
+    }
+    let schedule = spec.schedule.as_str();
+    let zoned = schedule.contains("TZ");
+    // The zone is no part of what is checked.
+    let rest = match schedule.split_once(' ') {
+        Some((zone, rest)) if zone.starts_with("TZ=") || zone.starts_with("CRON_TZ=") => rest.trim(),
+        _ => schedule,
+    };
+    if let Err(why) = schedule::check(rest) {
+        errors.push(FieldError::invalid(&at, schedule, why));
+    }
+    let may = old.is_some_and(|old| old.schedule.contains("TZ"));
+    if zoned && !may {
+        let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errors.push(FieldError::invalid(&at, schedule, why));
+    } else if zoned && spec.time_zone.is_some() {
+        let why = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+        errors.push(FieldError::invalid(&at, schedule, why));
+    }
+}
+
+fn zone(zone: Option<&str>, at: &FieldPath, errors: &mut Errors) {
+    let Some(zone) = zone else { return };
     let why = if zone.is_empty() {
         "timeZone must be nil or non-empty string".to_owned()
     } else if zone.eq_ignore_ascii_case("local") {
@@ -150,5 +172,5 @@ fn when(spec: &batch::CronJobSpec, path: &FieldPath, errors: &mut Errors) {
     } else {
         return;
     };
-    errors.push(FieldError::invalid(&at, zone, why));
+    errors.push(FieldError::invalid(at, zone, why));
 }

@@ -117,7 +117,7 @@ impl Rules for JobRules {
     }
 
     fn validate(job: &Self::Object, errors: &mut Errors) {
-        job_rules::job(job, errors);
+        job_rules::create(job, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {

@@ -3,24 +3,33 @@
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
+use super::job_policies;
 use crate::kinds::prelude::*;
 use crate::kinds::workload;
 
 /// Most pods at once of an indexed job, and most of its indexes.
 const MAX_PARALLELISM: i32 = 100_000;
 const MAX_FAILED_INDEXES: i32 = 100_000;
-const MAX_RULES: usize = 20;
+/// From here on a job that counts the failures of each index has fewer pods at once.
+const MANY_COMPLETIONS: i32 = 100_000;
+const MAX_OF_MANY: i32 = 10_000;
+const NEEDS_INDEXES: &str = "requires indexed completion mode";
 /// The label by which generated selectors go.
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
-/// A Job without its metadata.
-pub(super) fn job(job: &batch::Job, errors: &mut Errors) {
+/// A Job that is made.
+pub(super) fn create(job: &batch::Job, errors: &mut Errors) {
     let empty = batch::JobSpec::default();
-    let (spec, path) = (job.spec.as_ref().unwrap_or(&empty), spec_path());
+    let spec = job.spec.as_ref().unwrap_or(&empty);
     if spec.manual_selector != Some(true) {
         generated_selector(job, spec, errors);
     }
+    whole_spec(spec, errors);
     indexed_name(job, spec, errors);
+}
+
+fn whole_spec(spec: &batch::JobSpec, errors: &mut Errors) {
+    let path = spec_path();
     job_spec(spec, &path, errors);
     let at = path.child("selector");
     match &spec.selector {
@@ -39,7 +48,12 @@ fn generated_selector(job: &batch::Job, spec: &batch::JobSpec, errors: &mut Erro
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.as_ref());
     let at = spec_path().child("template").child("metadata").child("labels");
-    for (key, value) in [(UID_LABEL, uid), ("batch.kubernetes.io/job-name", name)] {
+    for (key, value) in [
+        ("controller-uid", uid),
+        ("job-name", name),
+        (UID_LABEL, uid),
+        ("batch.kubernetes.io/job-name", name),
+    ] {
         match labels.and_then(|l| l.get(key)) {
             None => errors.push(FieldError::required(&at.key(key), format!("must be '{value}'"))),
             Some(found) if found != value => {
@@ -61,8 +75,8 @@ fn indexed_name(job: &batch::Job, spec: &batch::JobSpec, errors: &mut Errors) {
     let (Some("Indexed"), Some(count)) = (spec.completion_mode.as_deref(), spec.completions) else { return };
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let pod = format!("{name}-{}", count.max(1) - 1);
-    for why in names::dns1123_label(&pod) {
-        let why = format!("will not able to create pod with invalid DNS label: {why}");
+    if count > 0 && !names::dns1123_label(&pod).is_empty() {
+        let why = format!("will not able to create pod with invalid DNS label: {pod}");
         errors.push(FieldError::invalid(&FieldPath::root("metadata").child("name"), name, why));
     }
 }
@@ -81,15 +95,9 @@ pub(super) fn job_spec(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Err
     for (field, number) in numbers {
         not_negative(&path.child(field), number.unwrap_or_default(), errors);
     }
-    mode(spec, path, errors);
-    if let Some(policy) = &spec.pod_failure_policy {
-        failure_policy(policy, spec, &path.child("podFailurePolicy"), errors);
-    }
-    if let Some(policy) = &spec.pod_replacement_policy {
-        let at = path.child("podReplacementPolicy");
-        let allowed: &[&str] =
-            if spec.pod_failure_policy.is_some() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
-        one_of(&at, policy, allowed, errors);
+    if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
+        let why = "when maxFailedIndexes is specified";
+        errors.push(FieldError::required(&path.child("backoffLimitPerIndex"), why));
     }
     if let Some(manager) = &spec.managed_by {
         let at = path.child("managedBy");
@@ -98,109 +106,84 @@ pub(super) fn job_spec(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Err
             errors.push(FieldError::too_long(&at, names::MAX_LABEL));
         }
     }
-    template(&spec.template, spec.pod_failure_policy.is_some(), &path.child("template"), errors);
-}
-
-fn mode(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Errors) {
-    let indexed = spec.completion_mode.as_deref() == Some("Indexed");
-    if let Some(mode) = &spec.completion_mode {
-        one_of(&path.child("completionMode"), mode, &["Indexed", "NonIndexed"], errors);
-    }
-    if indexed {
-        if spec.completions.is_none() {
-            let why = "when completion mode is Indexed";
-            errors.push(FieldError::required(&path.child("completions"), why));
-        }
-        if let Some(number) = spec.parallelism.filter(|n| *n > MAX_PARALLELISM) {
-            let why =
-                format!("must be less than or equal to {MAX_PARALLELISM} when completion mode is Indexed");
-            errors.push(FieldError::invalid(&path.child("parallelism"), number, why));
-        }
-    } else if let Some(limit) = spec.backoff_limit_per_index {
-        let why = "requires indexed completion mode";
-        errors.push(FieldError::invalid(&path.child("backoffLimitPerIndex"), limit, why));
-    }
-    if let Some(most) = spec.max_failed_indexes {
-        let at = path.child("maxFailedIndexes");
-        if spec.backoff_limit_per_index.is_none() {
-            let why = "when maxFailedIndexes is specified";
-            errors.push(FieldError::required(&path.child("backoffLimitPerIndex"), why));
-        }
-        if spec.completions.is_some_and(|completions| most > completions) {
-            errors.push(FieldError::invalid(&at, most, "must be less than or equal to completions"));
-        }
-        if most > MAX_FAILED_INDEXES {
-            let why = format!("must be less than or equal to {MAX_FAILED_INDEXES}");
-            errors.push(FieldError::invalid(&at, most, why));
-        }
+    mode(spec, path, errors);
+    if let Some(policy) = &spec.pod_failure_policy {
+        job_policies::failure(policy, spec, &path.child("podFailurePolicy"), errors);
     }
     if let Some(policy) = &spec.success_policy {
         let at = path.child("successPolicy");
-        if !indexed {
-            let why = "requires indexed completion mode";
-            errors.push(FieldError::invalid(&at, validate::shown(policy), why));
-        } else if policy.rules.is_empty() {
-            let why = "at least one rules must be specified when the successPolicy is specified";
-            errors.push(FieldError::required(&at.child("rules"), why));
-        } else if policy.rules.len() > MAX_RULES {
-            errors.push(FieldError::too_many(&at.child("rules"), policy.rules.len(), MAX_RULES));
+        if is_indexed(spec) {
+            job_policies::success(policy, spec, &at, errors);
+        } else {
+            errors.push(FieldError::invalid(&at, validate::shown(policy), NEEDS_INDEXES));
+        }
+    }
+    if let Some(policy) = &spec.pod_replacement_policy {
+        let at = path.child("podReplacementPolicy");
+        let allowed: &[&str] =
+            if spec.pod_failure_policy.is_some() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+        one_of(&at, policy, allowed, errors);
+    }
+    template(&spec.template, spec.pod_failure_policy.is_some(), &path.child("template"), errors);
+}
+
+fn is_indexed(spec: &batch::JobSpec) -> bool {
+    spec.completion_mode.as_deref() == Some("Indexed")
+}
+
+fn mode(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Errors) {
+    match spec.completion_mode.as_deref() {
+        None | Some("NonIndexed") => {
+            let limits = [
+                ("backoffLimitPerIndex", spec.backoff_limit_per_index),
+                ("maxFailedIndexes", spec.max_failed_indexes),
+            ];
+            for (field, limit) in limits {
+                if let Some(limit) = limit {
+                    errors.push(FieldError::invalid(&path.child(field), limit, NEEDS_INDEXES));
+                }
+            }
+        }
+        Some("Indexed") => indexed(spec, path, errors),
+        Some(other) => {
+            let at = path.child("completionMode");
+            errors.push(FieldError::not_supported_in_order(&at, other, &["NonIndexed", "Indexed"]));
         }
     }
 }
 
-fn failure_policy(
-    policy: &batch::PodFailurePolicy,
-    spec: &batch::JobSpec,
-    path: &FieldPath,
-    errors: &mut Errors,
-) {
-    let all = path.child("rules");
-    if policy.rules.len() > MAX_RULES {
-        errors.push(FieldError::too_many(&all, policy.rules.len(), MAX_RULES));
+fn at_most(path: &FieldPath, number: Option<i32>, most: i32, when: &str, errors: &mut Errors) {
+    if let Some(number) = number.filter(|number| *number > most) {
+        let why = format!("must be less than or equal to {most}{when}");
+        errors.push(FieldError::invalid(path, number, why));
     }
-    let pod = spec.template.spec.as_ref();
-    let container = |name: &str| {
-        pod.is_some_and(|pod| {
-            pod.containers.iter().chain(validate::list(&pod.init_containers)).any(|c| c.name == name)
-        })
-    };
-    for (index, rule) in policy.rules.iter().enumerate() {
-        let at = all.index(index);
-        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
-        require_one_of(&at.child("action"), &rule.action, &actions, errors);
-        if rule.action == "FailIndex" && spec.backoff_limit_per_index.is_none() {
-            let why = "requires the backoffLimitPerIndex to be set";
-            errors.push(FieldError::invalid(&at.child("action"), rule.action.as_str(), why));
+}
+
+/// How large a job of indexes may be, as its status tells of each.
+fn indexed(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Errors) {
+    let (at_once, failed) = (spec.parallelism, spec.max_failed_indexes);
+    let (at_once_at, failed_at) = (path.child("parallelism"), path.child("maxFailedIndexes"));
+    if spec.completions.is_none() {
+        let why = "when completion mode is Indexed";
+        errors.push(FieldError::required(&path.child("completions"), why));
+    }
+    at_most(&at_once_at, at_once, MAX_PARALLELISM, " when completion mode is Indexed", errors);
+    if let (Some(failed), Some(completions)) = (failed, spec.completions)
+        && failed > completions
+    {
+        errors.push(FieldError::invalid(&failed_at, failed, "must be less than or equal to completions"));
+    }
+    at_most(&failed_at, failed, MAX_FAILED_INDEXES, "", errors);
+    let many = spec.completions.is_some_and(|completions| completions > MANY_COMPLETIONS);
+    if many && spec.backoff_limit_per_index.is_some() {
+        if failed.is_none() {
+            let why = format!("must be specified when completions is above {MANY_COMPLETIONS}");
+            errors.push(FieldError::required(&failed_at, why));
         }
-        let conditions = validate::list(&rule.on_pod_conditions);
-        match (&rule.on_exit_codes, conditions.is_empty()) {
-            (Some(_), false) => {
-                let why = "specifying both OnExitCodes and OnPodConditions is not supported";
-                errors.push(FieldError::invalid(&at, validate::shown(rule), why));
-            }
-            (None, true) => {
-                let why = "specifying one of OnExitCodes and OnPodConditions is required";
-                errors.push(FieldError::invalid(&at, validate::shown(rule), why));
-            }
-            _ => {}
-        }
-        if let Some(codes) = &rule.on_exit_codes {
-            let at = at.child("onExitCodes");
-            require_one_of(&at.child("operator"), &codes.operator, &["In", "NotIn"], errors);
-            if let Some(name) = codes.container_name.as_deref().filter(|name| !container(name)) {
-                let why = "must be one of the container or initContainer names in the pod template";
-                errors.push(FieldError::invalid(&at.child("containerName"), name, why));
-            }
-            if codes.values.is_empty() {
-                let why = "at least one value is required";
-                errors.push(FieldError::invalid(&at.child("values"), json!([]), why));
-            }
-            if codes.operator == "In" && codes.values.contains(&0) {
-                let index = codes.values.iter().position(|v| *v == 0).unwrap_or_default();
-                let why = "must not be 0 for the In operator";
-                errors.push(FieldError::invalid(&at.child("values").index(index), 0, why));
-            }
-        }
+        let when =
+            format!(" when completions are above {MANY_COMPLETIONS} and used with backoff limit per index");
+        at_most(&at_once_at, at_once, MAX_OF_MANY, &when, errors);
+        at_most(&failed_at, failed, MAX_OF_MANY, &when, errors);
     }
 }
 
@@ -219,21 +202,21 @@ fn template(template: &PodTemplateSpec, may_fail: bool, path: &FieldPath, errors
             errors.push(FieldError::invalid(&at, policy, why));
         }
         "OnFailure" => {}
-        other => errors.push(FieldError::not_supported(&at, other, &["Never", "OnFailure"])),
+        other => errors.push(FieldError::not_supported_in_order(&at, other, &["OnFailure", "Never"])),
     }
 }
 
 /// What is wrong with changing `old` to `new`.
 pub(super) fn update(new: &batch::Job, old: &batch::Job, errors: &mut Errors) {
-    job(new, errors);
     let (Some(wanted), Some(before), path) = (&new.spec, &old.spec, spec_path()) else { return };
-    let indexed = wanted.completion_mode.as_deref() == Some("Indexed");
-    let elastic = indexed
-        && wanted.completions == wanted.parallelism
-        && wanted.completions.is_some()
-        && before.completions.is_some();
-    if !elastic {
-        validate::unchanged(&path.child("completions"), &wanted.completions, &before.completions, errors);
+    whole_spec(wanted, errors);
+    let at = path.child("completions");
+    if !is_indexed(wanted) {
+        validate::unchanged(&at, &wanted.completions, &before.completions, errors);
+    } else if let Some(count) = wanted.completions.filter(|count| before.completions != Some(*count))
+        && wanted.parallelism != Some(count)
+    {
+        errors.push(FieldError::invalid(&at, count, "can only be modified in tandem with spec.parallelism"));
     }
     validate::unchanged(&path.child("selector"), &wanted.selector, &before.selector, errors);
     let fixed = |template: &PodTemplateSpec| {

@@ -1,7 +1,9 @@
 //! Jobs and CronJobs.
 
 mod cron_job;
+mod indexes;
 mod job;
+mod job_policies;
 mod job_rules;
 mod schedule;
 

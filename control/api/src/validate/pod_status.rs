@@ -1,0 +1,72 @@
+//! What may be written about a pod by whoever runs it.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde_json::Value;
+
+use super::{Errors, list, refuse, shown, text};
+use crate::names;
+use crate::status::{FieldError, FieldPath};
+
+/// Conditions whose names are known and not looked at.
+const KNOWN: &[&str] = &["PodScheduled", "Ready", "Initialized"];
+const NO_GENERATION: &str = "must be a non-negative integer";
+
+/// A change of a pod's status.
+pub(crate) fn pod_status(new: &Pod, old: &Pod, errors: &mut Errors) {
+    let path = FieldPath::root("status");
+    let empty = PodStatus::default();
+    let (status, before) = (new.status.as_ref().unwrap_or(&empty), old.status.as_ref().unwrap_or(&empty));
+    let conditions = path.child("conditions");
+    for (index, condition) in list(&status.conditions).iter().enumerate() {
+        let at = conditions.index(index);
+        generation(condition.observed_generation, &at, errors);
+        if !KNOWN.contains(&condition.type_.as_str()) {
+            refuse(&at.child("Type"), &condition.type_, names::qualified_name(&condition.type_), errors);
+        }
+    }
+    nominated(new, status, before, &path, errors);
+    generation(status.observed_generation, &path, errors);
+    if !text(&before.qos_class).is_empty() && before.qos_class != status.qos_class {
+        let class = text(&status.qos_class);
+        errors.push(FieldError::invalid(&path.child("qosClass"), class, names::IMMUTABLE));
+    }
+    let ips: Vec<&str> = list(&status.pod_ips).iter().map(|ip| ip.ip.as_str()).collect();
+    addresses(&ips, shown(&status.pod_ips), &path.child("podIPs"), errors);
+    let ips: Vec<&str> = list(&status.host_ips).iter().map(|ip| ip.ip.as_str()).collect();
+    addresses(&ips, shown(&status.host_ips), &path.child("hostIPs"), errors);
+}
+
+fn generation(observed: Option<i64>, path: &FieldPath, errors: &mut Errors) {
+    if let Some(observed) = observed.filter(|observed| *observed < 0) {
+        errors.push(FieldError::invalid(&path.child("observedGeneration"), observed, NO_GENERATION));
+    }
+}
+
+/// A node that room is made on is named, and only as long as the pod is on none.
+fn nominated(pod: &Pod, status: &PodStatus, before: &PodStatus, path: &FieldPath, errors: &mut Errors) {
+    let name = text(&status.nominated_node_name);
+    if name.is_empty() || name == text(&before.nominated_node_name) {
+        return;
+    }
+    let at = path.child("nominatedNodeName");
+    refuse(&at, name, names::dns1123_subdomain(name), errors);
+    if pod.spec.as_ref().is_some_and(|spec| !text(&spec.node_name).is_empty()) {
+        let why = "may not be set on pods that are already bound to a node";
+        errors.push(FieldError::forbidden(&at, why));
+    }
+}
+
+/// One address of each family at most.
+fn addresses(ips: &[&str], all: Value, path: &FieldPath, errors: &mut Errors) {
+    for (index, ip) in ips.iter().enumerate() {
+        refuse(&path.index(index), ip, names::ip_address(ip), errors);
+    }
+    let parsed: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let pair = matches!(parsed[..], [a, b] if a.is_ipv4() != b.is_ipv4());
+    if ips.len() > 1 && parsed.len() == ips.len() && !pair {
+        let why = "may specify no more than one IP for each IP family";
+        errors.push(FieldError::invalid(path, all, why));
+    }
+}
