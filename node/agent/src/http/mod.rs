@@ -8,6 +8,7 @@ mod api;
 mod handlers;
 mod identity;
 mod logs;
+mod room;
 mod route;
 mod server;
 mod spdy;
