@@ -6,6 +6,8 @@
 //! Protocol: `SPDY Protocol - Draft 3.1`, <https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/>.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod headers;
 #[cfg(test)]
 mod tests;
