@@ -3,6 +3,8 @@
 mod claims;
 mod config;
 mod expressions;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod keys;
 mod source;
 #[cfg(test)]
