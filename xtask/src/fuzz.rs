@@ -16,16 +16,19 @@ use crate::root;
 const VERSION: &str = "^0.13";
 
 /// The packages that have targets. The names of targets begin with theirs.
-const PACKAGES: [&str; 3] = ["api", "cel", "store"];
+const PACKAGES: [&str; 8] = ["agent", "api", "cel", "images", "network", "server", "store", "supervisor"];
 
 /// Seconds after which one input counts as endless, and megabytes of memory that are too many.
-const TIMEOUT: &str = "-timeout=60";
+const TIMEOUT: &str = "-timeout=10";
 const MEMORY: &str = "-rss_limit_mb=4096";
+
+/// How many lines of libFuzzer's are shown of a target that fails: the message and the stack.
+const SHOWN: usize = 60;
 
 /// What to feed.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Targets, or packages with all of theirs (api, cel, store); all, if none are named
+    /// Targets, or packages with all of theirs (such as api, cel, server); all, if none are named
     targets: Vec<String>,
     /// How long each target is fed
     #[arg(long, default_value_t = 10)]
@@ -144,7 +147,8 @@ fn run(program: &Path, target: &str, seconds: u32) -> Result<Outcome> {
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr);
     let crash = (!output.status.success()).then(|| {
-        eprintln!("{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        eprintln!("{}", lines[lines.len().saturating_sub(SHOWN)..].join("\n"));
         artifact(&text).unwrap_or_else(|| "no input: the program itself failed".into())
     });
     let number = |name: &str| statistic(&text, name).unwrap_or("-").to_owned();

@@ -1,6 +1,7 @@
 //! Laws of patches.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at what it does not understand")]
 
+use carrack_api::codec::{DecodeError, MAX_DEPTH};
 use carrack_api::patch::{self, PatchError, PatchKind};
 use carrack_api::{find, schema};
 use proptest::prelude::*;
@@ -161,6 +162,28 @@ fn a_json_patch_cannot_fill_memory() {
     let many = vec![json!({"op": "test", "path": "", "value": 1}); patch::MAX_OPERATIONS + 1];
     let why = patch::json_patch(&mut target, many.into()).unwrap_err();
     assert_eq!(why.to_string(), "The allowed maximum operations in a JSON patch is 10000, got 10001");
+}
+
+#[test]
+fn a_json_patch_cannot_nest_without_end() {
+    let deepest = |levels: usize| "/a".repeat(levels);
+    let start = json!({"op": "add", "path": "/a", "value": {}});
+    // Each makes twice as many levels as there were.
+    let mut doubling = vec![start.clone()];
+    doubling
+        .extend((0..14).map(|round| json!({"op": "copy", "from": "/a", "path": deepest((1 << round) + 1)})));
+    // Each makes one more; what has the most levels that an object may have is moved one level down.
+    let adding = (2..200).map(|levels| json!({"op": "add", "path": deepest(levels), "value": {}}));
+    let adding: Vec<Value> = std::iter::once(start).chain(adding).collect();
+    let mut moving = adding[..MAX_DEPTH - 1].to_vec();
+    let mut target = json!({});
+    patch::json_patch(&mut target, moving.clone().into()).unwrap();
+    moving.push(json!({"op": "add", "path": "/b", "value": {}}));
+    moving.push(json!({"op": "move", "from": "/a", "path": "/b/c"}));
+    for operations in [doubling, adding, moving] {
+        let why = patch::json_patch(&mut json!({}), operations.into()).unwrap_err();
+        assert!(matches!(why, PatchError::Result(DecodeError::TooDeep)), "{why}");
+    }
 }
 
 #[test]

@@ -18,6 +18,9 @@ mod event_leases;
 mod events;
 mod flow;
 mod front;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod hooks;
 mod identity;

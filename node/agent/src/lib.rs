@@ -10,6 +10,9 @@ mod ephemeral;
 mod errors;
 mod events;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hooks;
 pub mod http;
 mod image_gc;

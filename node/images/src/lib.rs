@@ -11,6 +11,9 @@ mod credential;
 mod digest;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod import;
 mod layers;

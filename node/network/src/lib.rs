@@ -10,6 +10,9 @@
 mod bpf;
 mod dns;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod ipam;
 mod link;

@@ -6,6 +6,9 @@
 #[cfg(feature = "client")]
 mod client;
 mod daemon;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heap;
 mod protocol;
 mod records;

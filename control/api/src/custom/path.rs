@@ -5,6 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::numbers;
 
+/// Most values that one step of a path leads to: `..` finds each value again for each that it is below, and several of them
+/// one after the other find more than any memory holds.
+const MOST: usize = 10_000;
+
 /// Why a path cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unrecognized part of a JSON path at {0:?}")]
@@ -34,13 +38,18 @@ pub struct JsonPath(Vec<Step>);
 impl JsonPath {
     /// Reads a path such as `.status.conditions[?(@.type=="Ready")].status`.
     pub fn parse(text: &str) -> Result<Self, PathError> {
+        Self::read(text, true)
+    }
+
+    /// The same; filters have paths without `filters`, so that reading one never calls itself for long.
+    fn read(text: &str, filters: bool) -> Result<Self, PathError> {
         let mut steps = Vec::new();
         let mut rest = text.strip_prefix('$').unwrap_or(text);
         while !rest.is_empty() {
             let wrong = || PathError(rest.to_owned());
             if let Some(inner) = rest.strip_prefix("[") {
                 let (inside, after) = bracket(inner).ok_or_else(wrong)?;
-                steps.push(bracketed(inside).ok_or_else(wrong)?);
+                steps.push(bracketed(inside, filters).ok_or_else(wrong)?);
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("..") {
                 steps.push(Step::Below);
@@ -62,11 +71,11 @@ impl JsonPath {
         Ok(JsonPath(steps))
     }
 
-    /// All values at the path.
+    /// All values at the path, as far as each step has no more than [`MOST`].
     pub fn find<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         let mut here = vec![value];
         for step in &self.0 {
-            here = here.into_iter().flat_map(|value| step.apply(value)).collect();
+            here = here.into_iter().flat_map(|value| step.apply(value)).take(MOST).collect();
         }
         here
     }
@@ -112,13 +121,13 @@ fn bracket(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-fn bracketed(inside: &str) -> Option<Step> {
+fn bracketed(inside: &str, filters: bool) -> Option<Step> {
     let inside = inside.trim();
     if inside == "*" {
         return Some(Step::All);
     }
     if let Some(filter) = inside.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
-        return filtered(filter);
+        return if filters { filtered(filter) } else { None };
     }
     if let Some(name) = unquoted(inside) {
         return Some(Step::Field(name));
@@ -148,7 +157,7 @@ fn filtered(text: &str) -> Option<Step> {
         Some((at, sign)) => (&text[..at], sign, Some(text[at + sign.len()..].trim())),
         None => (text, "", None),
     };
-    let path = JsonPath::parse(left.trim().strip_prefix('@')?).ok()?;
+    let path = JsonPath::read(left.trim().strip_prefix('@')?, false).ok()?;
     let fields = path.0.into_iter().map(|step| match step {
         Step::Field(name) => Some(name),
         _ => None,
@@ -278,9 +287,17 @@ mod tests {
                 JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect();
             assert_eq!(Value::from(found), expected, "{path}");
         }
-        for wrong in ["spec", ".a[", ".a[?(b)]", ".a(b)"] {
+        for wrong in ["spec", ".a[", ".a[?(b)]", ".a(b)", ".a[?(@.b[?(@.c)])]"] {
             assert!(JsonPath::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn no_path_finds_more_than_memory_holds() {
+        let nested = (0..100).fold(json!({}), |below, _| json!({"a": below}));
+        // Without a bound these are four million.
+        let found = JsonPath::parse(&"..*".repeat(4)).unwrap().find(&nested).len();
+        assert!((1..=MOST).contains(&found), "{found}");
     }
 
     #[test]

@@ -148,6 +148,7 @@ pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
         .map_err(|why| PatchError::Malformed(format!("error decoding patch: {why}")))?;
     let mut copied = 0;
     for operation in operations {
+        check_depth(target, &operation)?;
         if let json_patch::PatchOperation::Copy(copy) = &operation {
             let source = target.pointer(copy.from.as_str());
             copied += source.map_or(0, |value| value.to_string().len());
@@ -172,6 +173,37 @@ pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
         })?;
     }
     Ok(())
+}
+
+/// Refuses an operation whose result would have too many levels. What is made must never be deeper, not even in between: a few
+/// copies into themselves nest a hundred thousand levels, and all that walks through a value calls itself for each.
+fn check_depth(target: &Value, operation: &json_patch::PatchOperation) -> Result<(), PatchError> {
+    use json_patch::PatchOperation;
+    let value = match operation {
+        PatchOperation::Add(add) => Some(&add.value),
+        PatchOperation::Replace(replace) => Some(&replace.value),
+        PatchOperation::Copy(copy) => target.pointer(copy.from.as_str()),
+        // What is moved up was deeper before.
+        PatchOperation::Move(moved) if moved.path.count() > moved.from.count() => {
+            target.pointer(moved.from.as_str())
+        }
+        PatchOperation::Move(_) | PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
+    };
+    let left = codec::MAX_DEPTH.saturating_sub(operation.path().count());
+    match value {
+        Some(value) if !fits(value, left) => Err(PatchError::Result(DecodeError::TooDeep)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a value has at most so many levels of lists and objects.
+fn fits(value: &Value, levels: usize) -> bool {
+    let fits_below = |value: &Value| levels.checked_sub(1).is_some_and(|levels| fits(value, levels));
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(fits_below),
+        Value::Object(fields) => levels > 0 && fields.values().all(fits_below),
+        _ => true,
+    }
 }
 
 /// Whether the object that a path leads into has no such field. Upstream takes that for null in tests, and clients that add

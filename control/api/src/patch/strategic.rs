@@ -4,6 +4,8 @@
 //! `$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>` beside a list. The rules for lists are
 //! [`crate::schema::RULES`].
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
@@ -115,12 +117,9 @@ impl<'r> Merge<'r> {
         let Some(key) = rule.patch_key else {
             debug_assert_eq!(rule.list, ListKind::Set);
             let before = old.clone();
+            let mut known = texts(&old);
             let mut items = old;
-            for value in &new {
-                if !items.contains(value) {
-                    items.push(value.clone());
-                }
-            }
+            items.extend(new.iter().filter(|value| known.insert(value.to_string())).cloned());
             return Ok((new, Merged { items, before, moved_in: Vec::new() }));
         };
         let element = if let Shape::List(of) = shape { of } else { &Shape::Any };
@@ -133,6 +132,7 @@ impl<'r> Merge<'r> {
             items.clear();
         }
         let mut order = Vec::with_capacity(plain.len());
+        let mut places = places(items.iter().map(|item| item.get(key)));
         for patch in plain {
             let Value::Object(patch) = patch else {
                 return Err(malformed(format!("expected an object in list {name:?}, got {patch}")));
@@ -143,7 +143,9 @@ impl<'r> Merge<'r> {
                     Value::Object(patch.clone())
                 ))
             })?;
-            match items.iter_mut().find(|item| item.get(key) == Some(&wanted)) {
+            let text = wanted.to_string();
+            let place = places.get(&text).copied();
+            match place.and_then(|at| items.get_mut(at)).filter(|item| item.get(key) == Some(&wanted)) {
                 Some(found) => {
                     let old = match found.take() {
                         Value::Object(old) => old,
@@ -152,6 +154,7 @@ impl<'r> Merge<'r> {
                     *found = Value::Object(self.object(old, patch, element)?);
                 }
                 None => {
+                    places.insert(text, items.len());
                     items.push(fresh(Value::Object(patch))?);
                     if deleted > 0 {
                         deleted -= 1;
@@ -229,6 +232,23 @@ fn key_only(item: &Value, key: &str) -> Value {
     item.get(key).cloned().unwrap_or_default()
 }
 
+/// The texts of values. Lists are of the client's making, and may have a hundred thousand elements: whatever looks for each of
+/// one in the other must not walk through it.
+fn texts(values: &[Value]) -> HashSet<String> {
+    values.iter().map(Value::to_string).collect()
+}
+
+/// Where each value is first, by its text.
+fn places<'a>(values: impl Iterator<Item = Option<&'a Value>>) -> HashMap<String, usize> {
+    let mut places = HashMap::new();
+    for (at, value) in values.enumerate() {
+        if let Some(value) = value {
+            places.entry(value.to_string()).or_insert(at);
+        }
+    }
+    places
+}
+
 /// Whether all of `part` appear in `whole` in the same order.
 fn is_subsequence(part: &[Value], whole: &[Value]) -> bool {
     let mut rest = whole.iter();
@@ -239,13 +259,13 @@ fn is_subsequence(part: &[Value], whole: &[Value]) -> bool {
 /// other one goes before a named one only if it was before it in the old list.
 fn in_order(items: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
     let identity = |item: &Value| key.map_or_else(|| item.clone(), |key| key_only(item, key));
-    let place = |list: &[Value], id: &Value| list.iter().position(|other| other == id);
+    let [was_at, wanted_at] = [before, order].map(|list| places(list.iter().map(Some)));
     let mut named = Vec::new();
     let mut others = Vec::new();
     for item in items {
-        let id = identity(&item);
-        let was = place(before, &id);
-        match place(order, &id) {
+        let id = identity(&item).to_string();
+        let was = was_at.get(&id).copied();
+        match wanted_at.get(&id).copied() {
             Some(at) => named.push((at, was, item)),
             None => others.push((was.unwrap_or(usize::MAX), was, item)),
         }
@@ -274,6 +294,7 @@ fn special_elements(
 ) -> Result<(Vec<Value>, bool), PatchError> {
     let mut plain = Vec::with_capacity(patch.len());
     let mut replace = false;
+    let mut deleted = HashSet::new();
     for element in patch {
         match element.get(DIRECTIVE).map(|d| d.as_str().unwrap_or_default()) {
             None => plain.push(element),
@@ -281,7 +302,7 @@ fn special_elements(
                 let id = element.get(key).ok_or_else(|| {
                     malformed(format!("delete patch type with no merge key defined in list {name:?}"))
                 })?;
-                items.retain(|item| item.get(key) != Some(id));
+                deleted.insert(id.to_string());
             }
             Some("replace") => replace = true,
             Some("merge") => {
@@ -290,6 +311,7 @@ fn special_elements(
             Some(other) => return Err(malformed(format!("unknown patch type found: {other}"))),
         }
     }
+    items.retain(|item| item.get(key).is_none_or(|id| !deleted.contains(&id.to_string())));
     Ok((plain, replace))
 }
 
@@ -298,7 +320,8 @@ fn delete_from_list(original: &mut Map<String, Value>, field: &str, values: Valu
         return Err(malformed(format!("{DELETE_PREFIX}{field} must be a list")));
     };
     if let Some(Value::Array(items)) = original.get_mut(field) {
-        items.retain(|item| !values.contains(item));
+        let values = texts(&values);
+        items.retain(|item| !values.contains(&item.to_string()));
         if items.is_empty() {
             original.remove(field);
         }
@@ -312,15 +335,15 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
     let Value::Array(keys) = keys else {
         return Err(malformed("$retainKeys must be a list"));
     };
-    let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
     for (name, value) in patch.iter() {
-        if !value.is_null() && !name.starts_with('$') && !keys.contains(&name.as_str()) {
+        if !value.is_null() && !name.starts_with('$') && !keys.contains(name.as_str()) {
             return Err(malformed(
                 "invalid patch format of retainKeys: a field that is set is missing in the list",
             ));
         }
     }
-    original.retain(|name, _| keys.contains(&name.as_str()));
+    original.retain(|name, _| keys.contains(name.as_str()));
     Ok(())
 }
 

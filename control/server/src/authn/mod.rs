@@ -8,6 +8,9 @@
 pub(crate) mod bootstrap;
 mod claims;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "whatever is wrong is to be seen")]
+pub(crate) mod fuzzing;
 mod impersonate;
 mod judge;
 mod jws;

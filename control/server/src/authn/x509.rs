@@ -40,7 +40,7 @@ pub struct X509 {
 }
 
 #[derive(Clone)]
-struct Known {
+pub(super) struct Known {
     user: Arc<UserInfo>,
     /// Seconds since the epoch between which the certificate holds.
     valid: std::ops::RangeInclusive<i64>,
@@ -81,7 +81,7 @@ impl X509 {
     }
 }
 
-fn read(leaf: &[u8], fingerprint: &[u8]) -> Result<Known, CertificateError> {
+pub(super) fn read(leaf: &[u8], fingerprint: &[u8]) -> Result<Known, CertificateError> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Malformed)?;
     let subject = certificate.subject();
     let mut names = texts(subject.iter_common_name())?;

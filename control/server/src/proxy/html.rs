@@ -34,7 +34,7 @@ const URLS: &[(&str, &[&str])] = &[
 const RAW: &[&str] = &["script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes"];
 
 /// The page with each URL that `fix` has another one for replaced.
-pub(super) fn rewrite(page: &[u8], fix: impl Fn(&str) -> Option<String>) -> Vec<u8> {
+pub(crate) fn rewrite(page: &[u8], fix: impl Fn(&str) -> Option<String>) -> Vec<u8> {
     let mut scanner =
         Scanner { page, at: 0, out: Vec::with_capacity(page.len() + page.len() / 8), copied: 0 };
     while let Some(open) = scanner.find(b"<") {

@@ -11,6 +11,9 @@ mod place;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use html::rewrite as rewrite_html;
+
 use std::net::SocketAddr;
 
 use carrack_api::find;

@@ -19,6 +19,9 @@ mod token;
 mod update;
 mod watch;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use list::ContinueToken;
+
 use carrack_api::{Scope, Verb};
 use futures::future::BoxFuture;
 

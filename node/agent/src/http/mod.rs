@@ -5,9 +5,12 @@
 //! own caller before it connects. What the requests do is up to the agent, behind [`NodeApi`].
 
 mod api;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod handlers;
 mod identity;
 mod logs;
+mod room;
 mod route;
 mod server;
 mod spdy;

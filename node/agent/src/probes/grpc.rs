@@ -108,7 +108,7 @@ fn verdict(status: u16, headers: &HeaderMap, trailers: &HeaderMap, body: &[u8]) 
 }
 
 /// `HealthCheckResponse { status = 1 }` out of a gRPC frame; fields that are not known are passed over.
-fn serving_status(body: &[u8]) -> Option<u64> {
+pub(super) fn serving_status(body: &[u8]) -> Option<u64> {
     let (&compressed, rest) = body.split_first()?;
     let (length, message) = rest.split_first_chunk::<4>()?;
     let mut message = message.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)?;

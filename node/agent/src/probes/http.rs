@@ -25,12 +25,12 @@ const AGENT: &str = "kube-probe/1.35";
 
 /// Where one request goes.
 #[derive(Clone, Debug, PartialEq)]
-struct Place {
-    tls: bool,
-    host: String,
-    port: u16,
+pub(super) struct Place {
+    pub(super) tls: bool,
+    pub(super) host: String,
+    pub(super) port: u16,
     /// With the query.
-    path: String,
+    pub(super) path: String,
 }
 
 impl Place {
@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// Where a redirect leads; none if that is another host (which passes, as upstream) or can not be read.
-    fn redirected(&self, location: &str) -> Option<Place> {
+    pub(super) fn redirected(&self, location: &str) -> Option<Place> {
         if location.starts_with('/') && !location.starts_with("//") {
             return Some(Place { path: location.to_owned(), ..self.clone() });
         }

@@ -1,5 +1,7 @@
 //! Runs a container's probes and tells its worker what changes. One task per run of a container; it ends with the run.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grpc;
 mod http;
 mod reach;

@@ -2,6 +2,8 @@
 
 mod auth;
 mod blob;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod transport;
 
 use std::net::IpAddr;

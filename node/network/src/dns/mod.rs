@@ -5,6 +5,8 @@
 //! they are answered with SERVFAIL: "no such name" would be remembered.
 
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod message;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@ mod clock;
 mod connection;
 mod containers;
 mod execs;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod lifecycle;
 mod logs;
 mod output;

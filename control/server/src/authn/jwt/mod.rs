@@ -3,6 +3,9 @@
 mod claims;
 mod config;
 mod expressions;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "whatever is wrong is to be seen")]
+pub(super) mod fuzzing;
 mod keys;
 mod source;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Reads the logs of containers: from where a client wants, in its format, and on as they grow.
 
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(in crate::http) mod fuzzing;
 mod line;
 mod tail;
 #[cfg(test)]

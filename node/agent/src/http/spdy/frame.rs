@@ -7,7 +7,7 @@ use super::SpdyError;
 use super::headers::{HeaderReader, HeaderWriter, Headers};
 
 /// The largest frame that is read. Clients send data in pieces of 32 KiB.
-const MAX_FRAME: usize = 1 << 20;
+pub(super) const MAX_FRAME: usize = 1 << 20;
 /// The flag of a frame that is the last of its stream in its direction.
 const FIN: u8 = 1;
 /// The first two bytes of a control frame: its mark and the version.

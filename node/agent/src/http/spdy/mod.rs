@@ -6,6 +6,8 @@
 //! Protocol: `SPDY Protocol - Draft 3.1`, <https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/>.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod headers;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,8 @@ use tokio::sync::mpsc;
 
 use frame::{Frame, FrameReader, FrameWriter};
 use headers::Headers;
+
+use super::room::{Piece, Room};
 
 /// The most streams that are open at once.
 const MAX_STREAMS: usize = 256;
@@ -50,7 +54,7 @@ pub(super) enum SpdyError {
 pub(super) struct Stream {
     headers: Headers,
     /// What the client says; ends with its side of the stream.
-    pub(super) input: mpsc::Receiver<Bytes>,
+    pub(super) input: mpsc::Receiver<Piece>,
     /// What is said to the client.
     pub(super) output: Output,
 }
@@ -122,7 +126,8 @@ async fn read<R: AsyncRead + Unpin>(
     queue: mpsc::Sender<Outgoing>,
     accepted: mpsc::Sender<Stream>,
 ) -> Result<(), SpdyError> {
-    let mut open: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut open: HashMap<u32, mpsc::Sender<Piece>> = HashMap::new();
+    let room = Room::new();
     while let Some(frame) = reader.next().await? {
         match frame {
             Frame::Open { id, headers, last } => {
@@ -143,9 +148,10 @@ async fn read<R: AsyncRead + Unpin>(
             Frame::Data { id, data, last } => {
                 if let Some(input) = open.get(&id)
                     && !data.is_empty()
+                    && let Some(piece) = room.take(data).await
                 {
                     // What nobody reads any more is lost, as in a pipe.
-                    _ = input.send(data).await;
+                    _ = input.send(piece).await;
                 }
                 if last {
                     open.remove(&id);

@@ -2,9 +2,11 @@
 
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::time::timeout;
 
 use super::headers::samples;
 use super::*;
+use crate::http::room::MAX_WAITING;
 
 /// A client that writes frames by hand.
 struct Client {
@@ -112,4 +114,47 @@ async fn streams_are_bounded() {
     assert_eq!(client.next().await.unwrap().0[3], 3, "a refusal");
     drop(client);
     assert_eq!(session.await.unwrap(), Ok(()));
+}
+
+/// Sends the largest frames on `streams` streams, one on each, as long as they are taken; the number of those that were.
+async fn fill(client: &mut Client, streams: u32) -> u32 {
+    let frame = vec![0; frame::MAX_FRAME];
+    for sent in 0..streams {
+        // Time stands still while anybody has anything to do.
+        if timeout(Duration::from_secs(60), client.say(2 * sent + 1, &frame, false)).await.is_err() {
+            return sent;
+        }
+    }
+    streams
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_on_all_streams_together_is_bounded() {
+    const STREAMS: u32 = 32;
+    let (io, server) = duplex(1 << 16);
+    let (leave, left) = tokio::sync::oneshot::channel::<()>();
+    let session = tokio::spawn(run(server, |mut streams| async move {
+        let mut kept = Vec::new();
+        while kept.len() < STREAMS as usize
+            && let Some(stream) = streams.recv().await
+        {
+            kept.push(stream);
+        }
+        left.await.unwrap();
+        drop(kept);
+        while streams.recv().await.is_some() {}
+    }));
+    let mut client = Client { io };
+    client.open(1, &samples::FIRST).await;
+    let empty = headers::HeaderWriter::default().empty();
+    for at in 1..STREAMS {
+        client.open(2 * at + 1, &empty[2..]).await;
+    }
+    let most = MAX_WAITING / frame::MAX_FRAME as u32;
+    let taken = fill(&mut client, STREAMS).await;
+    assert!((1..=most + 1).contains(&taken), "{taken} frames were taken that nobody read");
+    // The rest of the frame that was not taken; with the streams goes what waited on them.
+    leave.send(()).unwrap();
+    drop(client);
+    session.await.unwrap().unwrap_err();
 }

@@ -23,7 +23,7 @@ const CLOSE: u8 = 255;
 
 /// One version of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Protocol {
+pub(in crate::http) struct Protocol {
     /// Messages are text: the channel as a digit, and base64.
     is_base64: bool,
     /// The end is told as a Status object.
@@ -34,7 +34,7 @@ pub(super) struct Protocol {
 
 /// What a client says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(in crate::http) enum Said {
     Input(Bytes),
     CloseInput,
     Resize(u16, u16),
@@ -47,7 +47,7 @@ impl Protocol {
     pub(super) const UNNAMED: Protocol = Protocol { is_base64: false, has_status: false, has_close: false };
 
     /// All names that are known.
-    pub(super) const NAMES: [&str; 5] = [
+    pub(in crate::http) const NAMES: [&str; 5] = [
         "v5.channel.k8s.io",
         "v4.channel.k8s.io",
         "v4.base64.channel.k8s.io",
@@ -56,7 +56,7 @@ impl Protocol {
     ];
 
     /// The protocol of a name.
-    pub(super) fn named(name: &str) -> Option<Protocol> {
+    pub(in crate::http) fn named(name: &str) -> Option<Protocol> {
         let (is_base64, has_status, has_close) = match name {
             "v5.channel.k8s.io" => (false, true, true),
             "v4.channel.k8s.io" => (false, true, false),
@@ -100,7 +100,7 @@ impl Protocol {
     }
 
     /// Reads a message of the client. `Err` if it does not follow the protocol.
-    pub(super) fn read(self, message: Message) -> Result<Said, String> {
+    pub(in crate::http) fn read(self, message: Message) -> Result<Said, String> {
         let Some((channel, data)) = self.parts(message)? else { return Ok(Said::Nothing) };
         Ok(match channel {
             STDIN if data.is_empty() => Said::Nothing,

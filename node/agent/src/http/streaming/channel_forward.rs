@@ -4,7 +4,6 @@
 //! for its bytes and 2n + 1 for what goes wrong. The first message on each is the port, as two bytes, the lower first. All
 //! ports are connected to at once, and the session ends with the last of these connections.
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +16,7 @@ use super::channel::Protocol;
 use super::forward::Pod;
 use super::session::{PIECE, QUEUE, Socket, say_goodbye, write};
 use crate::http::api::NodeApi;
+use crate::http::room::{Piece, Room};
 
 /// As many ports as a byte numbers pairs of channels, less the number that closes one.
 const MAX_PORTS: u8 = 127;
@@ -44,6 +44,7 @@ pub(super) async fn serve<A: NodeApi>(api: &A, pod: &Pod, socket: Socket, protoc
     let (mut sink, mut messages) = socket.split();
     let (queue, queued) = mpsc::channel(QUEUE);
     let mut inputs = Vec::new();
+    let room = Room::new();
     let mut connections = Vec::new();
     for (place, port) in (0..MAX_PORTS).zip(&pod.ports) {
         let (input, from_client) = mpsc::channel(QUEUE);
@@ -59,9 +60,11 @@ pub(super) async fn serve<A: NodeApi>(api: &A, pod: &Pod, socket: Socket, protoc
                 (_, Ok(None)) => continue,
                 (_, Ok(Some(parts))) => parts,
             };
-            if let Some(input) = inputs.get(usize::from(channel / 2)).filter(|_| channel % 2 == 0) {
+            if let Some(input) = inputs.get(usize::from(channel / 2)).filter(|_| channel % 2 == 0)
+                && let Some(piece) = room.take(data).await
+            {
                 // An error means that this connection is over, which the client has been told.
-                _ = input.send(data).await;
+                _ = input.send(piece).await;
             }
         }
     };
@@ -73,7 +76,7 @@ pub(super) async fn serve<A: NodeApi>(api: &A, pod: &Pod, socket: Socket, protoc
 }
 
 /// One connection.
-async fn forward<A: NodeApi>(api: &A, pod: &Pod, port: u16, pair: Pair, input: mpsc::Receiver<Bytes>) {
+async fn forward<A: NodeApi>(api: &A, pod: &Pod, port: u16, pair: Pair, input: mpsc::Receiver<Piece>) {
     for channel in [pair.data, pair.data + 1] {
         if !pair.send(channel, &port.to_le_bytes()).await {
             return;
@@ -88,7 +91,7 @@ async fn forward<A: NodeApi>(api: &A, pod: &Pod, port: u16, pair: Pair, input: m
 }
 
 /// Copies both ways, until the pod's side is done.
-async fn carry(tcp: TcpStream, pair: &Pair, mut input: mpsc::Receiver<Bytes>) {
+async fn carry(tcp: TcpStream, pair: &Pair, mut input: mpsc::Receiver<Piece>) {
     let (mut from, mut to) = tcp.into_split();
     let up = async {
         while let Some(piece) = input.recv().await {

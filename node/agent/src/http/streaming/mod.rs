@@ -30,12 +30,12 @@ use super::api::{ApiFailure, Attach, ExecRequest, NodeApi, Streams, Target};
 use super::handlers::{Body, full};
 use super::server::Context;
 use super::spdy as frames;
-use channel::Protocol;
+pub(in crate::http) use channel::Protocol;
 pub(super) use forward::Pod;
 use session::Session;
 
 /// The largest message from a client. kubectl sends pieces of 32 KiB.
-const MAX_MESSAGE: usize = 1 << 20;
+pub(in crate::http) const MAX_MESSAGE: usize = 1 << 20;
 /// What may wait between a WebSocket and the SPDY inside of it.
 const TUNNEL_BUFFER: usize = 64 << 10;
 /// Where SPDY clients name the protocols that they speak.
@@ -176,7 +176,8 @@ async fn spdy_session<A: NodeApi, S: AsyncRead + AsyncWrite>(shared: &Context<A>
     }
 }
 
-async fn socket(upgraded: TokioIo<Upgraded>) -> WebSocketStream<TokioIo<Upgraded>> {
+/// The server's side of a WebSocket on a connection that has been upgraded.
+pub(in crate::http) async fn socket<S: AsyncRead + AsyncWrite + Unpin>(upgraded: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default()
         .read_buffer_size(WRITE_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
