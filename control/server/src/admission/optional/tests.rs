@@ -106,7 +106,8 @@ async fn simple_refusals() {
     let deny = DenyServiceExternalIPs;
     let ips = "services \"a\" is forbidden: Use of external IPs is denied by admission control";
     let (host, zone) = (affine("kubernetes.io/hostname"), affine("zone"));
-    let cases: Vec<(&dyn Admission, Operation, &str, Option<&Value>, &Value, &str)> = vec![
+    type Case<'a> = (&'a dyn Admission, Operation, &'a str, Option<&'a Value>, &'a Value, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         (&AlwaysAdmit, CREATE, "pods", None, &none, ""),
         (
             &AlwaysDeny,
