@@ -1,6 +1,6 @@
 //! Members on loopback, over gRPC and TLS.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,15 +20,22 @@ fn peer_tls() -> PeerTls {
     let root = authority.self_signed(&key).expect("root");
     let issuer = Issuer::new(authority, key);
     let key = KeyPair::generate().expect("key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names");
+    let params = CertificateParams::new(vec![own_loopback().to_string()]).expect("names");
     let leaf = params.signed_by(&key, &issuer).expect("leaf");
     PeerTls::from_pem(root.pem().as_bytes(), leaf.pem().as_bytes(), key.serialize_pem().as_bytes())
         .expect("configurations")
 }
 
+/// An address of loopback that this process has for itself. A port of 127.0.0.1 that nobody listens at may become the near
+/// end of somebody's connection at any time.
+fn own_loopback() -> Ipv4Addr {
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | b, c, d)
+}
+
 /// An address that nobody has.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port")
+    TcpListener::bind((own_loopback(), 0)).and_then(|socket| socket.local_addr()).expect("a free port")
 }
 
 fn url(address: SocketAddr) -> String {

@@ -1,5 +1,6 @@
 //! One of each: ours in this process, Debian's etcd as a child, both on loopback ports of their own.
 
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -79,7 +80,14 @@ pub(crate) async fn start(dir: tempfile::TempDir, name: &str) -> Theirs {
     panic!("etcd did not start within 10 s");
 }
 
+/// An address of loopback that this process has for itself. A port of 127.0.0.1 that nobody listens at may become the near
+/// end of somebody's connection at any time.
+fn own_loopback() -> Ipv4Addr {
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | b, c, d)
+}
+
 async fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind((own_loopback(), 0)).await.expect("a port");
     listener.local_addr().expect("an address").to_string()
 }

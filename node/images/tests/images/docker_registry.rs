@@ -1,7 +1,7 @@
 //! End to end with the distribution project's own registry, where Debian's `docker-registry` is installed.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,13 @@ struct Server {
     _data: tempfile::TempDir,
 }
 
+/// An address of loopback that this process has for itself. A port of 127.0.0.1 that nobody listens at may become the near
+/// end of somebody's connection at any time.
+fn own_loopback() -> Ipv4Addr {
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | b, c, d)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing to be done about a process that has ended by itself.
@@ -28,7 +35,7 @@ impl Drop for Server {
 impl Server {
     fn start() -> Option<Server> {
         let data = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = TcpListener::bind((own_loopback(), 0)).unwrap().local_addr().unwrap();
         let configuration = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
             data.path().join("data").display()
@@ -106,7 +113,7 @@ async fn pulls_from_the_real_registry() {
     server.request("PUT", "/v2/team/app/manifests/v1", kind, manifest.as_bytes());
 
     let (_dir, store) = store();
-    let name = format!("localhost:{}/team/app", server.address.port());
+    let name = format!("{}/team/app", server.address);
     let image = store.pull(&format!("{name}:v1"), &[], &PullOptions::default()).await.unwrap();
     assert_eq!(image.config.cmd, ["/bin/sh"]);
     assert_eq!(image.digests, [format!("{name}@{}", Digest::of(manifest.as_bytes()))]);
