@@ -19,3 +19,11 @@ pub(crate) use simple::{AlwaysAdmit, AlwaysDeny, DenyServiceExternalIPs, Namespa
 pub(crate) use tolerations::{PodTolerationRestriction, TolerationLists};
 pub(crate) use topology::LABELS;
 pub(crate) use topology::PodTopologyLabels;
+
+/// Refuses a configuration whose `apiVersion` and `kind` are not the `expected` ones; the error says which they are.
+fn check_form(expected: (&str, &str), found: (&str, &str)) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("expected {} of {}, found {:?} of {:?}", expected.1, expected.0, found.1, found.0))
+}

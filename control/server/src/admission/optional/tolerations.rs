@@ -89,12 +89,7 @@ impl TolerationLists {
     /// Reads the configuration; the error says what is wrong.
     pub(crate) fn read(config: &Value) -> Result<Self, String> {
         let read: Self = serde_json::from_value(config.clone()).map_err(|why| why.to_string())?;
-        if (read.api_version.as_str(), read.kind.as_str()) != FORM {
-            return Err(format!(
-                "expected {} of {}, found {:?} of {:?}",
-                FORM.1, FORM.0, read.kind, read.api_version
-            ));
-        }
+        super::check_form(FORM, (&read.api_version, &read.kind))?;
         Ok(read)
     }
 }
