@@ -48,6 +48,7 @@ mod workload;
 use std::sync::Arc;
 
 pub(crate) use metrics::GROUP as METRICS_GROUP;
+pub(crate) use resource_quota::COUNTED;
 
 use crate::catalogue::intern;
 use crate::custom::Custom;

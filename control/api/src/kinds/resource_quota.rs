@@ -37,7 +37,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 /// Resources without a domain that a quota can count.
-const STANDARD: &[&str] = &[
+pub(crate) const COUNTED: &[&str] = &[
     "configmaps",
     "cpu",
     "ephemeral-storage",
@@ -123,7 +123,7 @@ fn amounts(amounts: Option<&BTreeMap<String, Quantity>>, path: &FieldPath, error
     for (name, amount) in amounts.into_iter().flatten() {
         let at = path.key(name);
         refuse(&at, name, names::qualified_name(name), errors);
-        let known = STANDARD.contains(&name.as_str())
+        let known = COUNTED.contains(&name.as_str())
             || name.starts_with("requests.hugepages-")
             || name.starts_with("hugepages-")
             || name.starts_with("count/");

@@ -8,32 +8,15 @@ use serde_json::json;
 
 use super::{Errors, number, refuse, shown};
 use crate::footprint::{self, Column, Counted};
+use crate::kinds::COUNTED;
 use crate::names;
 use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
 
 /// Resources that containers know without a domain.
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
-/// Resources without a domain that quotas and volumes know, and containers do not.
-const ELSEWHERE: &[&str] = &[
-    "configmaps",
-    "limits.cpu",
-    "limits.ephemeral-storage",
-    "limits.memory",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "requests.cpu",
-    "requests.ephemeral-storage",
-    "requests.memory",
-    "requests.storage",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-    "storage",
-];
+/// The resource of volumes, without a domain as those that quotas count.
+const STORAGE: &str = "storage";
 const HUGE_PAGES: &str = "hugepages-";
 
 fn is_native(name: &str) -> bool {
@@ -124,7 +107,7 @@ fn resource(name: &str, value: &ApiQuantity, path: &FieldPath, errors: &mut Erro
     let qualified = wrong.is_empty();
     refuse(path, name, wrong, errors);
     let (plain, huge) = (!name.contains('/'), name.starts_with(HUGE_PAGES));
-    if qualified && plain && !huge && !STANDARD.contains(&name) && !ELSEWHERE.contains(&name) {
+    if qualified && plain && !huge && name != STORAGE && !COUNTED.contains(&name) {
         let why = "must be a standard resource type or fully qualified";
         errors.push(FieldError::invalid(path, name, why));
     }
