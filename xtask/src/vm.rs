@@ -81,6 +81,12 @@ pub(crate) fn tests(options: &Options) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Whether all tests whose names contain this pass, in a machine of their own.
+pub(crate) fn passes(name: &str) -> bool {
+    let options = Options { filter: Some(name.to_owned()), ..Options::default() };
+    tests(&options).is_ok_and(|outcome| outcome.failed == 0 && outcome.passed > 0)
+}
+
 /// Makes containers beside crun and runc.
 fn bench(options: &Options) -> Result<()> {
     setup::for_bench()?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,8 +49,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(15);
 const UNTAKEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long connections that were made before the shutdown are looked for, and have to send their first request.
+/// How long connections that were made before the shutdown are looked for.
 const LINGER: Duration = Duration::from_millis(100);
+/// How long after it was made a connection is waited for to send its first request, when a shutdown has begun; what Go's
+/// server allows. Closed before, it would look to its client like a request that was dropped.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// Streams that a client opened and reset before they were looked at: more end the connection (the rapid reset attack).
 const MAX_RESETS: usize = 20;
 /// Bytes that an HTTP/2 answer is ahead of its client at most.
@@ -68,15 +71,15 @@ impl ApiServer {
     pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
         let acceptor = TlsAcceptor::from(tls);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let graceful = GracefulShutdown::new();
+        let closing = CancellationToken::new();
         let http = builder();
         let mut connections = JoinSet::new();
         let admit = |connections: &mut JoinSet<()>, (stream, peer, place): Accepted| {
             let (server, acceptor, http) = (self.inner.clone(), acceptor.clone(), http.clone());
-            let watcher = graceful.watcher();
+            let closing = closing.clone();
             connections.spawn(async move {
                 let _place = place;
-                converse(server, acceptor, http, stream, Peer(peer.ip()), watcher).await;
+                converse(server, acceptor, http, stream, Peer(peer.ip()), closing).await;
             });
         };
         loop {
@@ -100,9 +103,10 @@ impl ApiServer {
             admit(&mut connections, accepted);
         }
         drop(listener);
-        tokio::time::sleep(LINGER).await;
         self.begin_shutdown();
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        closing.cancel();
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, all).await.is_err() {
             tracing::warn!("some connections did not end in {} s; they are dropped", DRAIN.as_secs());
         }
         connections.shutdown().await;
@@ -116,8 +120,9 @@ async fn converse(
     http: Builder<TokioExecutor>,
     stream: TcpStream,
     peer: Peer,
-    watcher: Watcher,
+    closing: CancellationToken,
 ) {
+    let made = Instant::now();
     let Some(stream) = shake_hands(acceptor, stream).await else {
         server.metrics.failed_handshake();
         return;
@@ -130,17 +135,26 @@ async fn converse(
         _ => http,
     };
     let stalls = Stalls::new(UNTAKEN_TIMEOUT);
+    let asked = CancellationToken::new();
     let service = service_fn({
-        let stalls = stalls.clone();
+        let (stalls, asked) = (stalls.clone(), asked.clone());
         move |request| {
+            asked.cancel();
             let (answer, stalls) =
                 (answer(server.clone(), credentials.clone(), peer, request), stalls.clone());
             async move { answer.await.map(|response| stalls.look_after(response)) }
         }
     });
-    let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let served = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = last_request(closing, asked, made + FIRST_REQUEST) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    };
     tokio::select! {
-        ended = watcher.watch(connection) => {
+        ended = served => {
             if let Err(error) = ended {
                 tracing::debug!(error, "a connection ended badly");
             }
@@ -149,6 +163,13 @@ async fn converse(
             tracing::info!(peer = %peer.0, "a client did not read its answers for {} s and is cut off", UNTAKEN_TIMEOUT.as_secs());
         }
     }
+}
+
+/// Returns once a connection is to take no further requests: in a shutdown, when there was one or it is past `until`.
+async fn last_request(closing: CancellationToken, asked: CancellationToken, until: Instant) {
+    closing.cancelled().await;
+    // Who has asked nothing by then is not about to.
+    let _ = tokio::time::timeout_at(until, asked.cancelled()).await;
 }
 
 /// The next connection, once there is a place for it.

@@ -415,7 +415,7 @@ async fn bootstrap_tokens_log_in_until_their_time_is_over() {
     let path = format!("{secrets}/bootstrap-token-abcdef");
     secret["data"]["expiration"] = json!(until(2));
     cluster.root("PUT", &path, secret).await;
-    wait(async || cluster.whoami(token).await.is_err(), "the end of the token").await;
+    wait(async || !cluster.lets_in(token).await, "the end of the token").await;
     let root = UserInfo::new("root", ["system:masters"]);
     wait(async || cluster.ask(&root, "GET", &path, &[], &json!(null)).await.0 == 404, "the cleaning").await;
     wait(async || !signed().await, "the end of the signature").await;

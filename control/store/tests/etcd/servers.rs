@@ -26,6 +26,13 @@ pub(crate) async fn ours_with(change: impl FnOnce(&mut Options)) -> Ours {
     options.client_urls = vec![format!("http://{endpoint}")];
     change(&mut options);
     let store = Store::open(options).await.expect("opens");
+    // As of etcd below: the first test may ask for its leader at once.
+    for _ in 0..3000 {
+        if store.status().leader.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let (stop, stopped) = oneshot::channel();
     let shutdown = async {
         let _ = stopped.await;
@@ -66,7 +73,7 @@ pub(crate) async fn start(dir: tempfile::TempDir, name: &str) -> Theirs {
         .spawn()
         .expect("etcd is there: `cargo xtask setup` installs it");
     let theirs = Theirs { endpoint, dir, _child: child };
-    for _ in 0..100 {
+    for _ in 0..600 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         if etcd_client::Client::connect([&theirs.endpoint], None).await.is_ok_and(|_| true)
             && tokio::net::TcpStream::connect(&theirs.endpoint).await.is_ok()
@@ -77,7 +84,7 @@ pub(crate) async fn start(dir: tempfile::TempDir, name: &str) -> Theirs {
             }
         }
     }
-    panic!("etcd did not start within 10 s");
+    panic!("etcd did not start within a minute");
 }
 
 /// An address of loopback that this process has for itself. A port of 127.0.0.1 that nobody listens at may become the near
