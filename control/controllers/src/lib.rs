@@ -10,6 +10,7 @@ pub mod cluster_roles;
 pub mod deployment;
 mod diff;
 pub mod discovery;
+pub mod disruption;
 pub mod driver;
 pub mod endpoints;
 mod executor;

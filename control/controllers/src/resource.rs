@@ -56,6 +56,13 @@ pub const CLUSTER_ROLE: Resource = known("rbac.authorization.k8s.io", "ClusterRo
 pub const DEPLOYMENT: Resource = known("apps", "Deployment", "deployments", true);
 /// Replica sets.
 pub const REPLICA_SET: Resource = known("apps", "ReplicaSet", "replicasets", true);
+/// Stateful sets.
+pub const STATEFUL_SET: Resource = known("apps", "StatefulSet", "statefulsets", true);
+/// Replication controllers.
+pub const REPLICATION_CONTROLLER: Resource =
+    known("", "ReplicationController", "replicationcontrollers", true);
+/// Disruption budgets.
+pub const DISRUPTION_BUDGET: Resource = known("policy", "PodDisruptionBudget", "poddisruptionbudgets", true);
 /// Endpoint slices.
 pub const ENDPOINT_SLICE: Resource = known("discovery.k8s.io", "EndpointSlice", "endpointslices", true);
 

@@ -13,6 +13,7 @@ use crate::accounts::Accounts;
 use crate::cache::{Caches, Feeds};
 use crate::cluster_roles::ClusterRoles;
 use crate::deployment::Deployments;
+use crate::disruption::{Budgets, StaleMarks};
 use crate::driver::{Controller, Driver};
 use crate::endpoints::{LegacyEndpoints, Slices};
 use crate::executor::Executor;
@@ -254,6 +255,12 @@ impl House {
         self.add(ClaimProtection::new(Arc::clone(&caches), self.client.clone()), claims);
         VolumeProtection::hook(&mut self.feeds, &volumes);
         self.add(VolumeProtection::new(Arc::clone(&caches)), volumes);
+
+        let (budgets, marks) = (queue(), queue());
+        Budgets::hook(&caches, &mut self.feeds, &budgets);
+        self.add(Budgets::new(Arc::clone(&caches), self.client.clone()), budgets);
+        StaleMarks::hook(&mut self.feeds, &marks);
+        self.add(StaleMarks::new(Arc::clone(&caches)), marks);
 
         let (slices, endpoints) = (queue(), queue());
         crate::endpoints::hook(&caches, &mut self.feeds, &slices, &endpoints);

@@ -86,6 +86,7 @@ impl PodBuilder {
             type_: "Ready".into(),
             status: "True".into(),
             last_transition_time: Some(ago(seconds)),
+            reason: None,
         });
         self
     }

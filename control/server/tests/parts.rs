@@ -123,6 +123,63 @@ async fn evictions_delete_and_respect_preconditions() {
 }
 
 #[tokio::test]
+async fn evictions_ask_the_budget_of_a_running_pod() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let mut web = pod("p");
+    web["metadata"]["labels"] = json!({"app": "web"});
+    client.post(PODS, &web).await.expect(201);
+    let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    client.patch("merge", &format!("{PODS}/p/status"), &ready).await.expect(200);
+    let budget = |name: &str| {
+        json!({"metadata": {"name": name},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}})
+    };
+    client.post(budgets, &budget("b")).await.expect(201);
+    let path = format!("{PODS}/p/eviction");
+    let evict = json!({"metadata": {"name": "p"}});
+    let unseen = client.post(&path, &evict).await;
+    assert_eq!(unseen.headers["retry-after"], "10");
+    assert_eq!(
+        unseen.expect(429)["details"],
+        json!({"retryAfterSeconds": 10, "causes": [{"reason": "DisruptionBudget",
+            "message": "The disruption budget b is still being processed by the server."}]})
+    );
+    let allows = |count: u8| {
+        json!({"status": {"observedGeneration": 1, "expectedPods": 1, "currentHealthy": 1,
+            "desiredHealthy": 1, "disruptionsAllowed": count}})
+    };
+    client.patch("merge", &format!("{budgets}/b/status"), &allows(0)).await.expect(200);
+    let refused = client.post(&path, &evict).await.expect(429);
+    assert_eq!(
+        refused["details"]["causes"][0]["message"],
+        "The disruption budget b needs 1 healthy pods and has 1 currently"
+    );
+    client.patch("merge", &format!("{budgets}/b/status"), &allows(1)).await.expect(200);
+    client.post(budgets, &budget("c")).await.expect(201);
+    let several = client.post(&path, &evict).await.expect(500);
+    assert!(several["message"].as_str().unwrap().contains("more than one PodDisruptionBudget"), "{several}");
+    client.delete(&format!("{budgets}/c")).await.expect(200);
+    client.post(&format!("{path}?dryRun=All"), &evict).await.expect(201);
+    let kept = client.get(&format!("{budgets}/b")).await.expect(200);
+    assert_eq!(kept["status"]["disruptionsAllowed"], 1);
+    // A pod that nothing finalizes would be gone, with what is said of it.
+    let held = json!({"metadata": {"finalizers": ["example.com/hold"]}});
+    client.patch("merge", &format!("{PODS}/p"), &held).await.expect(200);
+    client.post(&path, &evict).await.expect(201);
+    let gone = client.get(&format!("{PODS}/p")).await.expect(200);
+    assert!(gone["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(gone["status"]["conditions"][1]["reason"], "EvictionByEvictionAPI");
+    let taken = client.get(&format!("{budgets}/b")).await.expect(200);
+    assert_eq!(taken["status"]["disruptionsAllowed"], 0);
+    assert!(taken["status"]["disruptedPods"]["p"].is_string());
+    assert_eq!(taken["status"]["conditions"][0]["reason"], "InsufficientPods");
+    // One that goes already disrupts nothing more.
+    client.post(&path, &evict).await.expect(201);
+}
+
+#[tokio::test]
 async fn ephemeral_containers_are_added_through_their_own_path() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

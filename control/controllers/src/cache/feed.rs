@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -54,13 +55,15 @@ pub struct Feeds {
     pub volumes: Vec<Hook<PersistentVolume>>,
     /// For cluster roles.
     pub cluster_roles: Vec<Hook<ClusterRole>>,
+    /// For disruption budgets.
+    pub budgets: Vec<Hook<PodDisruptionBudget>>,
 }
 
 /// Metadata that plans read although the API calls it annotations; everything else of a pod's is dropped.
 const POD_ANNOTATIONS: [&str; 1] = [crate::replicaset::DELETION_COST];
 
 /// The kinds whose informers hold every object, so that the garbage collector need not watch them again.
-pub(crate) const WHOLE: [resource::Resource; 12] = [
+pub(crate) const WHOLE: [resource::Resource; 13] = [
     resource::POD,
     resource::NODE,
     resource::NAMESPACE,
@@ -73,6 +76,7 @@ pub(crate) const WHOLE: [resource::Resource; 12] = [
     resource::PERSISTENT_VOLUME_CLAIM,
     resource::PERSISTENT_VOLUME,
     resource::CLUSTER_ROLE,
+    resource::DISRUPTION_BUDGET,
 ];
 
 impl Feeds {
@@ -111,6 +115,8 @@ impl Feeds {
         whole.start(volumes, resource::PERSISTENT_VOLUME, self.volumes);
         let roles = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.cluster_roles));
         whole.start(roles, resource::CLUSTER_ROLE, self.cluster_roles);
+        let budgets = Informer::new(Api::all(client.clone()), all(), Arc::clone(&caches.budgets));
+        whole.start(budgets, resource::DISRUPTION_BUDGET, self.budgets);
 
         let mut part = Starter { tasks: whole.tasks, sink: None };
         let leases = Api::namespaced(client.clone(), "kube-node-lease");

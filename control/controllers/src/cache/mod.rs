@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Resource as _;
 
@@ -68,6 +69,8 @@ pub struct Caches {
     pub volumes: Arc<Store<PersistentVolume>>,
     /// Cluster roles.
     pub cluster_roles: Arc<Store<ClusterRole>>,
+    /// Disruption budgets.
+    pub budgets: Arc<Store<PodDisruptionBudget>>,
 }
 
 impl Default for Caches {
@@ -88,6 +91,7 @@ impl Default for Caches {
             claims: Arc::new(Store::new(vec![])),
             volumes: Arc::new(Store::new(vec![])),
             cluster_roles: Arc::new(Store::new(vec![])),
+            budgets: Arc::new(Store::new(vec![])),
         }
     }
 }
@@ -176,11 +180,12 @@ impl Caches {
             self.claims.synced(),
             self.volumes.synced(),
             self.cluster_roles.synced(),
+            self.budgets.synced(),
         );
     }
 
     fn watched(&self, resource: &Resource) -> Option<&dyn Watched> {
-        let caches: [(&Resource, &dyn Watched); 12] = [
+        let caches: [(&Resource, &dyn Watched); 13] = [
             (&resource::POD, &*self.pods),
             (&resource::REPLICA_SET, &*self.replica_sets),
             (&resource::DEPLOYMENT, &*self.deployments),
@@ -193,6 +198,7 @@ impl Caches {
             (&resource::PERSISTENT_VOLUME_CLAIM, &*self.claims),
             (&resource::PERSISTENT_VOLUME, &*self.volumes),
             (&resource::CLUSTER_ROLE, &*self.cluster_roles),
+            (&resource::DISRUPTION_BUDGET, &*self.budgets),
         ];
         caches.into_iter().find(|(known, _)| *known == resource).map(|(_, cache)| cache)
     }

@@ -109,6 +109,8 @@ pub struct PodCondition {
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
+    /// One word why.
+    pub reason: Option<String>,
     /// When the status last changed.
     pub last_transition_time: Option<Time>,
 }

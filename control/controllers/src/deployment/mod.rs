@@ -29,6 +29,7 @@ use crate::plan::{Outcome, Plan};
 use crate::queue::Queue;
 use crate::select;
 
+pub(crate) use numbers::share;
 pub use plan::{plan, settle};
 
 /// What the plan for one deployment is made from.

@@ -69,7 +69,8 @@ pub(super) fn max_unavailable(deployment: &Deployment) -> i32 {
     fenceposts(deployment).1.min(wanted)
 }
 
-fn share(value: &IntOrString, of: i32, up: bool) -> i32 {
+/// A number, or a part of `of`, rounded up or down.
+pub(crate) fn share(value: &IntOrString, of: i32, up: bool) -> i32 {
     match value {
         IntOrString::Int(number) => (*number).max(0),
         IntOrString::String(text) => {

@@ -4,6 +4,7 @@
 
 mod collection;
 mod custom;
+mod disruption;
 mod harness;
 mod nodes;
 mod quota;

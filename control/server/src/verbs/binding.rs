@@ -6,6 +6,7 @@ use carrack_api::{Resource, Scope, find, meta};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::budget::set_condition;
 use crate::admission::optional::LABELS;
 use crate::call::{Answer, Body, Call};
 use crate::options::WriteOptions;
@@ -113,17 +114,7 @@ fn set_scheduled(pod: &mut Value, now: Timestamp) {
         "type": "PodScheduled", "status": "True",
         "lastProbeTime": null, "lastTransitionTime": meta::format_time(now),
     });
-    let conditions = &mut pod["status"]["conditions"];
-    if !conditions.is_array() {
-        *conditions = json!([]);
-    }
-    if let Some(list) = conditions.as_array_mut() {
-        match list.iter_mut().find(|c| c["type"] == "PodScheduled") {
-            Some(found) if found["status"] == "True" => {}
-            Some(found) => *found = condition,
-            None => list.push(condition),
-        }
-    }
+    set_condition(&mut pod["status"], condition);
 }
 
 #[cfg(test)]

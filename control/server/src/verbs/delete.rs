@@ -128,7 +128,7 @@ fn removed(call: &Call, name: &str, mut old: Value) -> Answer {
 }
 
 /// Checks UID and resourceVersion.
-fn check_preconditions(
+pub(super) fn check_preconditions(
     call: &Call,
     name: &str,
     old: &Value,

@@ -3,6 +3,7 @@
 pub(crate) mod answered;
 mod apply;
 mod binding;
+mod budget;
 mod components;
 mod connect;
 mod create;
