@@ -17,7 +17,7 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
     /// The address under which others reach this host; that of the default route's interface by default
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = reachable)]
     pub(crate) node_ip: Option<Ipv4Addr>,
     /// Where the API server listens
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
@@ -130,4 +130,34 @@ pub(crate) enum Services {
     Host,
     /// Pods alone
     Pods,
+}
+
+/// An address under which other hosts can reach this one: what Kubernetes lets a node and an endpoint have.
+fn reachable(text: &str) -> Result<Ipv4Addr, String> {
+    let ip: Ipv4Addr = text.parse().map_err(|_| "give an IPv4 address".to_owned())?;
+    let kinds = [
+        (ip.is_unspecified(), "unspecified"),
+        (ip.is_loopback(), "a loopback address"),
+        (ip.is_link_local(), "a link-local address"),
+        (ip.is_multicast() || ip.is_broadcast(), "a multicast address"),
+    ];
+    match kinds.iter().find(|(is, _)| *is) {
+        Some((_, kind)) => {
+            Err(format!("it is {kind}, under which no other host reaches this one; give one of an interface"))
+        }
+        None => Ok(ip),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable;
+
+    #[test]
+    fn a_node_has_an_address_that_others_reach() {
+        assert_eq!(reachable("192.0.2.1"), Ok([192, 0, 2, 1].into()));
+        for wrong in ["127.0.0.1", "0.0.0.0", "169.254.1.1", "224.0.0.1", "255.255.255.255", "::1", "host"] {
+            assert!(reachable(wrong).is_err(), "{wrong}");
+        }
+    }
 }

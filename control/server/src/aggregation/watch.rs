@@ -23,27 +23,36 @@ const AT_ONCE: usize = 8;
 
 /// Keeps the conditions right until the server ends.
 pub(crate) async fn keep_checked(server: Weak<Inner>, end: CancellationToken) {
-    let Some(mut changes) = server.upgrade().map(|server| changes(&server)) else { return };
+    let mut changes = stream::SelectAll::new();
+    let mut watching = false;
     loop {
-        let wait = tokio::time::sleep(EVERY);
+        let Some(inner) = server.upgrade() else { return };
+        if !watching {
+            // What is missed until then is in the state that is looked at next.
+            changes = self::changes(&inner);
+            watching = true;
+        }
+        if let Err(error) = check_all(&inner).await {
+            tracing::warn!(%error, "cannot look after APIServices");
+        }
+        drop(inner);
         tokio::select! {
             () = end.cancelled() => return,
-            () = wait => {}
-            _ = changes.next(), if !changes.is_empty() => {
+            () = tokio::time::sleep(EVERY) => {}
+            Some(goes_on) = changes.next() => {
+                watching = goes_on;
                 tokio::time::sleep(SETTLE).await;
                 // What came meanwhile is taken in by the same look.
-                while futures::FutureExt::now_or_never(changes.next()).flatten().is_some() {}
+                while let Some(Some(goes_on)) = futures::FutureExt::now_or_never(changes.next()) {
+                    watching &= goes_on;
+                }
             }
-        }
-        let Some(server) = server.upgrade() else { return };
-        if let Err(error) = check_all(&server).await {
-            tracing::warn!(%error, "cannot look after APIServices");
         }
     }
 }
 
-/// Something happened to an APIService, or to a Service or its endpoints while there are APIServices to care about.
-fn changes(server: &Inner) -> stream::SelectAll<stream::BoxStream<'static, ()>> {
+/// Something happened to an APIService, or to a Service or its endpoints; false when one of the watches has ended.
+fn changes(server: &Inner) -> stream::SelectAll<stream::BoxStream<'static, bool>> {
     const WATCHED: [&str; 4] = ["apiservices", "services", "endpointslices", "endpoints"];
     let rows = carrack_api::resources().iter();
     let mut all = stream::SelectAll::new();
@@ -56,10 +65,14 @@ fn changes(server: &Inner) -> stream::SelectAll<stream::BoxStream<'static, ()>> 
     all
 }
 
-fn news(watcher: Watcher) -> impl futures::Stream<Item = ()> + Send {
-    stream::unfold(watcher, |mut watcher| async move {
-        let batch = watcher.next().await?;
-        batch.ok().map(|_| ((), watcher))
+/// True for each change, false at the end.
+fn news(watcher: Watcher) -> impl futures::Stream<Item = bool> + Send {
+    stream::unfold(Some(watcher), |watcher| async move {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Some(Ok(_)) => Some((true, Some(watcher))),
+            _ => Some((false, None)),
+        }
     })
 }
 

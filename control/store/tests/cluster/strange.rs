@@ -71,9 +71,13 @@ async fn old_messages_change_nothing() {
     heard.retain(|message| !acts_again(message));
     let before = contents(&stores).await;
     let mut random = StdRng::seed_from_u64(7);
+    // All of the rare kinds, and some of the rest.
+    let is_rare = |message: &Envelope| matches!(message.request, Request::Snapshot(_) | Request::Vote(_));
     heard.shuffle(&mut random);
+    heard.sort_by_key(|message| !is_rare(message));
+    assert!(is_rare(&heard[0]));
     heard.truncate(600);
-    assert!(heard.iter().any(|message| matches!(message.request, Request::Snapshot(_) | Request::Vote(_))));
+    heard.shuffle(&mut random);
     for message in heard {
         deliver(&cluster, &stores, message).await;
     }

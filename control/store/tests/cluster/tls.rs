@@ -110,18 +110,26 @@ async fn a_killed_leader_is_replaced_within_a_second_and_a_stopping_one_hands_ov
     // It comes back and has everything.
     let back = Store::open(cluster.options(first)).await.expect("opens");
     assert_eq!(get(&back, "after").await.as_deref(), Some("1"));
-    stores.push(back);
-
-    let second = leader(&stores.iter().collect::<Vec<_>>()).await;
-    let stopping = stores.remove(second);
-    stopping.shutdown().await;
-    let start = Instant::now();
-    put(&stores[0], "handed over", "1").await;
-    let took = start.elapsed();
-    assert!(
-        took < Duration::from_millis(600),
-        "without a hand-over it takes 0.65 s at least: writes go on after {took:?}"
-    );
+    let others = (0..3).filter(|number| *number != first);
+    let mut stores: Vec<(usize, Store)> = others.zip(stores).collect();
+    stores.push((first, back));
+    // Without a hand-over it takes 0.65 s at least. A busy machine may take longer with one, but not every time.
+    let mut quickest = Duration::MAX;
+    for attempt in 0..10 {
+        let place = leader(&stores.iter().map(|(_, store)| store).collect::<Vec<_>>()).await;
+        let (number, stopping) = stores.remove(place);
+        stopping.shutdown().await;
+        drop(stopping);
+        let start = Instant::now();
+        put(&stores[0].1, &format!("handed over {attempt}"), "1").await;
+        quickest = quickest.min(start.elapsed());
+        if quickest < Duration::from_millis(600) {
+            break;
+        }
+        stores.push((number, Store::open(cluster.options(number)).await.expect("opens")));
+    }
+    assert!(quickest < Duration::from_millis(600), "writes went on after {quickest:?} at best");
+    let stores: Vec<Store> = stores.into_iter().map(|(_, store)| store).collect();
 
     let to = stores.iter().find(|store| !store.is_leader()).expect("a follower").member_id();
     for store in &stores {

@@ -3,10 +3,13 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::{mask, servers};
+
+/// How long a step may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Step {
     args: Vec<String>,
@@ -28,7 +31,7 @@ fn script() -> Vec<Step> {
         let mut words: Vec<String> = line.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
         let shape = words[0] == "~";
         let cut_off = words[0] == "for";
-        let mut time = Duration::from_secs(30);
+        let mut time = PATIENCE;
         if shape {
             words.remove(0);
         } else if cut_off {
@@ -58,18 +61,19 @@ async fn run(endpoint: &str, dir: &str) -> Vec<String> {
             .expect("etcdctl is there: `cargo xtask setup` installs it");
         child.stdin.take().expect("an input").write_all(step.input.as_bytes()).await.expect("takes it");
         let pid = child.id().expect("runs").to_string();
-        let mut ended = std::pin::pin!(child.wait_with_output());
-        let output = match tokio::time::timeout(step.time, &mut ended).await {
-            Ok(output) => output,
-            Err(_) => {
-                assert!(step.cut_off, "no answer to {args:?}");
-                Command::new("kill").arg(&pid).status().await.expect("kill");
-                ended.await
-            }
-        };
-        let output = output.expect("output");
+        let mut stdout = child.stdout.take().expect("an output");
+        let mut printed_of_it = Vec::new();
+        // What is cut off has its time from its first word on: a busy machine may take long to get there.
+        let first = tokio::time::timeout(PATIENCE, stdout.read_buf(&mut printed_of_it)).await;
+        first.unwrap_or_else(|_| panic!("no answer to {args:?}")).expect("reads");
+        if tokio::time::timeout(step.time, stdout.read_to_end(&mut printed_of_it)).await.is_err() {
+            assert!(step.cut_off, "no end of {args:?}");
+            Command::new("kill").arg(&pid).status().await.expect("kill");
+            stdout.read_to_end(&mut printed_of_it).await.expect("reads");
+        }
+        let output = child.wait_with_output().await.expect("output");
         let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            String::from_utf8_lossy(&printed_of_it).into_owned() + &String::from_utf8_lossy(&output.stderr);
         if let Some((_, id)) = text.split_once("lease ").filter(|_| text.contains("granted with")) {
             lease = id.split(' ').next().unwrap_or_default().to_owned();
         }
