@@ -117,11 +117,17 @@ async fn nobody_is_suspected_without_a_reason() {
             let _ = store.compact(store.revision() - 3).await;
         }
         if n == 75 {
-            stores[first].move_leader(stores[(first + 1) % 3].member_id()).await.expect("moved");
+            // On a busy machine it may have moved already.
+            let _ = stores[first].move_leader(stores[(first + 1) % 3].member_id()).await;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    stores[0].lease_revoke(lease.id).await.expect("revoked");
+    while let Err(error) = stores[0].lease_revoke(lease.id).await {
+        if error == WriteError::LeaseNotFound(lease.id) {
+            break;
+        }
+        assert_eq!(error, WriteError::Unknown);
+    }
     for store in &stores {
         ready(store).await;
         assert!(store.compacted_revision() > 0);

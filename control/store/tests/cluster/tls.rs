@@ -244,16 +244,20 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot() {
     away.shutdown().await;
     drop(away);
     let up: Vec<&Store> = stores.iter().collect();
-    let value = "x".repeat(2000);
-    for n in 0..1500 {
-        put(up[0], &format!("k{:03}", n % 300), &format!("{n} {value}")).await;
+    let (up0, value) = (up[0], "x".repeat(2000));
+    for round in 0..15 {
+        let puts = (0..100).map(|n| {
+            let (n, value) = (round * 100 + n, &value);
+            async move { put(up0, &format!("k{:03}", n % 300), &format!("{n} {value}")).await }
+        });
+        futures::future::join_all(puts).await;
     }
     up[0].compact(1000).await.expect("compacts");
     for store in &up {
         store.checkpoint().await.expect("checkpoint");
     }
     let back = Store::open(options(lagging)).await.expect("opens");
-    tokio::time::timeout(Duration::from_secs(20), back.ready()).await.expect("in time").expect("ready");
+    tokio::time::timeout(Duration::from_secs(60), back.ready()).await.expect("in time").expect("ready");
     assert_eq!(all(&back).await, all(up[0]).await);
     assert_eq!(back.compacted_revision(), 1000);
     assert_eq!(back.leases(), [lease.id]);
