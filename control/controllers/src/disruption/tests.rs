@@ -1,3 +1,5 @@
+//! What budgets allow, and when.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
