@@ -144,15 +144,14 @@ async fn mark(call: &Call, deletion: &mut DeleteOptions) -> Result<(), ApiError>
     if deletion.dry_run {
         return Ok(());
     }
-    let pods = call.on(call.resource.clone());
-    let key = pods.resource.key(call.namespace(), call.name());
-    let mut present = pods.registry().get_key(key.clone()).await?;
+    let key = call.resource.key(call.namespace(), call.name());
+    let mut present = call.registry().get_key(key.clone()).await?;
     for _ in 0..ATTEMPTS {
         let Some(kv) = present else { return Err(call.not_found()) };
-        let pod = pods.read(&kv).await?.object()?;
+        let pod = call.read(&kv).await?.object()?;
         delete::check_preconditions(call, call.name(), &pod, deletion)?;
-        let value = pods.encode(&budget::marked(&pod, Timestamp::now())).await?;
-        match pods.put(&key, kv.mod_revision, value, side::keep(&kv)).await? {
+        let value = call.encode(&budget::marked(&pod, Timestamp::now())).await?;
+        match call.put(&key, kv.mod_revision, value, side::keep(&kv)).await? {
             Swap::Done(revision) => {
                 if let Some(wanted) = &mut deletion.resource_version {
                     *wanted = revision.to_string();
