@@ -189,6 +189,22 @@ pub fn environment_name(text: &str) -> Vec<String> {
     ]
 }
 
+/// Why a condition is as it is, in one word.
+pub fn condition_reason(text: &str) -> Vec<String> {
+    let bytes = text.as_bytes();
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b',' | b':');
+    let ends = bytes.last().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    let begins = bytes.first().is_some_and(u8::is_ascii_alphabetic);
+    // One letter is enough; a longer reason ends as a word does.
+    if begins && ends && bytes.iter().all(inner) {
+        return Vec::new();
+    }
+    let words = "a condition reason must start with alphabetic character, optionally followed by a string of \
+                 alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+    vec![pattern(words, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &examples)]
+}
+
 /// Key of a ConfigMap or Secret.
 pub fn config_key(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -280,19 +296,20 @@ pub fn percent(text: &str) -> Vec<String> {
     vec![pattern(words, "[0-9]+%", &["1%", "93%"])]
 }
 
-/// `example.com/path`: a domain, a slash, and a path, as the names of signers and of those who manage jobs are.
-pub fn domain_prefixed_path(text: &str) -> Vec<String> {
-    const WORDS: &str = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-    let Some((domain, path)) = text.split_once('/') else { return vec![WORDS.to_owned()] };
+/// `example.com/path`, a domain, a slash and a path: what is wrong with each of the two, or with the whole.
+pub fn domain_and_path(text: &str) -> Result<[(&str, Vec<String>); 2], String> {
+    let whole = || "must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned();
+    let (domain, path) = text.split_once('/').ok_or_else(whole)?;
     if domain.is_empty() || path.is_empty() {
-        return vec![WORDS.to_owned()];
+        return Err(whole());
     }
-    let mut wrong = dns1123_subdomain(domain);
     let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
-    if !path.chars().all(fits) {
-        wrong.push("Invalid path".to_owned());
-    }
-    wrong
+    let wrong_path = if path.chars().all(fits) {
+        Vec::new()
+    } else {
+        vec![pattern("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[])]
+    };
+    Ok([(domain, dns1123_subdomain(domain)), (path, wrong_path)])
 }
 
 /// `*.example.com`, a name of all hosts one below a domain.

@@ -34,7 +34,7 @@ pub(crate) fn pod(pod: &mut Value) {
 /// Defaults of a `spec.template`.
 pub(crate) fn pod_template(template: &mut Fields) {
     make_object(template, "metadata");
-    if let Some(spec) = object(template, "spec") {
+    if let Some(spec) = make_object(template, "spec") {
         pod_spec(spec);
     }
 }

@@ -1,10 +1,10 @@
 //! DaemonSets.
 
 use k8s_openapi::api::apps::v1 as apps;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::prelude::*;
 use super::workload;
+use crate::status::ErrorType;
 
 /// The row of daemonsets.
 pub(super) const RESOURCE: Resource = Resource {
@@ -76,7 +76,7 @@ impl Rules for DaemonSetRules {
                 set(rolling, "maxSurge", 0);
             }
         }
-        if let Some(template) = object(spec, "template") {
+        if let Some(template) = make_object(spec, "template") {
             defaults::pod_template(template);
         }
     }
@@ -100,18 +100,20 @@ impl Rules for DaemonSetRules {
 
     fn validate_presence(object: &Value, errors: &mut Errors) {
         workload::selector_is_there("daemonset", object, errors);
+        // Upstream says of one that is missing only that nothing matches it.
+        errors.retain(|error| error.kind != ErrorType::Required || error.field != "spec.selector");
     }
 
     fn validate(object: &Self::Object, errors: &mut Errors) {
         let empty = apps::DaemonSetSpec::default();
         let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
-        workload::selector_and_template("DaemonSet", &spec.selector, &spec.template, &path, errors);
-        let numbers = [
-            ("minReadySeconds", i64::from(spec.min_ready_seconds.unwrap_or_default())),
-            ("revisionHistoryLimit", i64::from(spec.revision_history_limit.unwrap_or_default())),
-        ];
-        counts(&path, &numbers, errors);
+        let early = workload::found_early(errors);
+        workload::selector_and_template("DaemonSet", &spec.selector, early, &spec.template, &path, errors);
+        let ready = i64::from(spec.min_ready_seconds.unwrap_or_default());
+        not_negative(&path.child("minReadySeconds"), ready, errors);
         update_strategy(spec.update_strategy.as_ref(), &path.child("updateStrategy"), errors);
+        let kept = i64::from(spec.revision_history_limit.unwrap_or_default());
+        not_negative(&path.child("revisionHistoryLimit"), kept, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
@@ -131,6 +133,7 @@ impl Rules for DaemonSetRules {
             ("updatedNumberScheduled", i64::from(status.updated_number_scheduled.unwrap_or_default())),
             ("numberAvailable", i64::from(status.number_available.unwrap_or_default())),
             ("numberUnavailable", i64::from(status.number_unavailable.unwrap_or_default())),
+            ("collisionCount", i64::from(status.collision_count.unwrap_or_default())),
         ];
         counts(&path, &all, errors);
         let before = old.status.as_ref().and_then(|s| s.collision_count);
@@ -172,12 +175,14 @@ fn update_strategy(strategy: Option<&apps::DaemonSetUpdateStrategy>, path: &Fiel
 
 fn rolling_update(rolling: &apps::RollingUpdateDaemonSet, path: &FieldPath, errors: &mut Errors) {
     let (unavailable_at, surge_at) = (path.child("maxUnavailable"), path.child("maxSurge"));
-    let mut number = |value: &Option<IntOrString>, at: &FieldPath| {
-        value.as_ref().and_then(|v| validate::part_of_whole(v, at, errors)).unwrap_or_default()
-    };
-    let (unavailable, surge) =
-        (number(&rolling.max_unavailable, &unavailable_at), number(&rolling.max_surge, &surge_at));
-    if unavailable > 0 && surge > 0 {
+    let given = [(&rolling.max_unavailable, &unavailable_at), (&rolling.max_surge, &surge_at)];
+    let numbers =
+        given.map(|(value, at)| value.as_ref().and_then(|v| validate::int_or_percent(v, at, errors)));
+    for ((value, at), number) in given.into_iter().zip(numbers) {
+        value.iter().for_each(|value| validate::not_over_whole(value, number, at, errors));
+    }
+    let [unavailable, surge] = numbers.map(Option::unwrap_or_default);
+    if unavailable != 0 && surge != 0 {
         let shown = validate::shown(&rolling.max_surge);
         errors.push(FieldError::invalid(&surge_at, shown, "may not be set when maxUnavailable is non-zero"));
     } else if unavailable == 0 && surge == 0 {

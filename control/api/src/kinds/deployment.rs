@@ -5,9 +5,9 @@ use k8s_openapi::api::apps;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use super::workload;
+use super::workload::{self, Counts};
 use super::{BASE, gvk, scale, status};
-use crate::defaults::{self, make_object, object, set};
+use crate::defaults::{self, make_object, set};
 use crate::meta;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
@@ -92,7 +92,7 @@ impl Rules for DeploymentRules {
                 set(rolling, "maxSurge", "25%");
             }
         }
-        if let Some(template) = object(spec, "template") {
+        if let Some(template) = make_object(spec, "template") {
             defaults::pod_template(template);
         }
     }
@@ -106,11 +106,11 @@ impl Rules for DeploymentRules {
     }
 
     fn validate(deployment: &Self::Object, errors: &mut Errors) {
-        let path = FieldPath::root("spec");
+        let (path, early) = (FieldPath::root("spec"), workload::found_early(errors));
         let empty = apps::v1::DeploymentSpec::default();
         let spec = deployment.spec.as_ref().unwrap_or(&empty);
         workload::replicas(spec.replicas, &path, errors);
-        workload::selector_and_template("ReplicaSet", &spec.selector, &spec.template, &path, errors);
+        workload::selector_and_template("ReplicaSet", &spec.selector, early, &spec.template, &path, errors);
         strategy(spec.strategy.as_ref(), &path.child("strategy"), errors);
         let numbers = [
             ("minReadySeconds", spec.min_ready_seconds),
@@ -133,31 +133,23 @@ impl Rules for DeploymentRules {
         workload::same_selector(selector(new), selector(old), errors);
     }
 
-    fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
-        let path = FieldPath::root("status");
+    fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
         let Some(status) = &new.status else { return };
-        let all = status.replicas.unwrap_or_default();
-        let counts = [
-            ("replicas", status.replicas),
-            ("updatedReplicas", status.updated_replicas),
-            ("readyReplicas", status.ready_replicas),
-            ("availableReplicas", status.available_replicas),
-            ("unavailableReplicas", status.unavailable_replicas),
-        ];
-        for (field, count) in counts {
-            let count = count.unwrap_or_default();
-            validate::not_negative(&path.child(field), i64::from(count), errors);
-            if count > all && field != "unavailableReplicas" {
-                let why = "cannot be greater than status.replicas";
-                errors.push(FieldError::invalid(&path.child(field), count, why));
-            }
-        }
-        let (ready, available) =
-            (status.ready_replicas.unwrap_or_default(), status.available_replicas.unwrap_or_default());
-        if available > ready {
-            let why = "cannot be greater than readyReplicas";
-            errors.push(FieldError::invalid(&path.child("availableReplicas"), available, why));
-        }
+        let before = old.status.as_ref().and_then(|s| s.collision_count);
+        let counts = Counts {
+            replicas: status.replicas.unwrap_or_default(),
+            parts: &[
+                ("updatedReplicas", status.updated_replicas, true),
+                ("readyReplicas", status.ready_replicas, true),
+                ("availableReplicas", status.available_replicas, true),
+                ("unavailableReplicas", status.unavailable_replicas, false),
+            ],
+            observed: status.observed_generation,
+            observed_first: true,
+            collisions: Some((status.collision_count, before)),
+            ready: "readyReplicas",
+        };
+        counts.check(&FieldPath::root("status"), errors);
     }
 }
 
@@ -180,7 +172,7 @@ fn strategy(strategy: Option<&apps::v1::DeploymentStrategy>, path: &FieldPath, e
         other => {
             // Upstream shows the strategy as it has it.
             let shown = json!({"RollingUpdate": strategy.rolling_update, "Type": other});
-            errors.push(FieldError::not_supported(path, shown, &["Recreate", "RollingUpdate"]));
+            errors.push(FieldError::not_supported_in_order(path, shown, &["Recreate", "RollingUpdate"]));
         }
     }
 }

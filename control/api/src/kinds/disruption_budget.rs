@@ -66,6 +66,14 @@ impl Rules for DisruptionBudgetRules {
         }
     }
 
+    // A time that is left out is refused as such, which takes a time that can be read.
+    fn prepare_status_update(new: &mut Value, _old: &Value) {
+        let conditions = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+            set(condition, "lastTransitionTime", Timestamp::UNIX_EPOCH.to_string());
+        }
+    }
+
     fn validate(budget: &Self::Object, errors: &mut Errors) {
         let (Some(spec), path) = (&budget.spec, spec_path()) else { return };
         if spec.min_available.is_some() && spec.max_unavailable.is_some() {
@@ -90,6 +98,7 @@ impl Rules for DisruptionBudgetRules {
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
         let (Some(status), path) = (&new.status, status_path()) else { return };
+        validate::conditions(validate::list(&status.conditions), &path.child("conditions"), errors);
         let all = [
             ("disruptionsAllowed", i64::from(status.disruptions_allowed)),
             ("currentHealthy", i64::from(status.current_healthy)),

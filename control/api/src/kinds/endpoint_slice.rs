@@ -1,5 +1,7 @@
 //! EndpointSlices: addresses of a service's pods, in slices.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use k8s_openapi::api::discovery;
 use serde_json::Value;
@@ -15,7 +17,7 @@ use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
 use crate::table::read::{age, list, text};
 use crate::table::{Column, Printer};
-use crate::validate::{self, Errors, refuse, require_one_of};
+use crate::validate::{self, Errors, refuse, require, require_one_of};
 
 /// The row of endpointslices.
 pub(super) const RESOURCE: Resource = Resource {
@@ -74,6 +76,8 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
+const MAX_TOPOLOGY: usize = 16;
+const MAX_HINTS: usize = 8;
 
 /// What is true of endpointslices.
 pub(super) struct EndpointSliceRules;
@@ -99,14 +103,16 @@ impl Rules for EndpointSliceRules {
         let path = FieldPath::root("ports");
         if ports.len() > MAX_PORTS {
             errors.push(FieldError::too_many(&path, ports.len(), MAX_PORTS));
+            return;
         }
+        let mut seen = BTreeSet::new();
         for (index, exposed) in ports.iter().enumerate() {
             let at = path.index(index);
             let name = validate::text(&exposed.name);
             if !name.is_empty() {
                 refuse(&at.child("name"), name, names::dns1123_label(name), errors);
             }
-            if ports[..index].iter().any(|p| validate::text(&p.name) == name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             if let Some(number) = exposed.port {
@@ -114,6 +120,9 @@ impl Rules for EndpointSliceRules {
             }
             let protocol = validate::text(&exposed.protocol);
             require_one_of(&at.child("protocol"), protocol, &["SCTP", "TCP", "UDP"], errors);
+            if let Some(protocol) = exposed.app_protocol.as_deref() {
+                refuse(&at.child("appProtocol"), protocol, names::qualified_name(protocol), errors);
+            }
         }
     }
 
@@ -140,6 +149,10 @@ fn endpoints(endpoints: &[discovery::v1::Endpoint], kind: &str, path: &FieldPath
             _ => {}
         }
         for (index, address) in endpoint.addresses.iter().enumerate() {
+            if kind == "FQDN" {
+                domain_name(address, &addresses.index(index), errors);
+                continue;
+            }
             let wrong = match kind {
                 "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
                     vec!["must be a valid IPv4 address".to_owned()]
@@ -148,23 +161,65 @@ fn endpoints(endpoints: &[discovery::v1::Endpoint], kind: &str, path: &FieldPath
                     vec!["must be a valid IPv6 address".to_owned()]
                 }
                 "IPv4" | "IPv6" => endpoint_address(address),
-                _ => names::dns1123_subdomain(address),
+                // That the type is none is said already.
+                _ => Vec::new(),
             };
             refuse(&addresses.index(index), address, wrong, errors);
         }
-        for (field, name, rule) in [
-            ("nodeName", &endpoint.node_name, names::dns1123_subdomain as fn(&str) -> Vec<String>),
-            ("hostname", &endpoint.hostname, names::dns1123_label),
-        ] {
-            if let Some(name) = name.as_deref() {
-                refuse(&at.child(field), name, rule(name), errors);
-            }
+        if let Some(node) = endpoint.node_name.as_deref() {
+            refuse(&at.child("nodeName"), node, names::dns1123_subdomain(node), errors);
         }
-        if let Some(reference) = &endpoint.target_ref {
-            let kind = validate::text(&reference.kind);
-            if !kind.is_empty() && validate::text(&reference.name).is_empty() {
-                errors.push(FieldError::required(&at.child("targetRef").child("name"), ""));
-            }
+        let (labels, topology) = (&endpoint.deprecated_topology, at.child("deprecatedTopology"));
+        let count = labels.as_ref().map_or(0, BTreeMap::len);
+        if count > MAX_TOPOLOGY {
+            errors.push(FieldError::too_many(&topology, count, MAX_TOPOLOGY));
         }
+        validate::label_map(labels.as_ref(), &topology, errors);
+        if let Some(host) = endpoint.hostname.as_deref() {
+            refuse(&at.child("hostname"), host, names::dns1123_label(host), errors);
+        }
+        let Some(hinted) = &endpoint.hints else { continue };
+        let zones = validate::list(&hinted.for_zones).iter().map(|zone| zone.name.as_str());
+        hints(zones, names::label_value, &at.child("hints").child("forZones"), errors);
+        let nodes = validate::list(&hinted.for_nodes).iter().map(|node| node.name.as_str());
+        hints(nodes, names::dns1123_subdomain, &at.child("hints").child("forNodes"), errors);
+    }
+}
+
+/// Whom an endpoint is for, by name.
+fn hints<'a>(
+    named: impl ExactSizeIterator<Item = &'a str>,
+    rule: fn(&str) -> Vec<String>,
+    path: &FieldPath,
+    errors: &mut Errors,
+) {
+    if named.len() > MAX_HINTS {
+        errors.push(FieldError::too_many(path, named.len(), MAX_HINTS));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (index, name) in named.enumerate() {
+        let at = path.index(index).child("name");
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&at, name));
+        }
+        refuse(&at, name, rule(name), errors);
+    }
+}
+
+/// A name with a domain. Upstream shows of what is wrong that part alone, without the dot that may end a name.
+fn domain_name(text: &str, path: &FieldPath, errors: &mut Errors) {
+    if !require(path, text, errors) {
+        return;
+    }
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let wrong = names::dns1123_subdomain(text);
+    if !wrong.is_empty() {
+        errors.push(FieldError::invalid(path, text, wrong.join(",")));
+    } else if !text.contains('.') {
+        let why = "should be a domain with at least two segments separated by dots";
+        errors.push(FieldError::invalid(path, text, why));
+    } else if let Some(label) = text.split('.').find(|label| label.len() > names::MAX_LABEL) {
+        errors.push(FieldError::invalid(path, label, names::dns1123_label(label).join(",")));
     }
 }

@@ -103,8 +103,8 @@ impl Rules for EndpointsRules {
             }
             for (field, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
                 let at = at.child(field);
-                for (index, address) in addresses.iter().enumerate() {
-                    refuse(&at.index(index).child("ip"), &address.ip, endpoint_address(&address.ip), errors);
+                for (index, found) in addresses.iter().enumerate() {
+                    address(found, &at.index(index), errors);
                 }
             }
             let ports = validate::list(&subset.ports);
@@ -120,8 +120,28 @@ impl Rules for EndpointsRules {
                 port(&at.child("port"), exposed.port, errors);
                 let protocol = validate::text(&exposed.protocol);
                 require_one_of(&at.child("protocol"), protocol, &["SCTP", "TCP", "UDP"], errors);
+                if let Some(protocol) = exposed.app_protocol.as_deref() {
+                    refuse(&at.child("appProtocol"), protocol, names::qualified_name(protocol), errors);
+                }
             }
         }
+    }
+}
+
+fn address(address: &core_api::v1::EndpointAddress, path: &FieldPath, errors: &mut Errors) {
+    let (at, ip) = (path.child("ip"), address.ip.as_str());
+    refuse(&at, ip, names::ip_address(ip), errors);
+    let host = validate::text(&address.hostname);
+    if !host.is_empty() {
+        refuse(&path.child("hostname"), host, names::dns1123_label(host), errors);
+    }
+    if let Some(node) = address.node_name.as_deref() {
+        refuse(&path.child("nodeName"), node, names::dns1123_subdomain(node), errors);
+    }
+    if names::ip_address(ip).is_empty() {
+        refuse(&at, ip, endpoint_address(ip), errors);
+    } else {
+        errors.push(FieldError::invalid(&at, ip, "must be a valid IP address"));
     }
 }
 

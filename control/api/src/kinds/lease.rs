@@ -50,6 +50,14 @@ impl Rules for LeaseRules {
     const CREATE_ON_UPDATE: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
+    fn prepare_create(lease: &mut Value) {
+        drop_gated(lease, None);
+    }
+
+    fn prepare_update(new: &mut Value, old: &Value) {
+        drop_gated(new, Some(old));
+    }
+
     fn validate(lease: &Self::Object, errors: &mut Errors) {
         let path = FieldPath::root("spec");
         let Some(spec) = &lease.spec else { return };
@@ -61,5 +69,16 @@ impl Rules for LeaseRules {
             not_negative(&path.child("leaseTransitions"), i64::from(count), errors);
         }
         // An empty holder says that nobody holds the lease; upstream's clients release theirs so.
+    }
+}
+
+/// Elections by strategy are behind a gate that is closed in 1.35: what is new of them is dropped, as upstream has it.
+fn drop_gated(lease: &mut Value, old: Option<&Value>) {
+    let Some(spec) = lease.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["strategy", "preferredHolder"] {
+        let known = old.and_then(|old| old.get("spec")?.get(field)).is_some_and(|value| !value.is_null());
+        if !known {
+            spec.remove(field);
+        }
     }
 }

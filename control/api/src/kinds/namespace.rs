@@ -9,7 +9,7 @@ use crate::meta::{self, NameRule};
 use crate::names;
 use crate::resource::{Resource, Scope, Subresource, Verb};
 use crate::schema::TypeRef;
-use crate::status::FieldPath;
+use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
 use crate::table::read::{age, text};
 use crate::table::{Column, Printer};
@@ -92,10 +92,33 @@ impl Rules for NamespaceRules {
     }
 
     fn validate(namespace: &Self::Object, errors: &mut Errors) {
+        let finalizers = namespace.spec.as_ref().map(|spec| list(&spec.finalizers)).unwrap_or_default();
         let path = FieldPath::root("spec").child("finalizers");
-        let finalizers = namespace.spec.as_ref().map(|s| list(&s.finalizers)).unwrap_or_default();
-        for (index, finalizer) in finalizers.iter().enumerate() {
-            refuse(&path.index(index), finalizer, names::qualified_name(finalizer), errors);
+        finalizers.iter().for_each(|name| finalizer(name, &path, errors));
+    }
+
+    // Nothing of a namespace but its metadata can be changed so.
+    fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
+
+    fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
+        let (allowed, deleted) =
+            if new.metadata.deletion_timestamp.is_none() { ("Active", "") } else { ("Terminating", "not ") };
+        let phase = new.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        if phase != allowed {
+            let why = format!("may only be '{allowed}' if `deletionTimestamp` is {deleted}empty");
+            // The path is upstream's.
+            errors.push(FieldError::invalid(&FieldPath::root("status").child("Phase"), phase, why));
         }
+    }
+}
+
+/// Finalizers without a domain.
+const STANDARD: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+
+fn finalizer(name: &str, path: &FieldPath, errors: &mut Errors) {
+    refuse(path, name, names::qualified_name(name), errors);
+    if !name.contains('/') && !STANDARD.contains(&name) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(path, name, why));
     }
 }

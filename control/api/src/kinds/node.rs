@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core as core_api;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{BASE, PROXY, core, status};
 use crate::defaults::object;
@@ -16,7 +16,7 @@ use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
 use crate::table::read::{age, list, or_none, text};
 use crate::table::{Column, Printer};
-use crate::validate::{self, Errors, refuse, require_by, require_one_of};
+use crate::validate::{self, Errors, TAINT_EFFECTS, one_in_order, refuse, require};
 
 /// The row of nodes.
 pub(super) const RESOURCE: Resource = Resource {
@@ -127,49 +127,107 @@ impl Rules for NodeRules {
     }
 
     fn validate(node: &Self::Object, errors: &mut Errors) {
-        let path = FieldPath::root("spec");
-        let Some(spec) = &node.spec else { return };
-        let taints = validate::list(&spec.taints);
-        let taints_at = path.child("taints");
-        for (index, taint) in taints.iter().enumerate() {
-            let at = taints_at.index(index);
-            require_by(&at.child("key"), &taint.key, names::qualified_name, errors);
-            let value = validate::text(&taint.value);
-            refuse(&at.child("value"), value, names::label_value(value), errors);
-            let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
-            require_one_of(&at.child("effect"), &taint.effect, &effects, errors);
-            if taints[..index].iter().any(|t| t.key == taint.key && t.effect == taint.effect) {
-                let shown = format!("{}:{}", taint.key, taint.effect);
-                let mut error = FieldError::duplicate(&at, shown);
-                "taints must be unique by key and effect pair".clone_into(&mut error.detail);
-                errors.push(error);
-            }
-        }
-        let ranges = path.child("podCIDRs");
-        for (index, range) in validate::list(&spec.pod_cidrs).iter().enumerate() {
-            refuse(&ranges.index(index), range, names::cidr(range), errors);
-        }
+        taints(node, errors);
+        amounts(node, errors);
+        ranges(node, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
-        Self::validate(new, errors);
+        amounts(new, errors);
+        addresses(new, errors);
         let path = FieldPath::root("spec");
-        let (new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
-        let set = |list: &Option<Vec<String>>| !validate::list(list).is_empty();
-        if set(&old.pod_cidrs) && old.pod_cidrs != new.pod_cidrs {
+        let (spec, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        if !validate::list(&before.pod_cidrs).is_empty() && before.pod_cidrs != spec.pod_cidrs {
             let why = "node updates may not change podCIDR except from \"\" to valid";
             errors.push(FieldError::forbidden(&path.child("podCIDRs"), why));
         }
-        if !validate::text(&old.provider_id).is_empty() && old.provider_id != new.provider_id {
+        if !validate::text(&before.provider_id).is_empty() && before.provider_id != spec.provider_id {
             let why = "node updates may not change providerID except from \"\" to valid";
             errors.push(FieldError::forbidden(&path.child("providerID"), why));
         }
+        taints(new, errors);
+    }
+
+    fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        Self::validate_update(new, old, errors);
     }
 
     fn selectable<'a>(node: &'a Value, field: &str) -> Cow<'a, str> {
         match (field, meta::text_at(node, field)) {
             ("spec.unschedulable", Cow::Borrowed("")) => Cow::Borrowed("false"),
             (_, text) => text,
+        }
+    }
+}
+
+fn taints(node: &core_api::v1::Node, errors: &mut Errors) {
+    let taints = node.spec.as_ref().map(|spec| validate::list(&spec.taints)).unwrap_or_default();
+    // The path is upstream's.
+    let all = FieldPath::root("metadata").child("taints");
+    for (index, taint) in taints.iter().enumerate() {
+        let at = all.index(index);
+        refuse(&at.child("key"), &taint.key, names::qualified_name(&taint.key), errors);
+        let value = validate::text(&taint.value);
+        let wrong = names::label_value(value);
+        if !wrong.is_empty() {
+            errors.push(FieldError::invalid(&at.child("value"), value, wrong.join(";")));
+        }
+        if require(&at.child("effect"), &taint.effect, errors) {
+            one_in_order(&at.child("effect"), &taint.effect, TAINT_EFFECTS, errors);
+        }
+        if taints[..index].iter().any(|t| t.key == taint.key && t.effect == taint.effect) {
+            // Upstream shows the taint as it has it.
+            let shown = json!({
+                "Key": taint.key, "Value": value, "Effect": taint.effect, "TimeAdded": taint.time_added,
+            });
+            let mut error = FieldError::duplicate(&at, shown);
+            "taints must be unique by key and effect pair".clone_into(&mut error.detail);
+            errors.push(error);
+        }
+    }
+}
+
+fn amounts(node: &core_api::v1::Node, errors: &mut Errors) {
+    let Some(status) = &node.status else { return };
+    for (field, amounts) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        for (name, amount) in amounts.iter().flatten() {
+            let at = FieldPath::root("status").child(field).child(name);
+            validate::resource_amount(name, amount, &at, errors);
+        }
+    }
+}
+
+fn addresses(node: &core_api::v1::Node, errors: &mut Errors) {
+    let addresses = node.status.as_ref().map(|status| validate::list(&status.addresses)).unwrap_or_default();
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(address) {
+            let at = FieldPath::root("status").child("addresses").index(index);
+            // Upstream shows the address as it has it.
+            let shown = json!({"Type": address.type_, "Address": address.address});
+            errors.push(FieldError::duplicate(&at, shown));
+        }
+    }
+}
+
+/// The ranges that pods have their addresses of: one for each family.
+fn ranges(node: &core_api::v1::Node, errors: &mut Errors) {
+    let ranges = node.spec.as_ref().map(|spec| validate::list(&spec.pod_cidrs)).unwrap_or_default();
+    let path = FieldPath::root("spec").child("podCIDRs");
+    for (index, range) in ranges.iter().enumerate() {
+        refuse(&path.index(index), range, names::cidr(range), errors);
+    }
+    if ranges.len() < 2 {
+        return;
+    }
+    let of_six = |range: &String| range.contains(':');
+    let both = ranges.iter().any(of_six) && !ranges.iter().all(of_six);
+    if !both || ranges.len() > 2 {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(&path, validate::shown(&ranges), why));
+    }
+    for (index, range) in ranges.iter().enumerate() {
+        if ranges[..index].contains(range) {
+            errors.push(FieldError::duplicate(&path.index(index), range.as_str()));
         }
     }
 }

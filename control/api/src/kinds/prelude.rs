@@ -13,7 +13,7 @@ pub(in crate::kinds) use crate::strategy::Rules;
 pub(in crate::kinds) use crate::table::read::{self, age};
 pub(in crate::kinds) use crate::table::{Column, Printer, duration};
 pub(in crate::kinds) use crate::validate::{
-    self, Errors, not_negative, one_of, refuse, require, require_by, require_one_of,
+    self, Errors, not_negative, one_in_order, one_of, refuse, require, require_by, require_one_of,
 };
 
 /// The path of `spec`.
@@ -45,7 +45,7 @@ pub(in crate::kinds) fn never_less(
     old: Option<i32>,
     errors: &mut Errors,
 ) {
-    if new.unwrap_or_default() < old.unwrap_or_default() {
+    if old.is_some_and(|old| new.is_none_or(|new| new < old)) {
         errors.push(FieldError::invalid(path, new.unwrap_or_default(), "cannot be decremented"));
     }
 }

@@ -76,7 +76,9 @@ impl Rules for PriorityClassRules {
         }
         if let Some(policy) = &class.preemption_policy {
             let at = FieldPath::root("preemptionPolicy");
-            require_one_of(&at, policy, &["Never", "PreemptLowerPriority"], errors);
+            if require(&at, policy, errors) {
+                one_in_order(&at, policy, &["PreemptLowerPriority", "Never"], errors);
+            }
         }
     }
 

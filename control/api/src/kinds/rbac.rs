@@ -11,6 +11,7 @@ use crate::meta::{self, NameRule};
 use crate::names;
 use crate::resource::{Resource, Scope};
 use crate::schema::TypeRef;
+use crate::select::LabelSelector;
 use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
 use crate::table::read::{age, list, text};
@@ -174,8 +175,8 @@ fn binding(role: &RoleRef, subjects: &[Subject], namespaced: bool, errors: &mut 
         let at = path.child("apiGroup");
         errors.push(FieldError::not_supported(&at, role.api_group.as_str(), &[GROUP]));
     }
-    let kinds: &[&str] = if namespaced { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
-    validate::one_of(&path.child("kind"), &role.kind, kinds, errors);
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    validate::one_in_order(&path.child("kind"), &role.kind, kinds, errors);
     if require(&path.child("name"), &role.name, errors) {
         refuse(&path.child("name"), &role.name, names::path_segment(&role.name, false), errors);
     }
@@ -192,7 +193,8 @@ fn binding(role: &RoleRef, subjects: &[Subject], namespaced: bool, errors: &mut 
                 if !group.is_empty() {
                     errors.push(FieldError::not_supported(&at.child("apiGroup"), group, &[""]));
                 }
-                if validate::text(&subject.namespace).is_empty() {
+                // In a namespace it is that one's own account that is meant.
+                if !namespaced && validate::text(&subject.namespace).is_empty() {
                     errors.push(FieldError::required(&at.child("namespace"), ""));
                 }
             }
@@ -202,8 +204,8 @@ fn binding(role: &RoleRef, subjects: &[Subject], namespaced: bool, errors: &mut 
                 }
             }
             other => {
-                let kinds = ["Group", "ServiceAccount", "User"];
-                errors.push(FieldError::not_supported(&at.child("kind"), other, &kinds));
+                let kinds = ["ServiceAccount", "User", "Group"];
+                errors.push(FieldError::not_supported_in_order(&at.child("kind"), other, &kinds));
             }
         }
     }
@@ -251,6 +253,10 @@ impl Rules for ClusterRoleRules {
         }
         for (index, selector) in selectors.iter().enumerate() {
             validate::label_selector(selector, &at.index(index), errors);
+            if LabelSelector::from_typed(selector).is_err() {
+                // Upstream shows that nothing came of it.
+                errors.push(FieldError::invalid(&at.index(index), "null", "invalid label selector."));
+            }
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
-use super::workload;
+use super::workload::{self, Counts};
 use super::{BASE, gvk, scale, status};
-use crate::defaults::{self, make_object, object, set};
+use crate::defaults::{self, make_object, set};
 use crate::meta;
 use crate::resource::Resource;
 use crate::schema::TypeRef;
-use crate::status::{FieldError, FieldPath};
+use crate::status::FieldPath;
 use crate::strategy::{Rules, Typed};
 use crate::table::read::{age, containers_and_images, integer};
 use crate::table::{Column, Printer};
@@ -74,7 +75,7 @@ impl Rules for ReplicaSetRules {
     fn default(set_: &mut Value) {
         let Some(spec) = set_.as_object_mut().and_then(|d| make_object(d, "spec")) else { return };
         set(spec, "replicas", 1);
-        if let Some(template) = object(spec, "template") {
+        if let Some(template) = make_object(spec, "template") {
             defaults::pod_template(template);
         }
     }
@@ -91,22 +92,20 @@ impl Rules for ReplicaSetRules {
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {
-        workload::selector_is_there("replicaset", object, errors);
+        // The word is upstream's.
+        workload::selector_is_there("deployment", object, errors);
     }
 
     fn validate(set: &Self::Object, errors: &mut Errors) {
-        let path = FieldPath::root("spec");
+        let (path, early) = (FieldPath::root("spec"), workload::found_early(errors));
         let empty = apps::v1::ReplicaSetSpec::default();
         let spec = set.spec.as_ref().unwrap_or(&empty);
         workload::replicas(spec.replicas, &path, errors);
         let ready = i64::from(spec.min_ready_seconds.unwrap_or_default());
         validate::not_negative(&path.child("minReadySeconds"), ready, errors);
-        match &spec.template {
-            Some(template) => {
-                workload::selector_and_template("ReplicaSet", &spec.selector, template, &path, errors);
-            }
-            None => errors.push(FieldError::required(&path.child("template"), "")),
-        }
+        let none = PodTemplateSpec::default();
+        let template = spec.template.as_ref().unwrap_or(&none);
+        workload::selector_and_template("ReplicaSet", &spec.selector, early, template, &path, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
@@ -116,21 +115,19 @@ impl Rules for ReplicaSetRules {
     }
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
-        let path = FieldPath::root("status");
         let Some(status) = &new.status else { return };
-        let counts = [
-            ("replicas", Some(status.replicas)),
-            ("fullyLabeledReplicas", status.fully_labeled_replicas),
-            ("readyReplicas", status.ready_replicas),
-            ("availableReplicas", status.available_replicas),
-        ];
-        for (field, count) in counts {
-            let count = count.unwrap_or_default();
-            validate::not_negative(&path.child(field), i64::from(count), errors);
-            if count > status.replicas {
-                let why = "cannot be greater than status.replicas";
-                errors.push(FieldError::invalid(&path.child(field), count, why));
-            }
-        }
+        let counts = Counts {
+            replicas: status.replicas,
+            parts: &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas, true),
+                ("readyReplicas", status.ready_replicas, true),
+                ("availableReplicas", status.available_replicas, true),
+            ],
+            observed: status.observed_generation,
+            observed_first: false,
+            collisions: None,
+            ready: "readyReplicas",
+        };
+        counts.check(&FieldPath::root("status"), errors);
     }
 }

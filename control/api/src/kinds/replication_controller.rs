@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 
 use super::prelude::*;
-use super::workload;
+use super::workload::{self, Counts};
 use crate::select::LabelSelector;
 
 /// The row of replicationcontrollers.
@@ -104,7 +104,7 @@ impl Rules for ReplicationControllerRules {
         if LabelSelector::from_map(pairs)
             .is_ok_and(|s| !s.matches(|key| labels.and_then(|l| l.get(key)).map(String::as_str)))
         {
-            let shown = labels.map_or_else(|| json!({}), validate::shown);
+            let shown = validate::shown(&labels);
             let at = at.child("metadata").child("labels");
             errors.push(FieldError::invalid(&at, shown, "`selector` does not match template `labels`"));
         }
@@ -113,25 +113,20 @@ impl Rules for ReplicationControllerRules {
     }
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
-        let (Some(status), path) = (&new.status, status_path()) else { return };
-        not_negative(
-            &path.child("observedGeneration"),
-            status.observed_generation.unwrap_or_default(),
-            errors,
-        );
-        let all = [
-            ("replicas", Some(status.replicas)),
-            ("fullyLabeledReplicas", status.fully_labeled_replicas),
-            ("readyReplicas", status.ready_replicas),
-            ("availableReplicas", status.available_replicas),
-        ];
-        for (field, count) in all {
-            let (at, count) = (path.child(field), count.unwrap_or_default());
-            not_negative(&at, i64::from(count), errors);
-            if count > status.replicas {
-                errors.push(FieldError::invalid(&at, count, "cannot be greater than status.replicas"));
-            }
-        }
+        let Some(status) = &new.status else { return };
+        let counts = Counts {
+            replicas: status.replicas,
+            parts: &[
+                ("fullyLabeledReplicas", status.fully_labeled_replicas, true),
+                ("readyReplicas", status.ready_replicas, true),
+                ("availableReplicas", status.available_replicas, true),
+            ],
+            observed: status.observed_generation,
+            observed_first: false,
+            collisions: None,
+            ready: "readyReplicas",
+        };
+        counts.check(&FieldPath::root("status"), errors);
     }
 }
 

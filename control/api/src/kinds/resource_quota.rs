@@ -1,6 +1,6 @@
 //! ResourceQuotas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -58,18 +58,6 @@ pub(crate) const COUNTED: &[&str] = &[
     "services.loadbalancers",
     "services.nodeports",
 ];
-/// Resources of which there are only whole ones.
-const WHOLE: &[&str] = &[
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-];
 const SCOPES: &[&str] = &[
     "BestEffort",
     "CrossNamespacePodAffinity",
@@ -81,6 +69,19 @@ const SCOPES: &[&str] = &[
 ];
 /// Scopes of which a quota cannot have both.
 const OPPOSITES: &[(&str, &str)] = &[("BestEffort", "NotBestEffort"), ("NotTerminating", "Terminating")];
+
+/// Resources that a quota of a scope can hold; those of vendors go with every scope.
+const OF_PODS: &[&str] =
+    &["cpu", "limits.cpu", "limits.memory", "memory", "pods", "requests.cpu", "requests.memory"];
+const OF_SCOPES: &[(&str, &[&str])] = &[
+    ("BestEffort", &["pods"]),
+    ("CrossNamespacePodAffinity", OF_PODS),
+    ("NotBestEffort", OF_PODS),
+    ("NotTerminating", OF_PODS),
+    ("PriorityClass", OF_PODS),
+    ("Terminating", OF_PODS),
+    ("VolumeAttributesClass", &["persistentvolumeclaims", "requests.storage"]),
+];
 
 /// What is true of resourcequotas.
 pub(super) struct ResourceQuotaRules;
@@ -94,22 +95,20 @@ impl Rules for ResourceQuotaRules {
     fn validate(quota: &Self::Object, errors: &mut Errors) {
         let (Some(spec), path) = (&quota.spec, spec_path()) else { return };
         amounts(spec.hard.as_ref(), &path.child("hard"), errors);
-        scopes(validate::list(&spec.scopes), &path.child("scopes"), errors);
-        let Some(selector) = &spec.scope_selector else { return };
-        let all = path.child("scopeSelector").child("matchExpressions");
-        for (index, expression) in validate::list(&selector.match_expressions).iter().enumerate() {
-            scope_expression(expression, &all.index(index), errors);
-        }
+        scopes(spec, &path.child("scopes"), errors);
+        selector(spec, &path.child("scopeSelector").child("matchExpressions"), errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
         Self::validate(new, errors);
-        let sorted = |quota: &Self::Object| {
-            let mut scopes = quota.spec.as_ref().and_then(|s| s.scopes.clone()).unwrap_or_default();
-            scopes.sort_unstable();
-            scopes
-        };
-        validate::unchanged(&spec_path().child("scopes"), &sorted(new), &sorted(old), errors);
+        let scopes =
+            |quota: &Self::Object| quota.spec.as_ref().and_then(|s| s.scopes.clone()).unwrap_or_default();
+        let set = |scopes: &[String]| scopes.iter().cloned().collect::<BTreeSet<_>>();
+        let (new, old) = (scopes(new), scopes(old));
+        if set(&new) != set(&old) {
+            let at = spec_path().child("scopes");
+            errors.push(FieldError::invalid(&at, validate::shown(&new), names::IMMUTABLE));
+        }
     }
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
@@ -122,35 +121,64 @@ impl Rules for ResourceQuotaRules {
 fn amounts(amounts: Option<&BTreeMap<String, Quantity>>, path: &FieldPath, errors: &mut Errors) {
     for (name, amount) in amounts.into_iter().flatten() {
         let at = path.key(name);
-        refuse(&at, name, names::qualified_name(name), errors);
-        let known = COUNTED.contains(&name.as_str())
-            || name.starts_with("requests.hugepages-")
-            || name.starts_with("hugepages-")
-            || name.starts_with("count/");
-        if !name.contains('/') && !known {
+        validate::resource_name(name, &at, errors);
+        if !name.contains('/') && !is_counted(name) {
             errors.push(FieldError::invalid(&at, name.as_str(), "must be a standard resource for quota"));
         }
-        let number = validate::number(amount);
-        if number.is_negative() {
-            errors.push(FieldError::invalid(&at, amount.0.as_str(), names::NOT_NEGATIVE));
-        }
-        if WHOLE.contains(&name.as_str()) && !number.is_whole() {
-            errors.push(FieldError::invalid(&at, amount.0.as_str(), "must be an integer"));
+        validate::resource_amount(name, amount, &at, errors);
+    }
+}
+
+fn is_counted(name: &str) -> bool {
+    COUNTED.contains(&name) || name.starts_with("requests.hugepages-") || name.starts_with("hugepages-")
+}
+
+/// Whether a quota of this scope cannot hold one of its resources, for each of them.
+fn misplaced<'a>(spec: &'a core::ResourceQuotaSpec, scope: &str) -> impl Iterator<Item = &'a String> {
+    let of_scope = OF_SCOPES.iter().find(|(name, _)| *name == scope).map(|(_, resources)| *resources);
+    spec.hard.iter().flatten().map(|(name, _)| name).filter(move |name| {
+        is_counted(name) && of_scope.is_some_and(|resources| !resources.contains(&name.as_str()))
+    })
+}
+
+/// Notes scopes that exclude each other.
+fn conflicts(spec: &core::ResourceQuotaSpec, named: &[&str], path: &FieldPath, errors: &mut Errors) {
+    for (one, other) in OPPOSITES {
+        if named.contains(one) && named.contains(other) {
+            errors.push(FieldError::invalid(path, validate::shown(&spec.scopes), "conflicting scopes"));
         }
     }
 }
 
-fn scopes(scopes: &[String], path: &FieldPath, errors: &mut Errors) {
-    for scope in scopes {
-        if !SCOPES.contains(&scope.as_str()) {
-            errors.push(FieldError::invalid(path, validate::shown(&scopes), "unsupported scope"));
+fn scopes(spec: &core::ResourceQuotaSpec, path: &FieldPath, errors: &mut Errors) {
+    let scopes: Vec<&str> = validate::list(&spec.scopes).iter().map(String::as_str).collect();
+    let mut wrong = |why| errors.push(FieldError::invalid(path, validate::shown(&spec.scopes), why));
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            wrong("unsupported scope");
         }
+        misplaced(spec, scope).for_each(|_| wrong("unsupported scope applied to resource"));
     }
-    for (one, other) in OPPOSITES {
-        if [one, other].iter().all(|name| scopes.iter().any(|scope| scope == *name)) {
-            errors.push(FieldError::invalid(path, validate::shown(&scopes), "conflicting scopes"));
+    conflicts(spec, &scopes, path, errors);
+}
+
+/// The expressions of a selector; upstream's paths do not tell which.
+fn selector(spec: &core::ResourceQuotaSpec, path: &FieldPath, errors: &mut Errors) {
+    let Some(selector) = &spec.scope_selector else { return };
+    let expressions = validate::list(&selector.match_expressions);
+    for expression in expressions {
+        let scope = expression.scope_name.as_str();
+        if !SCOPES.contains(&scope) {
+            errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
+        for _ in misplaced(spec, scope) {
+            let why = "unsupported scope applied to resource";
+            errors.push(FieldError::invalid(path, validate::shown(selector), why));
+        }
+        scope_expression(expression, path, errors);
     }
+    let named: Vec<&str> = expressions.iter().map(|e| e.scope_name.as_str()).collect();
+    conflicts(spec, &named, path, errors);
 }
 
 fn scope_expression(
@@ -158,11 +186,10 @@ fn scope_expression(
     path: &FieldPath,
     errors: &mut Errors,
 ) {
+    const ALONE: &[&str] =
+        &["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "Terminating"];
     let (scope, operator) = (expression.scope_name.as_str(), expression.operator.as_str());
-    if !SCOPES.contains(&scope) {
-        errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
-    }
-    if !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && operator != "Exists" {
+    if ALONE.contains(&scope) && operator != "Exists" {
         let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
                    ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
                    ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core as core_api;
 use serde_json::Value;
 
@@ -51,12 +52,27 @@ const NEEDED: &[(&str, &[&[&str]])] = &[
     ("kubernetes.io/dockercfg", &[&[".dockercfg"]]),
     ("kubernetes.io/dockerconfigjson", &[&[".dockerconfigjson"]]),
     ("kubernetes.io/basic-auth", &[&["username", "password"]]),
-    ("kubernetes.io/ssh-auth", &[&["ssh-privatekey"]]),
+    ("kubernetes.io/ssh-auth", &[&[SSH_KEY]]),
     ("kubernetes.io/tls", &[&["tls.crt"], &["tls.key"]]),
 ];
 
+const SSH_KEY: &str = "ssh-privatekey";
 const ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
+/// Reads a docker configuration, an object in JSON; what is wrong is said in Go's words where they differ by kind alone.
+fn docker_configuration(text: &[u8]) -> Result<(), String> {
+    let word = match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Object(_) | Value::Null) => return Ok(()),
+        Err(why) if why.is_eof() => return Err("unexpected end of JSON input".to_owned()),
+        Err(why) => return Err(why.to_string()),
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+    };
+    Err(format!("json: cannot unmarshal {word} into Go value of type map[string]interface {{}}"))
+}
 
 /// What is true of secrets.
 pub(super) struct SecretRules;
@@ -95,7 +111,9 @@ impl Rules for SecretRules {
             errors.push(FieldError::too_long(&path, MAX_DATA));
         }
         let kind = validate::text(&secret.type_);
-        let has = |key: &str| secret.data.as_ref().is_some_and(|data| data.contains_key(key));
+        // A key without anything in it is no key.
+        let counts = |key: &str, value: &ByteString| key != SSH_KEY || !value.0.is_empty();
+        let has = |key: &str| secret.data.iter().flatten().any(|(name, v)| name == key && counts(key, v));
         for (_, groups) in NEEDED.iter().filter(|(of, _)| *of == kind) {
             for keys in *groups {
                 if !keys.iter().any(|key| has(key)) {
@@ -107,12 +125,8 @@ impl Rules for SecretRules {
             let fits = kind.strip_prefix("kubernetes.io/") == key.strip_prefix('.');
             if let (true, Some(value)) = (fits, secret.data.as_ref().and_then(|d| d.get(key))) {
                 // The value is secret, so the message does not repeat it.
-                if let Err(why) = serde_json::from_slice::<serde::de::IgnoredAny>(&value.0) {
-                    errors.push(FieldError::invalid(
-                        &path.key(key),
-                        "<secret contents redacted>",
-                        why.to_string(),
-                    ));
+                if let Err(why) = docker_configuration(&value.0) {
+                    errors.push(FieldError::invalid(&path.key(key), "<secret contents redacted>", why));
                 }
             }
         }

@@ -1,10 +1,14 @@
 //! StatefulSets.
 
 use k8s_openapi::api::apps::v1 as apps;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume,
+};
+use std::collections::BTreeSet;
 
 use super::prelude::*;
-use super::{volume, workload};
+use super::volume;
+use super::workload::{self, Counts};
 
 /// The row of statefulsets.
 pub(super) const RESOURCE: Resource = Resource {
@@ -62,6 +66,8 @@ pub(super) struct StatefulSetRules;
 impl Rules for StatefulSetRules {
     type Object = apps::StatefulSet;
 
+    // Pods' host names begin with it.
+    const NAME: NameRule = NameRule::Label;
     const HAS_STATUS: bool = true;
     const HAS_GENERATION: bool = true;
 
@@ -83,7 +89,7 @@ impl Rules for StatefulSetRules {
             set(policy, "whenDeleted", "Retain");
             set(policy, "whenScaled", "Retain");
         }
-        if let Some(template) = object(spec, "template") {
+        if let Some(template) = make_object(spec, "template") {
             defaults::pod_template(template);
         }
         for claim in objects(spec, "volumeClaimTemplates") {
@@ -107,39 +113,19 @@ impl Rules for StatefulSetRules {
     }
 
     fn validate(object: &Self::Object, errors: &mut Errors) {
-        let empty = apps::StatefulSetSpec::default();
-        let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
-        let policies = ["OrderedReady", "Parallel"];
-        let policy = validate::text(&spec.pod_management_policy);
-        let at = path.child("podManagementPolicy");
-        if require(&at, policy, errors) && !policies.contains(&policy) {
-            errors.push(FieldError::invalid(&at, policy, "must be 'OrderedReady' or 'Parallel'"));
-        }
-        update_strategy(spec.update_strategy.as_ref(), &path.child("updateStrategy"), errors);
-        if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
-            let at = path.child("persistentVolumeClaimRetentionPolicy");
-            for (field, value) in [("whenDeleted", &policy.when_deleted), ("whenScaled", &policy.when_scaled)]
-            {
-                require_one_of(&at.child(field), validate::text(value), &["Delete", "Retain"], errors);
-            }
-        }
-        let numbers = [
-            ("replicas", spec.replicas),
-            ("minReadySeconds", spec.min_ready_seconds),
-            ("revisionHistoryLimit", spec.revision_history_limit),
-        ];
-        for (field, number) in numbers {
-            not_negative(&path.child(field), i64::from(number.unwrap_or_default()), errors);
-        }
-        if let Some(start) = spec.ordinals.as_ref().and_then(|o| o.start) {
-            not_negative(&path.child("ordinals").child("start"), i64::from(start), errors);
-        }
-        validate::label_selector(&spec.selector, &path.child("selector"), errors);
-        workload::selector_matches(&spec.selector, &spec.template, &path.child("template"), errors);
-        template(&spec.template, &path.child("template"), errors);
+        let early = workload::found_early(errors);
+        check(object.spec.as_ref(), Strictness::ALL, early, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        // A set of old may have what new ones may not.
+        let mut before = Errors::new();
+        let early = workload::found_early(errors);
+        let all_but_name = Strictness { service_name: false, ..Strictness::ALL };
+        check(old.spec.as_ref(), all_but_name, Errors::new(), &mut before);
+        let parts = before.is_empty();
+        let strictness = Strictness { service_name: false, template: parts, claims: parts };
+        check(new.spec.as_ref(), strictness, early, errors);
         let fixed = |object: &Self::Object| {
             let mut spec = validate::shown(&object.spec);
             if let Some(fields) = spec.as_object_mut() {
@@ -153,37 +139,25 @@ impl Rules for StatefulSetRules {
                        'minReadySeconds' are forbidden";
             errors.push(FieldError::forbidden(&spec_path(), why));
         }
-        Self::validate(new, errors);
     }
 
     fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
-        let (Some(status), path) = (&new.status, status_path()) else { return };
-        let parts = [
-            ("readyReplicas", status.ready_replicas),
-            ("currentReplicas", status.current_replicas),
-            ("updatedReplicas", status.updated_replicas),
-            ("availableReplicas", status.available_replicas),
-        ];
-        not_negative(&path.child("replicas"), i64::from(status.replicas), errors);
-        not_negative(
-            &path.child("observedGeneration"),
-            status.observed_generation.unwrap_or_default(),
-            errors,
-        );
-        for (field, count) in parts {
-            let (at, count) = (path.child(field), count.unwrap_or_default());
-            not_negative(&at, i64::from(count), errors);
-            if count > status.replicas {
-                errors.push(FieldError::invalid(&at, count, "cannot be greater than status.replicas"));
-            }
-        }
-        let (ready, available) = (status.ready_replicas, status.available_replicas.unwrap_or_default());
-        if available > ready.unwrap_or_default() {
-            let why = "cannot be greater than status.readyReplicas";
-            errors.push(FieldError::invalid(&path.child("availableReplicas"), available, why));
-        }
+        let Some(status) = &new.status else { return };
         let before = old.status.as_ref().and_then(|s| s.collision_count);
-        never_less(&path.child("collisionCount"), status.collision_count, before, errors);
+        let counts = Counts {
+            replicas: status.replicas,
+            parts: &[
+                ("readyReplicas", status.ready_replicas, true),
+                ("currentReplicas", status.current_replicas, true),
+                ("updatedReplicas", status.updated_replicas, true),
+                ("availableReplicas", status.available_replicas, true),
+            ],
+            observed: status.observed_generation,
+            observed_first: false,
+            collisions: Some((status.collision_count, before)),
+            ready: "status.readyReplicas",
+        };
+        counts.check(&status_path(), errors);
     }
 }
 
@@ -216,9 +190,12 @@ fn update_strategy(
             not_negative(&at.child("partition"), i64::from(rolling.partition.unwrap_or_default()), errors);
             if let Some(most) = &rolling.max_unavailable {
                 let at = at.child("maxUnavailable");
-                if validate::part_of_whole(most, &at, errors) == Some(0) {
+                let number = validate::int_or_percent(most, &at, errors);
+                // What is no percentage counts as 0 too.
+                if number.unwrap_or_default() == 0 {
                     errors.push(FieldError::invalid(&at, validate::shown(most), "cannot be 0"));
                 }
+                validate::not_over_whole(most, number, &at, errors);
             }
         }
         _ => {
@@ -228,13 +205,78 @@ fn update_strategy(
     }
 }
 
-/// Upstream leaves the pod itself to the pod's own validation, since claims become volumes only there.
-fn template(template: &PodTemplateSpec, path: &FieldPath, errors: &mut Errors) {
-    if let Some(metadata) = &template.metadata {
-        validate::label_map(metadata.labels.as_ref(), &path.child("labels"), errors);
-        if let Some(Value::Object(annotations)) = metadata.annotations.as_ref().map(validate::shown) {
-            meta::validate_annotations(&annotations, &path.child("annotations"), errors);
+/// What is looked at: sets that were made before a rule was may keep what it refuses.
+#[derive(Clone, Copy)]
+struct Strictness {
+    service_name: bool,
+    template: bool,
+    claims: bool,
+}
+
+impl Strictness {
+    const ALL: Self = Strictness { service_name: true, template: true, claims: true };
+}
+
+/// A spec, in upstream's order, with what was found `early` of its selector.
+fn check(spec: Option<&apps::StatefulSetSpec>, strictness: Strictness, early: Errors, errors: &mut Errors) {
+    let empty = apps::StatefulSetSpec::default();
+    let (spec, path) = (spec.unwrap_or(&empty), spec_path());
+    let policy = validate::text(&spec.pod_management_policy);
+    let at = path.child("podManagementPolicy");
+    if require(&at, policy, errors) && !["OrderedReady", "Parallel"].contains(&policy) {
+        errors.push(FieldError::invalid(&at, policy, "must be 'OrderedReady' or 'Parallel'"));
+    }
+    update_strategy(spec.update_strategy.as_ref(), &path.child("updateStrategy"), errors);
+    if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
+        let at = path.child("persistentVolumeClaimRetentionPolicy");
+        for (field, value) in [("whenDeleted", &policy.when_deleted), ("whenScaled", &policy.when_scaled)] {
+            one_in_order(&at.child(field), validate::text(value), &["Retain", "Delete"], errors);
         }
     }
-    workload::runs_for_good("StatefulSet", template, path, errors);
+    let claims = validate::list(&spec.volume_claim_templates);
+    for (index, claim) in claims.iter().enumerate().filter(|_| strictness.claims) {
+        let at = path.child("volumeClaimTemplates").index(index).child("spec");
+        volume::claim_spec(claim.spec.as_ref(), &at, errors);
+    }
+    let numbers = [
+        ("replicas", spec.replicas),
+        ("minReadySeconds", spec.min_ready_seconds),
+        ("ordinals.start", spec.ordinals.as_ref().and_then(|o| o.start)),
+        ("revisionHistoryLimit", spec.revision_history_limit),
+    ];
+    for (field, number) in numbers {
+        not_negative(&path.child(field), i64::from(number.unwrap_or_default()), errors);
+    }
+    let service = validate::text(&spec.service_name);
+    if strictness.service_name && !service.is_empty() {
+        refuse(&path.child("serviceName"), service, names::dns1123_label(service), errors);
+    }
+    workload::selector(&spec.selector, early, errors);
+    let at = path.child("template");
+    workload::selector_matches(&spec.selector, &spec.template, &at, errors);
+    if strictness.template {
+        validate::pod_template(&with_claims(&spec.template, claims), &at, errors);
+    }
+    workload::runs_for_good("StatefulSet", &spec.template, &at, errors);
+}
+
+/// The template with a volume for each claim, in the place of a volume of that name.
+fn with_claims(template: &PodTemplateSpec, claims: &[PersistentVolumeClaim]) -> PodTemplateSpec {
+    let mut template = template.clone();
+    let names: BTreeSet<&str> = claims.iter().filter_map(|claim| claim.metadata.name.as_deref()).collect();
+    if let Some(spec) = template.spec.as_mut().filter(|_| !names.is_empty()) {
+        let others = spec.volumes.take().unwrap_or_default();
+        let others = others.into_iter().filter(|volume| !names.contains(volume.name.as_str()));
+        let of_claim = |name: &&str| Volume {
+            name: (*name).to_owned(),
+            // What the claim of a pod will be called is of no interest here.
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: (*name).to_owned(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        };
+        spec.volumes = Some(names.iter().map(of_claim).chain(others).collect());
+    }
+    template
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use serde_json::Value;
 
+use super::prelude::never_less;
 use crate::names;
 use crate::select::LabelSelector;
 use crate::status::{FieldError, FieldPath};
@@ -23,16 +24,15 @@ pub(super) fn replicas(replicas: Option<i32>, path: &FieldPath, errors: &mut Err
     validate::not_negative(&path.child("replicas"), i64::from(replicas.unwrap_or_default()), errors);
 }
 
-/// A selector has to be there and to ask for something.
+/// A selector has to be there and to ask for something. What is found is put into its place by [`selector`].
 pub(super) fn selector_is_there(word: &str, object: &Value, errors: &mut Errors) {
-    let at = FieldPath::root("spec").child("selector");
+    let at = selector_path();
     match object.pointer("/spec/selector") {
         None => {
             errors.push(FieldError::required(&at, ""));
             let labels = object.pointer("/spec/template/metadata/labels").cloned();
             let at = FieldPath::root("spec").child("template").child("metadata").child("labels");
-            let shown = labels.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-            errors.push(FieldError::invalid(&at, shown, "`selector` does not match template `labels`"));
+            errors.push(FieldError::invalid(&at, labels.unwrap_or_default(), MISMATCH));
         }
         Some(selector) if LabelSelector::from_value(Some(selector)).is_ok_and(|s| s.is_everything()) => {
             let why = format!("empty selector is invalid for {word}");
@@ -42,17 +42,86 @@ pub(super) fn selector_is_there(word: &str, object: &Value, errors: &mut Errors)
     }
 }
 
+const MISMATCH: &str = "`selector` does not match template `labels`";
+
+fn selector_path() -> FieldPath {
+    FieldPath::root("spec").child("selector")
+}
+
+/// Takes out what [`selector_is_there`] found, which is known before the rest is looked at.
+pub(super) fn found_early(errors: &mut Errors) -> Errors {
+    errors.extract_if(.., |error| error.field.starts_with("spec.")).collect()
+}
+
+/// The labels of the selector at `spec.selector`, and what was found early.
+pub(super) fn selector(selector: &ApiSelector, early: Errors, errors: &mut Errors) {
+    validate::label_selector(selector, &selector_path(), errors);
+    errors.extend(early);
+}
+
+/// Counts of a status in the order in which upstream looks at them. The number of replicas comes first; the `parts`
+/// with true are not more than that.
+pub(super) struct Counts<'a> {
+    pub(super) replicas: i32,
+    pub(super) parts: &'a [(&'a str, Option<i32>, bool)],
+    pub(super) observed: Option<i64>,
+    /// Whether upstream looks at the generation before the counts.
+    pub(super) observed_first: bool,
+    /// The number of collisions now and before, of kinds that count them.
+    pub(super) collisions: Option<(Option<i32>, Option<i32>)>,
+    /// How the ready ones are called, which the available ones are not more than.
+    pub(super) ready: &'a str,
+}
+
+impl Counts<'_> {
+    pub(super) fn check(&self, path: &FieldPath, errors: &mut Errors) {
+        let negative = |field: &str, number: i64, errors: &mut Errors| {
+            validate::not_negative(&path.child(field), number, errors);
+        };
+        let observed = ("observedGeneration", self.observed.unwrap_or_default());
+        let mut numbers = vec![("replicas", i64::from(self.replicas))];
+        numbers.extend(self.parts.iter().map(|(f, count, _)| (*f, i64::from(count.unwrap_or_default()))));
+        numbers.insert(if self.observed_first { 0 } else { numbers.len() }, observed);
+        for (field, number) in numbers {
+            negative(field, number, errors);
+        }
+        if let Some((Some(collisions), _)) = self.collisions {
+            negative("collisionCount", i64::from(collisions), errors);
+        }
+        for (field, count, is_part) in self.parts {
+            let count = count.unwrap_or_default();
+            if *is_part && count > self.replicas {
+                let why = "cannot be greater than status.replicas";
+                errors.push(FieldError::invalid(&path.child(field), count, why));
+            }
+        }
+        let named = |name: &str| {
+            let part = self.parts.iter().find(|(field, ..)| *field == name);
+            part.and_then(|(_, count, _)| *count).unwrap_or_default()
+        };
+        let available = named("availableReplicas");
+        if available > named("readyReplicas") {
+            let why = format!("cannot be greater than {}", self.ready);
+            errors.push(FieldError::invalid(&path.child("availableReplicas"), available, why));
+        }
+        if let Some((now, before)) = self.collisions {
+            never_less(&path.child("collisionCount"), now, before, errors);
+        }
+    }
+}
+
 /// The selector and the template of a `kind`, which has to match it and to be of a pod that runs for good.
 pub(super) fn selector_and_template(
     kind: &str,
-    selector: &ApiSelector,
+    of: &ApiSelector,
+    early: Errors,
     template: &PodTemplateSpec,
     path: &FieldPath,
     errors: &mut Errors,
 ) {
-    validate::label_selector(selector, &path.child("selector"), errors);
+    selector(of, early, errors);
     let template_at = path.child("template");
-    selector_matches(selector, template, &template_at, errors);
+    selector_matches(of, template, &template_at, errors);
     validate::pod_template(template, &template_at, errors);
     runs_for_good(kind, template, &template_at, errors);
 }
@@ -73,9 +142,7 @@ pub(super) fn selector_matches(
             let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
             if !selector.matches(|key| labels?.get(key).map(String::as_str)) {
                 let at = path.child("metadata").child("labels");
-                let shown =
-                    labels.map(validate::shown).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-                errors.push(FieldError::invalid(&at, shown, "`selector` does not match template `labels`"));
+                errors.push(FieldError::invalid(&at, validate::shown(&labels), MISMATCH));
             }
         }
     }

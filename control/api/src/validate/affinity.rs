@@ -5,9 +5,12 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 
-use super::{Errors, label_keys, label_selector, list, one_of, refuse, shown, text};
+use super::{Errors, label_keys, label_selector, list, one_in_order, one_of, refuse, shown, text};
 use crate::names;
 use crate::status::{FieldError, FieldPath};
+
+/// What taints do, in the order in which upstream tells of it.
+pub(crate) const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Affinity of all sorts at `path`.
 pub(super) fn affinity(affinity: &Affinity, path: &FieldPath, errors: &mut Errors) {
@@ -188,7 +191,7 @@ pub(crate) fn tolerations(tolerations: &[Toleration], path: &FieldPath, errors: 
             }
         }
         if !effect.is_empty() {
-            one_of(&at.child("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], errors);
+            one_in_order(&at.child("effect"), effect, TAINT_EFFECTS, errors);
         }
     }
 }

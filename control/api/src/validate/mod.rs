@@ -2,6 +2,7 @@
 
 mod affinity;
 mod claims;
+mod conditions;
 mod container;
 mod dns;
 mod environment;
@@ -28,14 +29,18 @@ use crate::names;
 use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
 
-pub(crate) use affinity::{node_selector, tolerations};
+pub(crate) use affinity::{TAINT_EFFECTS, node_selector, tolerations};
+pub(crate) use conditions::conditions;
 pub(crate) use label_keys::merge as merge_label_keys;
 pub(crate) use pod::{pod, pod_create, pod_template};
 pub(crate) use pod_status::pod_status;
 pub(crate) use pod_update::pod_update;
-pub(crate) use resources::requirements;
-pub(crate) use scaled::{int_or_percent, part_of_whole};
+pub(crate) use resources::{amount as resource_amount, name as resource_name, requirements};
+pub(crate) use resources::{can_overcommit, container_name as container_resource_name};
+pub(crate) use scaled::{int_or_percent, not_over_whole, part_of_whole};
 pub(crate) use selector::{label_map, label_selector};
+pub(crate) use volume::no_way_up;
+pub(crate) use volume_source::host_path;
 pub(crate) use warnings::pod_warnings;
 
 /// Where validation puts what is wrong.
@@ -72,6 +77,33 @@ pub(crate) fn one_of(path: &FieldPath, text: &str, allowed: &[&str], errors: &mu
 pub(crate) fn require_one_of(path: &FieldPath, text: &str, allowed: &[&str], errors: &mut Errors) {
     if require(path, text, errors) {
         one_of(path, text, allowed, errors);
+    }
+}
+
+/// A text that has to be one of `allowed`, which upstream tells in this order.
+pub(crate) fn one_in_order(path: &FieldPath, text: &str, allowed: &[&str], errors: &mut Errors) {
+    if !allowed.contains(&text) {
+        errors.push(FieldError::not_supported_in_order(path, text, allowed));
+    }
+}
+
+/// `example.com/path`, refused part by part.
+pub(crate) fn domain_prefixed_path(path: &FieldPath, text: &str, errors: &mut Errors) {
+    if !require(path, text, errors) {
+        return;
+    }
+    match names::domain_and_path(text) {
+        Ok(parts) => parts.into_iter().for_each(|(part, wrong)| refuse(path, part, wrong, errors)),
+        Err(why) => errors.push(FieldError::invalid(path, text, why)),
+    }
+}
+
+/// A name that fits into one segment of a path, with upstream's word where there is none.
+pub(crate) fn require_segment(path: &FieldPath, text: &str, missing: &str, errors: &mut Errors) {
+    if text.is_empty() {
+        errors.push(FieldError::required(path, missing));
+    } else {
+        refuse(path, text, names::path_segment(text, false), errors);
     }
 }
 

@@ -18,13 +18,25 @@ const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 /// The resource of volumes, without a domain as those that quotas count.
 const STORAGE: &str = "storage";
 const HUGE_PAGES: &str = "hugepages-";
+/// Resources of which there are only whole ones.
+const WHOLE: &[&str] = &[
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
 
 fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
 /// Extended resources and huge pages cannot be promised twice.
-fn can_overcommit(name: &str) -> bool {
+pub(crate) fn can_overcommit(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 
@@ -103,27 +115,59 @@ pub(super) fn of_pod(spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
 }
 
 fn resource(name: &str, value: &ApiQuantity, path: &FieldPath, errors: &mut Errors) {
+    container_name(name, path, errors);
+    amount(name, value, path, errors);
+    if let Some(page) = name.strip_prefix(HUGE_PAGES)
+        && !is_multiple(number(value), page)
+    {
+        let why = format!("{} is not positive integer multiple of {name}", value.0);
+        errors.push(FieldError::invalid(path, value.0.as_str(), why));
+    }
+}
+
+/// The name of a resource.
+pub(crate) fn name(name: &str, path: &FieldPath, errors: &mut Errors) {
     let wrong = names::qualified_name(name);
     let qualified = wrong.is_empty();
     refuse(path, name, wrong, errors);
-    let (plain, huge) = (!name.contains('/'), name.starts_with(HUGE_PAGES));
-    if qualified && plain && !huge && name != STORAGE && !COUNTED.contains(&name) {
+    let standard = name == STORAGE
+        || COUNTED.contains(&name)
+        || name.starts_with(HUGE_PAGES)
+        || name.starts_with("requests.hugepages-");
+    if qualified && !name.contains('/') && !standard {
         let why = "must be a standard resource type or fully qualified";
         errors.push(FieldError::invalid(path, name, why));
     }
-    if plain && !huge && !STANDARD.contains(&name) {
-        errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+}
+
+/// The name of a resource that containers may ask for.
+pub(crate) fn container_name(resource: &str, path: &FieldPath, errors: &mut Errors) {
+    name(resource, path, errors);
+    if !resource.contains('/') {
+        if !resource.starts_with(HUGE_PAGES) && !STANDARD.contains(&resource) {
+            errors.push(FieldError::invalid(path, resource, "must be a standard resource for containers"));
+        }
+    } else if !is_native(resource) && !is_extended(resource) {
+        let why = "doesn't follow extended resource name standard";
+        errors.push(FieldError::invalid(path, resource, why));
     }
+}
+
+/// Resources of vendors, which quotas count by `requests.` before the name.
+fn is_extended(name: &str) -> bool {
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && names::qualified_name(&format!("requests.{name}")).is_empty()
+}
+
+/// The amount of a resource: not below 0, and whole where there are only whole ones.
+pub(crate) fn amount(name: &str, value: &ApiQuantity, path: &FieldPath, errors: &mut Errors) {
     let amount = number(value);
     if amount.is_negative() {
         errors.push(FieldError::invalid(path, value.0.as_str(), names::NOT_NEGATIVE));
     }
-    if !is_native(name) && !amount.is_whole() {
+    if (WHOLE.contains(&name) || is_extended(name)) && !amount.is_whole() {
         errors.push(FieldError::invalid(path, value.0.as_str(), "must be an integer"));
-    }
-    if huge && !is_multiple(amount, &name[HUGE_PAGES.len()..]) {
-        let why = format!("{} is not positive integer multiple of {name}", value.0);
-        errors.push(FieldError::invalid(path, value.0.as_str(), why));
     }
 }
 

@@ -25,10 +25,20 @@ pub(crate) fn int_or_percent(value: &IntOrString, path: &FieldPath, errors: &mut
 /// The same, where a percentage is of a whole that cannot be exceeded.
 pub(crate) fn part_of_whole(value: &IntOrString, path: &FieldPath, errors: &mut Errors) -> Option<i64> {
     let number = int_or_percent(value, path, errors);
+    not_over_whole(value, number, path, errors);
+    number
+}
+
+/// A percentage that was read as `number` and is of a whole.
+pub(crate) fn not_over_whole(
+    value: &IntOrString,
+    number: Option<i64>,
+    path: &FieldPath,
+    errors: &mut Errors,
+) {
     if let (IntOrString::String(text), Some(percent)) = (value, number)
         && percent > 100
     {
         errors.push(FieldError::invalid(path, text.as_str(), "must not be greater than 100%"));
     }
-    number
 }

@@ -153,7 +153,7 @@ pub(super) fn unreserved_path(path: &FieldPath, text: &str, errors: &mut Errors)
 }
 
 /// A path without a step to the directory above.
-pub(super) fn no_way_up(path: &FieldPath, text: &str, errors: &mut Errors) {
+pub(crate) fn no_way_up(path: &FieldPath, text: &str, errors: &mut Errors) {
     if text.split('/').any(|part| part == "..") {
         errors.push(FieldError::invalid(path, text, "must not contain '..'"));
     }

@@ -81,7 +81,8 @@ fn source(volume: &Volume, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
-fn host_path(source: &HostPathVolumeSource, path: &FieldPath, errors: &mut Errors) {
+/// A path of the node at `path`.
+pub(crate) fn host_path(source: &HostPathVolumeSource, path: &FieldPath, errors: &mut Errors) {
     let at = path.child("path");
     if require(&at, &source.path, errors) {
         no_way_up(&at, &source.path, errors);

@@ -1,44 +1,82 @@
 //! What a metric of a HorizontalPodAutoscaler has to say.
 
 use k8s_openapi::api::autoscaling::v2 as api;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::kinds::prelude::*;
 
+/// What the version of something that is named may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// One with a group.
+    Grouped,
+    /// One that can be read.
+    Readable,
+    /// Any: it was there before.
+    Any,
+}
+
 /// A reference to what is scaled or measured.
-pub(super) fn reference(of: &api::CrossVersionObjectReference, path: &FieldPath, errors: &mut Errors) {
+pub(super) fn reference(
+    of: &api::CrossVersionObjectReference,
+    versions: Versions,
+    path: &FieldPath,
+    errors: &mut Errors,
+) {
     for (field, text) in [("kind", &of.kind), ("name", &of.name)] {
-        let at = path.child(field);
-        if require(&at, text, errors) {
-            refuse(&at, text, names::path_segment(text, false), errors);
-        }
+        validate::require_segment(&path.child(field), text, "", errors);
     }
-    let version = validate::text(&of.api_version);
-    if version.matches('/').count() > 1 {
-        let why = format!("unexpected GroupVersion string: {version}");
+    if let Some(why) = wrong_version(of, versions) {
+        let version = validate::text(&of.api_version);
         errors.push(FieldError::invalid(&path.child("apiVersion"), version, why));
     }
 }
 
-const TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
-/// The field that goes with each type.
-const FIELDS: &[&str] = &["containerResource", "external", "object", "pods", "resource"];
+/// What is wrong with the version of something that is named.
+pub(super) fn wrong_version(of: &api::CrossVersionObjectReference, versions: Versions) -> Option<String> {
+    let version = validate::text(&of.api_version);
+    if versions == Versions::Any {
+        return None;
+    }
+    if version.matches('/').count() > 1 {
+        return Some(format!("unexpected GroupVersion string: {version}"));
+    }
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let bare = versions == Versions::Grouped && group.is_empty();
+    bare.then(|| "apiVersion must specify API group".to_owned())
+}
 
-/// All metrics.
-pub(super) fn all(metrics: &[api::MetricSpec], path: &FieldPath, errors: &mut Errors) {
+/// The types of metrics, and the field that goes with each, in the order in which upstream looks at them.
+const TYPES: &[(&str, &str)] = &[
+    ("Object", "object"),
+    ("External", "external"),
+    ("Pods", "pods"),
+    ("Resource", "resource"),
+    ("ContainerResource", "containerResource"),
+];
+
+/// All metrics; objects that are measured may be named by these `versions`.
+pub(super) fn all(metrics: &[api::MetricSpec], versions: Versions, path: &FieldPath, errors: &mut Errors) {
     for (index, metric) in metrics.iter().enumerate() {
-        spec(metric, &path.index(index), errors);
+        spec(metric, versions, &path.index(index), errors);
     }
 }
 
-fn spec(metric: &api::MetricSpec, path: &FieldPath, errors: &mut Errors) {
+fn spec(metric: &api::MetricSpec, versions: Versions, path: &FieldPath, errors: &mut Errors) {
     let at = path.child("type");
     if metric.type_.is_empty() {
         errors.push(FieldError::required(&at, "must specify a metric source type"));
     }
-    one_of(&at, &metric.type_, TYPES, errors);
+    let types: Vec<&str> = TYPES.iter().map(|(kind, _)| *kind).collect();
+    one_of(&at, &metric.type_, &types, errors);
     let shown = validate::shown(metric);
-    let present: Vec<&str> = FIELDS.iter().copied().filter(|field| shown.get(*field).is_some()).collect();
-    let expected = TYPES.iter().position(|t| *t == metric.type_).map(|at| FIELDS[at]);
+    let present: Vec<&str> =
+        TYPES.iter().map(|(_, field)| *field).filter(|field| shown.get(*field).is_some()).collect();
+    // Of several, upstream looks at the first.
+    if let Some(first) = present.first() {
+        source(metric, first, versions, &path.child(first), errors);
+    }
+    let expected = TYPES.iter().find(|(kind, _)| *kind == metric.type_).map(|(_, field)| *field);
     if let Some(expected) = expected.filter(|expected| !present.contains(expected)) {
         let why = "must populate information for the given metric source";
         errors.push(FieldError::required(&path.child(expected), why));
@@ -48,62 +86,65 @@ fn spec(metric: &api::MetricSpec, path: &FieldPath, errors: &mut Errors) {
             let why = "must populate the given metric source only";
             errors.push(FieldError::forbidden(&path.child(extra), why));
         }
-        return;
     }
-    if let Some(source) = &metric.object {
-        let at = path.child("object");
-        reference(&source.described_object, &at.child("describedObject"), errors);
-        identifier(&source.metric, &at.child("metric"), errors);
-        value_or_average(
-            &source.target,
-            "must set either a target value or a target averageValue",
-            &at,
-            errors,
-        );
+}
+
+/// The source in one field of a metric.
+fn source(metric: &api::MetricSpec, field: &str, versions: Versions, path: &FieldPath, errors: &mut Errors) {
+    match field {
+        "object" => metric.object.iter().for_each(|source| {
+            reference(&source.described_object, versions, &path.child("describedObject"), errors);
+            identifier(&source.metric, &path.child("metric"), errors);
+            let why = "must set either a target value or averageValue";
+            value_or_average(&source.target, why, path, errors);
+        }),
+        "external" => metric.external.iter().for_each(|source| {
+            identifier(&source.metric, &path.child("metric"), errors);
+            let why = "must set either a target value for metric or a per-pod target";
+            value_or_average(&source.target, why, path, errors);
+            if source.target.value.is_some() && source.target.average_value.is_some() {
+                let why = "may not set both a target value for metric and a per-pod target";
+                errors.push(FieldError::forbidden(&path.child("target").child("value"), why));
+            }
+        }),
+        "pods" => metric.pods.iter().for_each(|source| {
+            identifier(&source.metric, &path.child("metric"), errors);
+            let at = path.child("target");
+            target(&source.target, &at, errors);
+            if source.target.average_value.is_none() {
+                let why = "must specify a positive target averageValue";
+                errors.push(FieldError::required(&at.child("averageValue"), why));
+            }
+        }),
+        "resource" => metric.resource.iter().for_each(|source| {
+            if source.name.is_empty() {
+                errors.push(FieldError::required(&path.child("name"), "must specify a resource name"));
+            }
+            use_of_resource(&source.target, path, errors);
+        }),
+        _ => metric.container_resource.iter().for_each(|source| {
+            container(source, path, errors);
+            use_of_resource(&source.target, path, errors);
+        }),
     }
-    if let Some(source) = &metric.external {
-        let at = path.child("external");
-        identifier(&source.metric, &at.child("metric"), errors);
-        let why = "must set either a target value for metric or a per-pod target";
-        value_or_average(&source.target, why, &at, errors);
+}
+
+fn container(source: &api::ContainerResourceMetricSource, path: &FieldPath, errors: &mut Errors) {
+    if source.name.is_empty() {
+        errors.push(FieldError::required(&path.child("name"), "must specify a resource name"));
+    } else {
+        validate::container_resource_name(&source.name, &path.child("name"), errors);
     }
-    if let Some(source) = &metric.pods {
-        let at = path.child("pods");
-        identifier(&source.metric, &at.child("metric"), errors);
-        target(&source.target, &at.child("target"), errors);
-        if !source.target.average_value.as_ref().is_some_and(is_positive) {
-            let why = "must specify a positive target averageValue";
-            errors.push(FieldError::required(&at.child("target").child("averageValue"), why));
-        }
-    }
-    if let Some(source) = &metric.resource {
-        let at = path.child("resource");
-        resource(&source.name, &source.target, &at, errors);
-    }
-    if let Some(source) = &metric.container_resource {
-        let at = path.child("containerResource");
-        if source.container.is_empty() {
-            errors.push(FieldError::required(&at.child("container"), "must specify a container"));
-        }
-        resource(&source.name, &source.target, &at, errors);
+    let at = path.child("container");
+    if source.container.is_empty() {
+        errors.push(FieldError::required(&at, "must specify a container"));
+    } else {
+        refuse(&at, &source.container, names::dns1123_label(&source.container), errors);
     }
 }
 
 fn identifier(metric: &api::MetricIdentifier, path: &FieldPath, errors: &mut Errors) {
-    let at = path.child("name");
-    if metric.name.is_empty() {
-        errors.push(FieldError::required(&at, "must specify a metric name"));
-    } else {
-        refuse(&at, &metric.name, names::path_segment(&metric.name, false), errors);
-    }
-    if let Some(selector) = &metric.selector {
-        validate::label_selector(selector, &path.child("selector"), errors);
-    }
-}
-
-fn is_positive(amount: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> bool {
-    let number = validate::number(amount);
-    !number.is_negative() && !number.is_zero()
+    validate::require_segment(&path.child("name"), &metric.name, "must specify a metric name", errors);
 }
 
 fn target(target: &api::MetricTarget, path: &FieldPath, errors: &mut Errors) {
@@ -115,6 +156,10 @@ fn target(target: &api::MetricTarget, path: &FieldPath, errors: &mut Errors) {
         let why = "must be either Utilization, Value, or AverageValue";
         errors.push(FieldError::invalid(&at, target.type_.as_str(), why));
     }
+    let is_positive = |amount: &Quantity| {
+        let number = validate::number(amount);
+        !number.is_negative() && !number.is_zero()
+    };
     for (field, amount) in [("value", &target.value), ("averageValue", &target.average_value)] {
         if let Some(amount) = amount.as_ref().filter(|a| !is_positive(a)) {
             errors.push(FieldError::invalid(&path.child(field), amount.0.as_str(), "must be positive"));
@@ -129,20 +174,12 @@ fn target(target: &api::MetricTarget, path: &FieldPath, errors: &mut Errors) {
 fn value_or_average(of: &api::MetricTarget, missing: &str, path: &FieldPath, errors: &mut Errors) {
     let at = path.child("target");
     target(of, &at, errors);
-    match (&of.value, &of.average_value) {
-        (None, None) => errors.push(FieldError::required(&at.child("averageValue"), missing)),
-        (Some(_), Some(_)) => {
-            let why = "may not set both a target value for metric and a per-pod target";
-            errors.push(FieldError::forbidden(&at.child("value"), why));
-        }
-        _ => {}
+    if of.value.is_none() && of.average_value.is_none() {
+        errors.push(FieldError::required(&at.child("averageValue"), missing));
     }
 }
 
-fn resource(name: &str, of: &api::MetricTarget, path: &FieldPath, errors: &mut Errors) {
-    if name.is_empty() {
-        errors.push(FieldError::required(&path.child("name"), "must specify a resource name"));
-    }
+fn use_of_resource(of: &api::MetricTarget, path: &FieldPath, errors: &mut Errors) {
     let at = path.child("target");
     target(of, &at, errors);
     match (of.average_utilization, &of.average_value) {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::autoscaling::v2 as api;
 
-use super::metrics;
+use super::metrics::{self, Versions};
 use crate::kinds::prelude::*;
 
 const MAX_WINDOW_SECONDS: i32 = 3600;
@@ -48,30 +48,11 @@ impl Rules for AutoscalerRules {
     }
 
     fn validate(object: &Self::Object, errors: &mut Errors) {
-        let empty = api::HorizontalPodAutoscalerSpec::default();
-        let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
-        let (at, most) = (path.child("maxReplicas"), spec.max_replicas);
-        if let Some(least) = spec.min_replicas.filter(|least| *least < 1) {
-            let why = "must be greater than or equal to 1";
-            errors.push(FieldError::invalid(&path.child("minReplicas"), least, why));
-        }
-        if most < 1 {
-            errors.push(FieldError::invalid(&at, most, "must be greater than 0"));
-        }
-        if spec.min_replicas.is_some_and(|least| most < least) {
-            let why = "must be greater than or equal to `minReplicas`";
-            errors.push(FieldError::invalid(&at, most, why));
-        }
-        metrics::reference(&spec.scale_target_ref, &path.child("scaleTargetRef"), errors);
-        metrics::all(validate::list(&spec.metrics), &path.child("metrics"), errors);
-        if let Some(behavior) = &spec.behavior {
-            let at = path.child("behavior");
-            for (field, rules) in [("scaleUp", &behavior.scale_up), ("scaleDown", &behavior.scale_down)] {
-                if let Some(rules) = rules {
-                    scaling_rules(rules, &at.child(field), errors);
-                }
-            }
-        }
+        autoscaler(object, None, errors);
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        autoscaler(new, old.spec.as_ref(), errors);
     }
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
@@ -82,6 +63,75 @@ impl Rules for AutoscalerRules {
         ];
         counts(&path, &all, errors);
     }
+}
+
+/// An autoscaler; what was there before may stay.
+fn autoscaler(
+    object: &api::HorizontalPodAutoscaler,
+    old: Option<&api::HorizontalPodAutoscalerSpec>,
+    errors: &mut Errors,
+) {
+    let empty = api::HorizontalPodAutoscalerSpec::default();
+    let (spec, path) = (object.spec.as_ref().unwrap_or(&empty), spec_path());
+    let (at, most) = (path.child("maxReplicas"), spec.max_replicas);
+    // To none at all is behind a gate that is closed in 1.35.
+    let lowest = if old.is_some_and(|old| old.min_replicas == Some(0)) { 0 } else { 1 };
+    if let Some(least) = spec.min_replicas.filter(|least| *least < lowest) {
+        let why = format!("must be greater than or equal to {lowest}");
+        errors.push(FieldError::invalid(&path.child("minReplicas"), least, why));
+    }
+    if most < 1 {
+        errors.push(FieldError::invalid(&at, most, "must be greater than 0"));
+    }
+    if spec.min_replicas.is_some_and(|least| most < least) {
+        let why = "must be greater than or equal to `minReplicas`";
+        errors.push(FieldError::invalid(&at, most, why));
+    }
+    let at = path.child("scaleTargetRef");
+    metrics::reference(&spec.scale_target_ref, target_versions(spec, old), &at, errors);
+    let (at, found) = (path.child("metrics"), validate::list(&spec.metrics));
+    metrics::all(found, measured_versions(old), &at, errors);
+    let from_none = found.iter().any(|metric| matches!(metric.type_.as_str(), "Object" | "External"));
+    if spec.min_replicas == Some(0) && !from_none {
+        let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.push(FieldError::forbidden(&at, why));
+    }
+    if let Some(behavior) = &spec.behavior {
+        let at = path.child("behavior");
+        for (field, rules) in [("scaleUp", &behavior.scale_up), ("scaleDown", &behavior.scale_down)] {
+            if let Some(rules) = rules {
+                scaling_rules(rules, &at.child(field), errors);
+            }
+        }
+    }
+}
+
+/// What is scaled has a group, unless it is the one kind of the core that can be scaled or is what it was.
+fn target_versions(
+    new: &api::HorizontalPodAutoscalerSpec,
+    old: Option<&api::HorizontalPodAutoscalerSpec>,
+) -> Versions {
+    let target = &new.scale_target_ref;
+    let same = |old: &api::HorizontalPodAutoscalerSpec| {
+        let before = &old.scale_target_ref;
+        validate::text(&before.api_version) == validate::text(&target.api_version)
+            && before.kind == target.kind
+    };
+    match () {
+        () if old.is_some_and(same) => Versions::Any,
+        () if target.kind == "ReplicationController" => Versions::Readable,
+        () => Versions::Grouped,
+    }
+}
+
+/// Objects that are measured may be of the core; once one was wrong, it may stay.
+fn measured_versions(old: Option<&api::HorizontalPodAutoscalerSpec>) -> Versions {
+    let wrong = |metric: &api::MetricSpec| {
+        let object = metric.object.as_ref().filter(|_| metric.type_ == "Object");
+        object.is_some_and(|o| metrics::wrong_version(&o.described_object, Versions::Readable).is_some())
+    };
+    let before = old.map(|old| validate::list(&old.metrics)).unwrap_or_default();
+    if before.iter().any(wrong) { Versions::Any } else { Versions::Readable }
 }
 
 fn scaling_rules(rules: &api::HPAScalingRules, path: &FieldPath, errors: &mut Errors) {
@@ -114,5 +164,9 @@ fn scaling_rules(rules: &api::HPAScalingRules, path: &FieldPath, errors: &mut Er
             let why = format!("must be less than or equal to {MAX_PERIOD_SECONDS}");
             errors.push(FieldError::invalid(&at.child("periodSeconds"), policy.period_seconds, why));
         }
+    }
+    if let Some(tolerance) = rules.tolerance.as_ref().filter(|t| validate::number(t).is_negative()) {
+        let at = path.child("tolerance");
+        errors.push(FieldError::invalid(&at, tolerance.0.as_str(), names::NOT_NEGATIVE));
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn job_spec(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Err
     }
     if let Some(manager) = &spec.managed_by {
         let at = path.child("managedBy");
-        refuse(&at, manager, names::domain_prefixed_path(manager), errors);
+        validate::domain_prefixed_path(&at, manager, errors);
         if manager.len() > names::MAX_LABEL {
             errors.push(FieldError::too_long(&at, names::MAX_LABEL));
         }

@@ -234,6 +234,6 @@ fn local_reference(of: &TypedLocalObjectReference, path: &FieldPath, errors: &mu
         refuse(&path.child("apiGroup"), group, names::dns1123_subdomain(group), errors);
     }
     for (field, text) in [("kind", &of.kind), ("name", &of.name)] {
-        require_by(&path.child(field), text, |text| names::path_segment(text, false), errors);
+        validate::require_segment(&path.child(field), text, &format!("{field} is required"), errors);
     }
 }

@@ -71,12 +71,10 @@ impl Rules for IngressClassRules {
         let empty = net::IngressClassSpec::default();
         let (spec, path) = (class.spec.as_ref().unwrap_or(&empty), spec_path());
         let (at, controller) = (path.child("controller"), validate::text(&spec.controller));
-        if require(&at, controller, errors) {
-            if controller.len() > MAX_CONTROLLER {
-                errors.push(FieldError::too_long(&at, MAX_CONTROLLER));
-            }
-            refuse(&at, controller, names::domain_prefixed_path(controller), errors);
+        if controller.len() > MAX_CONTROLLER {
+            errors.push(FieldError::too_long(&at, MAX_CONTROLLER));
         }
+        validate::domain_prefixed_path(&at, controller, errors);
         if let Some(of) = &spec.parameters {
             parameters(of, &path.child("parameters"), errors);
         }
@@ -95,7 +93,7 @@ fn parameters(of: &net::IngressClassParametersReference, path: &FieldPath, error
         refuse(&path.child("apiGroup"), group, names::dns1123_subdomain(group), errors);
     }
     for (field, text) in [("kind", &of.kind), ("name", &of.name)] {
-        require_by(&path.child(field), text, |text| names::path_segment(text, false), errors);
+        validate::require_segment(&path.child(field), text, &format!("{field} is required"), errors);
     }
     let at = path.child("namespace");
     match (validate::text(&of.scope), &of.namespace) {

@@ -88,7 +88,7 @@ impl Rules for NetworkPolicyRules {
             return;
         }
         for (index, kind) in types.iter().enumerate() {
-            one_of(&at.index(index), kind, &["Egress", "Ingress"], errors);
+            one_in_order(&at.index(index), kind, &["Ingress", "Egress"], errors);
         }
     }
 }
@@ -97,7 +97,7 @@ fn ports(ports: &[net::NetworkPolicyPort], path: &FieldPath, errors: &mut Errors
     for (index, entry) in ports.iter().enumerate() {
         let at = path.index(index);
         if let Some(protocol) = &entry.protocol {
-            one_of(&at.child("protocol"), protocol, &["SCTP", "TCP", "UDP"], errors);
+            one_in_order(&at.child("protocol"), protocol, &["TCP", "UDP", "SCTP"], errors);
         }
         let (port_at, end_at) = (at.child("port"), at.child("endPort"));
         match (&entry.port, entry.end_port) {
@@ -160,7 +160,7 @@ fn ip_block(block: &net::IPBlock, path: &FieldPath, errors: &mut Errors) {
     for (index, text) in validate::list(&block.except).iter().enumerate() {
         let at = path.child("except").index(index);
         refuse(&at, text, names::cidr(text), errors);
-        let Ok(part) = text.parse::<IpNet>() else { continue };
+        let Ok(part) = text.parse::<IpNet>() else { return };
         if !whole.contains(&part.network()) || whole.prefix_len() >= part.prefix_len() {
             errors.push(FieldError::invalid(&at, text.as_str(), "must be a strict subset of `cidr`"));
         }

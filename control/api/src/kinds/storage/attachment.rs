@@ -3,6 +3,7 @@
 use k8s_openapi::api::storage::v1 as storage;
 
 use crate::kinds::prelude::*;
+use crate::kinds::volume::inline_volume;
 
 /// The row of volumeattachments.
 pub(in crate::kinds) const RESOURCE: Resource = Resource {
@@ -57,31 +58,65 @@ impl Rules for AttachmentRules {
     }
 
     fn validate(attachment: &Self::Object, errors: &mut Errors) {
+        whole(attachment, errors);
+        // What v1 asks for beyond that.
         let (spec, path) = (&attachment.spec, spec_path());
-        validate::csi_driver_name(&path.child("attacher"), &spec.attacher, errors);
-        let at = path.child("source");
-        match (&spec.source.inline_volume_spec, &spec.source.persistent_volume_name) {
-            (None, None) => {
-                let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-                errors.push(FieldError::required(&at, why));
-            }
-            (Some(_), Some(_)) => {
-                let why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-                errors.push(FieldError::forbidden(&at, why));
-            }
-            (None, Some(name)) if name.is_empty() => {
-                let why = "must specify non empty persistentVolumeName";
-                errors.push(FieldError::required(&at.child("persistentVolumeName"), why));
-            }
-            _ => {}
+        if !spec.attacher.is_empty() {
+            validate::csi_driver_name(&path.child("attacher"), &spec.attacher, errors);
         }
-        require_by(&path.child("nodeName"), &spec.node_name, names::dns1123_subdomain, errors);
+        if let Some(name) = &spec.source.persistent_volume_name {
+            let at = path.child("source").child("persistentVolumeName");
+            refuse(&at, name, names::dns1123_subdomain(name), errors);
+        }
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
-        Self::validate(new, errors);
+        whole(new, errors);
         if !validate::same(&new.spec, &old.spec) {
             errors.push(FieldError::invalid(&spec_path(), validate::shown(&new.spec), names::IMMUTABLE));
+        }
+    }
+
+    fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        Self::validate_update(new, old, errors);
+    }
+}
+
+/// Most bytes of what an attacher tells, and of a message.
+const MAX_METADATA: usize = 256 * 1024;
+const MAX_MESSAGE: usize = 1024;
+const ONE_SOURCE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+
+fn whole(attachment: &storage::VolumeAttachment, errors: &mut Errors) {
+    let (spec, path) = (&attachment.spec, spec_path());
+    require(&path.child("attacher"), &spec.attacher, errors);
+    let at = path.child("source");
+    match (&spec.source.inline_volume_spec, &spec.source.persistent_volume_name) {
+        (None, None) => errors.push(FieldError::required(&at, ONE_SOURCE)),
+        (Some(_), Some(_)) => errors.push(FieldError::forbidden(&at, ONE_SOURCE)),
+        (None, Some(name)) if name.is_empty() => {
+            let why = "must specify non empty persistentVolumeName";
+            errors.push(FieldError::required(&at.child("persistentVolumeName"), why));
+        }
+        (None, Some(_)) => {}
+        (Some(volume), None) => inline_volume(volume, &at.child("inlineVolumeSpec"), errors),
+    }
+    let node = spec.node_name.as_str();
+    refuse(&path.child("nodeName"), node, names::dns1123_subdomain(node), errors);
+    let (Some(status), path) = (&attachment.status, status_path()) else { return };
+    let told = status.attachment_metadata.iter().flatten();
+    if told.map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_METADATA {
+        errors.push(FieldError::too_long(&path.child("attachmentMetadata"), MAX_METADATA));
+    }
+    for (field, error) in [("attachError", &status.attach_error), ("detachError", &status.detach_error)] {
+        let (Some(error), at) = (error, path.child(field)) else { continue };
+        if validate::text(&error.message).len() > MAX_MESSAGE {
+            // The limit that is told is upstream's.
+            errors.push(FieldError::too_long(&at.child("message"), MAX_METADATA));
+        }
+        if let Some(code) = error.error_code.filter(|code| *code < 0) {
+            let why = names::inclusive_range(0, i64::from(i32::MAX));
+            errors.push(FieldError::invalid(&at.child("errorCode"), code, why));
         }
     }
 }

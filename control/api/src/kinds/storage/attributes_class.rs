@@ -52,5 +52,6 @@ impl Rules for AttributesClassRules {
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
         fixed("driverName", &new.driver_name, &old.driver_name, errors);
         fixed("parameters", &new.parameters, &old.parameters, errors);
+        Self::validate(new, errors);
     }
 }

@@ -1,5 +1,8 @@
 //! StorageClasses, and the capacities that drivers report for them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::storage::v1 as storage;
 
 use super::{class_name, fixed, parameters, provisioner};
@@ -96,41 +99,67 @@ impl Rules for StorageClassRules {
         provisioner(&FieldPath::root("provisioner"), &class.provisioner, errors);
         parameters(class.parameters.as_ref(), &FieldPath::root("parameters"), errors);
         let policy = validate::text(&class.reclaim_policy);
-        one_of(&FieldPath::root("reclaimPolicy"), policy, &["Delete", "Retain"], errors);
+        if !policy.is_empty() {
+            one_of(&FieldPath::root("reclaimPolicy"), policy, &["Delete", "Retain"], errors);
+        }
         let mode = validate::text(&class.volume_binding_mode);
         let modes = ["Immediate", "WaitForFirstConsumer"];
-        require_one_of(&FieldPath::root("volumeBindingMode"), mode, &modes, errors);
+        one_of(&FieldPath::root("volumeBindingMode"), mode, &modes, errors);
         topologies(class, errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        Self::validate(new, errors);
         fixed("parameters", &new.parameters, &old.parameters, errors);
         fixed("provisioner", &new.provisioner, &old.provisioner, errors);
         fixed("reclaimPolicy", &new.reclaim_policy, &old.reclaim_policy, errors);
         let at = FieldPath::root("volumeBindingMode");
         validate::unchanged(&at, &new.volume_binding_mode, &old.volume_binding_mode, errors);
-        topologies(new, errors);
     }
 }
 
 fn topologies(class: &storage::StorageClass, errors: &mut Errors) {
     let all = FieldPath::root("allowedTopologies");
+    let mut seen: Vec<Term> = Vec::new();
     for (index, term) in validate::list(&class.allowed_topologies).iter().enumerate() {
-        let terms = all.index(index).child("matchLabelExpressions");
-        for (index, expression) in validate::list(&term.match_label_expressions).iter().enumerate() {
-            let at = terms.index(index);
-            refuse(&at.child("key"), &expression.key, names::qualified_name(&expression.key), errors);
-            let values = at.child("values");
-            if expression.values.is_empty() {
-                errors.push(FieldError::required(&values, ""));
-            }
-            for (index, value) in expression.values.iter().enumerate() {
-                if expression.values[..index].contains(value) {
-                    errors.push(FieldError::duplicate(&values.index(index), value.as_str()));
-                }
+        let at = all.index(index).child("matchLabelExpressions");
+        let term = topology(validate::list(&term.match_label_expressions), &at, errors);
+        // Upstream takes a term without expressions for one that it has seen.
+        if term.is_empty() || seen.contains(&term) {
+            errors.push(FieldError::duplicate(&at, ""));
+        }
+        seen.push(term);
+    }
+}
+
+/// The values of each key.
+type Term<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
+fn topology<'a>(
+    expressions: &'a [core::TopologySelectorLabelRequirement],
+    path: &FieldPath,
+    errors: &mut Errors,
+) -> Term<'a> {
+    let mut term = Term::new();
+    for (index, expression) in expressions.iter().enumerate() {
+        let at = path.index(index);
+        let values = at.child("values");
+        if expression.values.is_empty() {
+            errors.push(FieldError::required(&values, ""));
+        }
+        let mut known = BTreeSet::new();
+        for (index, value) in expression.values.iter().enumerate() {
+            if !known.insert(value.as_str()) {
+                errors.push(FieldError::duplicate(&values.index(index), value.as_str()));
             }
         }
+        let (at, key) = (at.child("key"), expression.key.as_str());
+        refuse(&at, key, names::qualified_name(key), errors);
+        if term.insert(key, known).is_some() {
+            errors.push(FieldError::duplicate(&at, key));
+        }
     }
+    term
 }
 
 /// What is true of csistoragecapacities.
@@ -142,23 +171,14 @@ impl Rules for CapacityRules {
     const UNCONDITIONAL_UPDATE: bool = false;
 
     fn validate(capacity: &Self::Object, errors: &mut Errors) {
-        let class = FieldPath::root("storageClassName");
-        refuse(
-            &class,
-            &capacity.storage_class_name,
-            names::dns1123_subdomain(&capacity.storage_class_name),
-            errors,
-        );
         if let Some(topology) = &capacity.node_topology {
             validate::label_selector(topology, &FieldPath::root("nodeTopology"), errors);
         }
-        for (field, amount) in
-            [("capacity", &capacity.capacity), ("maximumVolumeSize", &capacity.maximum_volume_size)]
-        {
-            if let Some(amount) = amount.as_ref().filter(|a| validate::number(a).is_negative()) {
-                let at = FieldPath::root(field);
-                errors.push(FieldError::invalid(&at, amount.0.as_str(), names::NOT_NEGATIVE));
-            }
+        let (at, class) = (FieldPath::root("storageClassName"), capacity.storage_class_name.as_str());
+        refuse(&at, class, names::dns1123_subdomain(class), errors);
+        if let Some(amount) = capacity.capacity.as_ref().filter(|a| validate::number(a).is_negative()) {
+            let at = FieldPath::root("capacity");
+            errors.push(FieldError::invalid(&at, amount.0.as_str(), names::NOT_NEGATIVE));
         }
     }
 

@@ -54,6 +54,8 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
 
 /// Shortest life of a token, in seconds.
 const MIN_TOKEN_SECONDS: i64 = 600;
+/// Longest life of a token, in seconds.
+const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 /// Shortest wait between two updates of what a node can hold, in seconds.
 const MIN_PERIOD_SECONDS: i64 = 10;
 
@@ -80,28 +82,14 @@ impl Rules for DriverRules {
     }
 
     fn validate(driver: &Self::Object, errors: &mut Errors) {
-        let name = driver.metadata.name.as_deref().unwrap_or_default();
-        if name.len() > names::MAX_LABEL {
-            errors.push(FieldError::too_long(&FieldPath::root("metadata").child("name"), names::MAX_LABEL));
-        }
         let (spec, path) = (&driver.spec, spec_path());
         let policies = ["File", "None", "ReadWriteOnceWithFSType"];
         let policy = validate::text(&spec.fs_group_policy);
-        require_one_of(&path.child("fsGroupPolicy"), policy, &policies, errors);
+        one_of(&path.child("fsGroupPolicy"), policy, &policies, errors);
+        tokens(validate::list(&spec.token_requests), &path.child("tokenRequests"), errors);
         let at = path.child("volumeLifecycleModes");
         for mode in validate::list(&spec.volume_lifecycle_modes) {
-            one_of(&at, mode, &["Ephemeral", "Persistent"], errors);
-        }
-        let tokens = validate::list(&spec.token_requests);
-        for (index, token) in tokens.iter().enumerate() {
-            let at = path.child("tokenRequests").index(index);
-            if tokens[..index].iter().any(|t| t.audience == token.audience) {
-                errors.push(FieldError::duplicate(&at.child("audience"), token.audience.as_str()));
-            }
-            if let Some(seconds) = token.expiration_seconds.filter(|s| *s < MIN_TOKEN_SECONDS) {
-                let why = "may not specify a duration less than 10 minutes";
-                errors.push(FieldError::invalid(&at.child("expirationSeconds"), seconds, why));
-            }
+            one_in_order(&at, mode, &["Persistent", "Ephemeral"], errors);
         }
         if let Some(seconds) = spec.node_allocatable_update_period_seconds.filter(|s| *s < MIN_PERIOD_SECONDS)
         {
@@ -116,12 +104,30 @@ impl Rules for DriverRules {
         let (new, old, path) = (&new.spec, &old.spec, spec_path());
         // The driver is called in quite another order with it.
         validate::unchanged(
-            &path.child("attachRequired"),
+            // The path is upstream's.
+            &path.child("attachedRequired"),
             &new.attach_required,
             &old.attach_required,
             errors,
         );
         let at = path.child("volumeLifecycleModes");
         validate::unchanged(&at, &new.volume_lifecycle_modes, &old.volume_lifecycle_modes, errors);
+    }
+}
+
+/// Tokens of a driver, one for each audience.
+fn tokens(tokens: &[storage::TokenRequest], path: &FieldPath, errors: &mut Errors) {
+    for (index, token) in tokens.iter().enumerate() {
+        let at = path.index(index);
+        if tokens[..index].iter().any(|t| t.audience == token.audience) {
+            errors.push(FieldError::duplicate(&at.child("audience"), token.audience.as_str()));
+            continue;
+        }
+        let why = match token.expiration_seconds.unwrap_or(MIN_TOKEN_SECONDS) {
+            seconds if seconds < MIN_TOKEN_SECONDS => "may not specify a duration less than 10 minutes",
+            seconds if seconds > MAX_TOKEN_SECONDS => "may not specify a duration larger than 2^32 seconds",
+            _ => continue,
+        };
+        errors.push(FieldError::invalid(&at.child("expirationSeconds"), token.expiration_seconds, why));
     }
 }

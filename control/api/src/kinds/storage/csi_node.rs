@@ -39,9 +39,6 @@ impl Rules for NodeRules {
         for (index, driver) in drivers.iter().enumerate() {
             let at = all.index(index);
             validate::csi_driver_name(&at.child("name"), &driver.name, errors);
-            if drivers[..index].iter().any(|d| d.name == driver.name) {
-                errors.push(FieldError::duplicate(&at.child("name"), driver.name.as_str()));
-            }
             let id = at.child("nodeID");
             if require(&id, &driver.node_id, errors) && driver.node_id.len() > MAX_NODE_ID {
                 let why = format!("must be {MAX_NODE_ID} characters or less");
@@ -50,13 +47,17 @@ impl Rules for NodeRules {
             if let Some(count) = driver.allocatable.as_ref().and_then(|a| a.count) {
                 not_negative(&at.child("allocatable").child("count"), i64::from(count), errors);
             }
+            if drivers[..index].iter().any(|d| d.name == driver.name) {
+                errors.push(FieldError::duplicate(&at.child("name"), driver.name.as_str()));
+            }
+            // The path of keys is upstream's.
             let keys = validate::list(&driver.topology_keys);
             for (index, key) in keys.iter().enumerate() {
-                let at = at.child("topologyKeys").index(index);
-                refuse(&at, key, names::qualified_name(key), errors);
+                require(&at, key, errors);
                 if keys[..index].contains(key) {
                     errors.push(FieldError::duplicate(&at, key.as_str()));
                 }
+                refuse(&at, key, names::qualified_name(key), errors);
             }
         }
     }
@@ -64,13 +65,15 @@ impl Rules for NodeRules {
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
         Self::validate(new, errors);
         // A driver may come, go, and say anew how much the node can hold, but stays who it is.
-        let identity = |d: &storage::CSINodeDriver| (d.node_id.clone(), d.topology_keys.clone());
-        let all = spec_path().child("drivers");
-        for (index, driver) in new.spec.drivers.iter().enumerate() {
-            let known = old.spec.drivers.iter().find(|d| d.name == driver.name);
-            if known.is_some_and(|known| identity(known) != identity(driver)) {
-                let shown = validate::shown(driver);
-                errors.push(FieldError::invalid(&all.index(index), shown, names::IMMUTABLE));
+        let identity = |driver: &storage::CSINodeDriver| {
+            let mut driver = driver.clone();
+            driver.allocatable = None;
+            driver
+        };
+        let at = spec_path().child("drivers");
+        for known in &old.spec.drivers {
+            for driver in new.spec.drivers.iter().filter(|driver| driver.name == known.name) {
+                validate::unchanged(&at, &identity(driver), &identity(known), errors);
             }
         }
     }

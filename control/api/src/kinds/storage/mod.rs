@@ -28,7 +28,8 @@ fn class_name(object: &Value, annotations: &[&str]) -> String {
 /// The name of what provides volumes.
 fn provisioner(path: &FieldPath, name: &str, errors: &mut Errors) {
     if require(path, name, errors) {
-        refuse(path, name, names::qualified_name(&name.to_lowercase()), errors);
+        let name = name.to_lowercase();
+        refuse(path, &name, names::qualified_name(&name), errors);
     }
 }
 

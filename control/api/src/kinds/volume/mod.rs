@@ -2,11 +2,14 @@
 
 mod claim;
 mod persistent;
+mod source;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::prelude::*;
 
-pub(super) use claim::{RESOURCE as CLAIM, defaults as claim_defaults};
-pub(super) use persistent::RESOURCE as PERSISTENT;
+pub(super) use claim::{RESOURCE as CLAIM, defaults as claim_defaults, spec as claim_spec};
+pub(super) use persistent::{RESOURCE as PERSISTENT, inline as inline_volume};
 
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
@@ -42,27 +45,38 @@ fn phase(object: &Value) -> &str {
 
 /// Access modes of a volume or claim.
 fn validate_access_modes(modes: &[String], path: &FieldPath, errors: &mut Errors) {
+    const ALONE: &str = "ReadWriteOncePod";
     for mode in modes {
         one_of(path, mode, ACCESS_MODES, errors);
     }
-    if modes.len() > 1 && modes.iter().any(|m| m == "ReadWriteOncePod") {
+    let others = modes.iter().any(|mode| mode != ALONE && ACCESS_MODES.contains(&mode.as_str()));
+    if others && modes.iter().any(|mode| mode == ALONE) {
         let why = "may not use ReadWriteOncePod with other access modes";
         errors.push(FieldError::forbidden(path, why));
     }
 }
 
-/// Names of classes.
-fn validate_classes(
-    storage: &Option<String>,
-    attributes: &Option<String>,
-    path: &FieldPath,
-    errors: &mut Errors,
-) {
-    let storage = validate::text(storage);
-    if !storage.is_empty() {
-        refuse(&path.child("storageClassName"), storage, names::dns1123_subdomain(storage), errors);
+/// The name of a class; none and an empty one are no class.
+fn validate_class(name: &Option<String>, path: &FieldPath, errors: &mut Errors) {
+    let name = validate::text(name);
+    if !name.is_empty() {
+        refuse(path, name, names::dns1123_subdomain(name), errors);
     }
-    if let Some(name) = attributes.as_deref().filter(|name| !name.is_empty()) {
-        refuse(&path.child("volumeAttributesClassName"), name, names::dns1123_subdomain(name), errors);
+}
+
+/// An amount that is more than nothing.
+fn more_than_nothing(amount: &Quantity, path: &FieldPath, errors: &mut Errors) {
+    let number = validate::number(amount);
+    if number.is_negative() || number.is_zero() {
+        errors.push(FieldError::invalid(path, amount.0.as_str(), "must be greater than zero"));
     }
+}
+
+/// An amount as such; answers whether it is one.
+fn basic_amount(amount: &Quantity, path: &FieldPath, errors: &mut Errors) -> bool {
+    let number = validate::number(amount);
+    if number.units() < 0 {
+        errors.push(FieldError::invalid(path, number.units(), "must be a valid resource quantity"));
+    }
+    number.units() >= 0
 }

@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{VOLUME_MODES, access_modes, class, or_unset, phase, validate_access_modes, validate_classes};
+use super::{
+    VOLUME_MODES, access_modes, basic_amount, class, more_than_nothing, or_unset, phase, source,
+    validate_access_modes, validate_class,
+};
 use crate::kinds::prelude::*;
 
 /// The row of persistentvolumes.
@@ -48,6 +51,20 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+/// What sources of volumes have where nothing is said.
+const SOURCE_DEFAULTS: &[(&str, &str, &str)] = &[
+    ("hostPath", "type", ""),
+    ("rbd", "pool", "rbd"),
+    ("rbd", "user", "admin"),
+    ("rbd", "keyring", "/etc/ceph/keyring"),
+    ("iscsi", "iscsiInterface", "default"),
+    ("azureDisk", "cachingMode", "ReadWrite"),
+    ("azureDisk", "kind", "Shared"),
+    ("azureDisk", "fsType", "ext4"),
+    ("scaleIO", "storageMode", "ThinProvisioned"),
+    ("scaleIO", "fsType", "xfs"),
+];
+
 /// What is true of persistentvolumes.
 pub(in crate::kinds) struct PersistentVolumeRules;
 
@@ -61,8 +78,10 @@ impl Rules for PersistentVolumeRules {
         let Some(spec) = spec_of(volume) else { return };
         set(spec, "persistentVolumeReclaimPolicy", "Retain");
         set(spec, "volumeMode", "Filesystem");
-        if let Some(path) = object(spec, "hostPath") {
-            set(path, "type", "");
+        for (source, field, value) in SOURCE_DEFAULTS {
+            if let Some(source) = object(spec, source) {
+                set(source, field, *value);
+            }
         }
     }
 
@@ -74,117 +93,139 @@ impl Rules for PersistentVolumeRules {
 
     fn validate(volume: &Self::Object, errors: &mut Errors) {
         let empty = core::PersistentVolumeSpec::default();
-        let (spec, path) = (volume.spec.as_ref().unwrap_or(&empty), spec_path());
-        let modes = validate::list(&spec.access_modes);
-        if modes.is_empty() {
-            errors.push(FieldError::required(&path.child("accessModes"), ""));
-        }
-        validate_access_modes(modes, &path.child("accessModes"), errors);
-        capacity(spec, &path.child("capacity"), errors);
-        let policy = validate::text(&spec.persistent_volume_reclaim_policy);
-        let policies = ["Delete", "Recycle", "Retain"];
-        one_of(&path.child("persistentVolumeReclaimPolicy"), policy, &policies, errors);
-        source(spec, &path, errors);
-        validate_classes(&spec.storage_class_name, &spec.volume_attributes_class_name, &path, errors);
-        one_of(&path.child("volumeMode"), validate::text(&spec.volume_mode), VOLUME_MODES, errors);
-        if let Some(required) = spec.node_affinity.as_ref().and_then(|a| a.required.as_ref()) {
-            validate::node_selector(required, &path.child("nodeAffinity").child("required"), errors);
-        }
+        spec(volume.spec.as_ref().unwrap_or(&empty), false, &spec_path(), errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
         Self::validate(new, errors);
         let (Some(new), Some(old), path) = (&new.spec, &old.spec, spec_path()) else { return };
-        if !meta::same(Some(&sources(new)), Some(&sources(old))) {
+        if !meta::same(Some(&comparable(new, old)), Some(&source::all(old))) {
             let why = "spec.persistentvolumesource is immutable after creation";
             errors.push(FieldError::forbidden(&path.child("persistentvolumesource"), why));
         }
-        validate::unchanged(&path.child("volumeMode"), &new.volume_mode, &old.volume_mode, errors);
+        // The paths of the next two are upstream's.
+        let at = FieldPath::root("volumeMode");
+        validate::unchanged(&at, &new.volume_mode, &old.volume_mode, errors);
         if old.node_affinity.is_some() {
-            let at = path.child("nodeAffinity");
+            let at = FieldPath::root("nodeAffinity");
             validate::unchanged(&at, &new.node_affinity, &old.node_affinity, errors);
+        }
+        if old.volume_attributes_class_name.is_some() && new.volume_attributes_class_name.is_none() {
+            let at = path.child("volumeAttributesClassName");
+            errors.push(FieldError::forbidden(&at, "update from non-nil value to nil is forbidden"));
         }
     }
 }
 
-/// Fields of the spec that are not the volume's source.
-const NOT_SOURCES: &[&str] = &[
-    "accessModes",
-    "capacity",
-    "claimRef",
-    "mountOptions",
-    "nodeAffinity",
-    "persistentVolumeReclaimPolicy",
-    "storageClassName",
-    "volumeAttributesClassName",
-    "volumeMode",
-];
-
-/// The sources of a volume by name.
-fn sources(spec: &core::PersistentVolumeSpec) -> Value {
-    let mut fields = validate::shown(spec);
-    if let Some(fields) = fields.as_object_mut() {
-        fields.retain(|field, _| !NOT_SOURCES.contains(&field.as_str()));
+/// The source of a volume without what may be added to it.
+fn comparable(new: &core::PersistentVolumeSpec, old: &core::PersistentVolumeSpec) -> Value {
+    const SECRET: &str = "/csi/controllerExpandSecretRef";
+    let (mut new, old) = (source::all(new), source::all(old));
+    if old.pointer("/csi").is_some()
+        && old.pointer(SECRET).is_none()
+        && let Some(csi) = new.pointer_mut("/csi").and_then(Value::as_object_mut)
+    {
+        csi.remove("controllerExpandSecretRef");
     }
-    fields
+    new
+}
+
+/// The spec of a volume that another object holds.
+pub(in crate::kinds) fn inline(volume: &core::PersistentVolumeSpec, path: &FieldPath, errors: &mut Errors) {
+    spec(volume, true, path, errors);
+}
+
+const INLINE: &str = "in the context of inline volumes";
+
+/// Notes that a field may not be set within another object.
+fn not_inline(is_set: bool, path: &FieldPath, errors: &mut Errors) {
+    if is_set {
+        errors.push(FieldError::forbidden(path, format!("may not be specified {INLINE}")));
+    }
+}
+
+fn spec(spec: &core::PersistentVolumeSpec, inline: bool, path: &FieldPath, errors: &mut Errors) {
+    let has_capacity = spec.capacity.as_ref().is_some_and(|capacity| !capacity.is_empty());
+    if inline {
+        not_inline(spec.claim_ref.is_some(), &path.child("claimRef"), errors);
+        not_inline(has_capacity, &path.child("capacity"), errors);
+        if spec.csi.is_none() {
+            errors.push(FieldError::required(&path.child("csi"), format!("has to be specified {INLINE}")));
+        }
+    }
+    let modes = validate::list(&spec.access_modes);
+    if modes.is_empty() {
+        errors.push(FieldError::required(&path.child("accessModes"), ""));
+    }
+    validate_access_modes(modes, &path.child("accessModes"), errors);
+    if !inline {
+        capacity(spec, &path.child("capacity"), errors);
+    }
+    let (at, policy) =
+        (path.child("persistentVolumeReclaimPolicy"), validate::text(&spec.persistent_volume_reclaim_policy));
+    match policy {
+        "" => {}
+        "Retain" if inline => {}
+        _ if inline => {
+            errors.push(FieldError::forbidden(&at, format!("may only be Retain {INLINE}")));
+        }
+        policy => one_of(&at, policy, &["Delete", "Recycle", "Retain"], errors),
+    }
+    if let Some(affinity) = &spec.node_affinity {
+        let at = path.child("nodeAffinity");
+        not_inline(inline, &at, errors);
+        let at = at.child("required");
+        match &affinity.required {
+            _ if inline => {}
+            Some(required) => validate::node_selector(required, &at, errors),
+            None => errors.push(FieldError::required(&at, "must specify required node constraints")),
+        }
+    }
+    source::check(spec, path, errors);
+    classes(spec, inline, path, errors);
+}
+
+/// The class and the mode, which come behind the source.
+fn classes(spec: &core::PersistentVolumeSpec, inline: bool, path: &FieldPath, errors: &mut Errors) {
+    let at = path.child("storageClassName");
+    if inline {
+        not_inline(!validate::text(&spec.storage_class_name).is_empty(), &at, errors);
+    } else {
+        validate_class(&spec.storage_class_name, &at, errors);
+    }
+    let at = path.child("volumeMode");
+    match spec.volume_mode.as_deref() {
+        None => {}
+        Some("Filesystem") if inline => {}
+        Some(_) if inline => {
+            let why = format!("may not specify volumeMode other than Filesystem {INLINE}");
+            errors.push(FieldError::forbidden(&at, why));
+        }
+        Some(mode) => one_of(&at, mode, VOLUME_MODES, errors),
+    }
+    if let Some(name) = spec.volume_attributes_class_name.as_deref().filter(|_| !inline) {
+        let at = path.child("volumeAttributesClassName");
+        if name.is_empty() {
+            errors.push(FieldError::required(&at, "an empty string is disallowed"));
+        }
+        validate_class(&spec.volume_attributes_class_name, &at, errors);
+        if spec.csi.is_none() {
+            let why = "has to be specified when using volumeAttributesClassName";
+            errors.push(FieldError::required(&path.child("csi"), why));
+        }
+    }
 }
 
 fn capacity(spec: &core::PersistentVolumeSpec, path: &FieldPath, errors: &mut Errors) {
-    let Some(capacity) = spec.capacity.as_ref().filter(|c| !c.is_empty()) else {
+    let given = spec.capacity.as_ref().filter(|c| !c.is_empty());
+    if given.is_none() {
         errors.push(FieldError::required(path, ""));
-        return;
-    };
-    if !capacity.contains_key("storage") || capacity.len() > 1 {
-        errors.push(FieldError::not_supported(path, validate::shown(capacity), &["storage"]));
     }
-    for (name, amount) in capacity {
-        let number = validate::number(amount);
-        if number.is_negative() || number.is_zero() {
-            errors.push(FieldError::invalid(&path.key(name), amount.0.as_str(), "must be greater than zero"));
-        }
+    if given.is_none_or(|capacity| !capacity.contains_key("storage") || capacity.len() > 1) {
+        errors.push(FieldError::not_supported(path, validate::shown(&given), &["storage"]));
     }
-}
-
-fn source(spec: &core::PersistentVolumeSpec, path: &FieldPath, errors: &mut Errors) {
-    let found = sources(spec);
-    let names: Vec<&String> = found.as_object().into_iter().flat_map(Map::keys).collect();
-    match names.as_slice() {
-        [] => errors.push(FieldError::required(path, "must specify a volume type")),
-        [_] => {}
-        [_, others @ ..] => {
-            for other in others {
-                let why = "may not specify more than 1 volume type";
-                errors.push(FieldError::forbidden(&path.child(other), why));
-            }
-        }
-    }
-    let recycled = validate::text(&spec.persistent_volume_reclaim_policy) == "Recycle";
-    if let Some(host) = &spec.host_path {
-        let at = path.child("hostPath").child("path");
-        require(&at, &host.path, errors);
-        if recycled && host.path == "/" {
-            let why = "may not be 'recycle' for a hostPath mount of '/'";
-            errors.push(FieldError::forbidden(&path.child("persistentVolumeReclaimPolicy"), why));
-        }
-    }
-    if let Some(local) = &spec.local {
-        require(&path.child("local").child("path"), &local.path, errors);
-        if spec.node_affinity.is_none() {
-            let at = FieldPath::root("metadata").child("annotations");
-            errors.push(FieldError::required(&at, "Local volume requires node affinity"));
-        }
-    }
-    if let Some(nfs) = &spec.nfs {
-        let at = path.child("nfs");
-        require(&at.child("server"), &nfs.server, errors);
-        if require(&at.child("path"), &nfs.path, errors) && !nfs.path.starts_with('/') {
-            let why = "must be an absolute path";
-            errors.push(FieldError::invalid(&at.child("path"), nfs.path.as_str(), why));
-        }
-    }
-    if let Some(csi) = &spec.csi {
-        let at = path.child("csi");
-        validate::csi_driver_name(&at.child("driver"), &csi.driver, errors);
-        require(&at.child("volumeHandle"), &csi.volume_handle, errors);
+    for (name, amount) in given.into_iter().flatten() {
+        basic_amount(amount, &path.key(name), errors);
+        more_than_nothing(amount, &path.key(name), errors);
     }
 }
