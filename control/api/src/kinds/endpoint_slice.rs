@@ -1,5 +1,7 @@
 //! EndpointSlices: addresses of a service's pods, in slices.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::discovery;
 use serde_json::Value;
@@ -61,7 +63,8 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         .flat_map(|endpoint| list(endpoint, "/addresses"))
         .filter_map(|address| address.as_str().map(str::to_owned))
         .collect();
-    let addresses = if addresses.is_empty() { "<unset>".to_owned() } else { shorten(&addresses) };
+    let addresses =
+        if addresses.is_empty() { "<unset>".to_owned() } else { shorten(&addresses, addresses.len()) };
     vec![
         meta::name(object).into(),
         text(object, "/addressType").into(),
@@ -100,13 +103,14 @@ impl Rules for EndpointSliceRules {
         if ports.len() > MAX_PORTS {
             errors.push(FieldError::too_many(&path, ports.len(), MAX_PORTS));
         }
+        let mut seen = HashSet::new();
         for (index, exposed) in ports.iter().enumerate() {
             let at = path.index(index);
             let name = validate::text(&exposed.name);
             if !name.is_empty() {
                 refuse(&at.child("name"), name, names::dns1123_label(name), errors);
             }
-            if ports[..index].iter().any(|p| validate::text(&p.name) == name) {
+            if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
             if let Some(number) = exposed.port {

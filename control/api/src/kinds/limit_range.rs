@@ -34,13 +34,12 @@ impl Rules for LimitRangeRules {
     fn validate(range: &Self::Object, errors: &mut Errors) {
         let Some(spec) = &range.spec else { return };
         let all = spec_path().child("limits");
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
         for (index, item) in spec.limits.iter().enumerate() {
             let at = all.index(index);
-            if seen.contains(&item.type_.as_str()) {
+            if !seen.insert(&item.type_) {
                 errors.push(FieldError::duplicate(&at.child("type"), item.type_.as_str()));
             }
-            seen.push(&item.type_);
             limits(item, &at, errors);
         }
     }

@@ -1,6 +1,7 @@
 //! Nodes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core as core_api;
@@ -131,6 +132,7 @@ impl Rules for NodeRules {
         let Some(spec) = &node.spec else { return };
         let taints = validate::list(&spec.taints);
         let taints_at = path.child("taints");
+        let mut seen = HashSet::new();
         for (index, taint) in taints.iter().enumerate() {
             let at = taints_at.index(index);
             require_by(&at.child("key"), &taint.key, names::qualified_name, errors);
@@ -138,7 +140,7 @@ impl Rules for NodeRules {
             refuse(&at.child("value"), value, names::label_value(value), errors);
             let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
             require_one_of(&at.child("effect"), &taint.effect, &effects, errors);
-            if taints[..index].iter().any(|t| t.key == taint.key && t.effect == taint.effect) {
+            if !seen.insert((&taint.key, &taint.effect)) {
                 let shown = format!("{}:{}", taint.key, taint.effect);
                 let mut error = FieldError::duplicate(&at, shown);
                 "taints must be unique by key and effect pair".clone_into(&mut error.detail);

@@ -124,8 +124,9 @@ fn topologies(class: &storage::StorageClass, errors: &mut Errors) {
             if expression.values.is_empty() {
                 errors.push(FieldError::required(&values, ""));
             }
+            let mut seen = HashSet::new();
             for (index, value) in expression.values.iter().enumerate() {
-                if expression.values[..index].contains(value) {
+                if !seen.insert(value) {
                     errors.push(FieldError::duplicate(&values.index(index), value.as_str()));
                 }
             }

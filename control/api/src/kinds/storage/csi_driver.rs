@@ -93,9 +93,10 @@ impl Rules for DriverRules {
             one_of(&at, mode, &["Ephemeral", "Persistent"], errors);
         }
         let tokens = validate::list(&spec.token_requests);
+        let mut seen = HashSet::new();
         for (index, token) in tokens.iter().enumerate() {
             let at = path.child("tokenRequests").index(index);
-            if tokens[..index].iter().any(|t| t.audience == token.audience) {
+            if !seen.insert(&token.audience) {
                 errors.push(FieldError::duplicate(&at.child("audience"), token.audience.as_str()));
             }
             if let Some(seconds) = token.expiration_seconds.filter(|s| *s < MIN_TOKEN_SECONDS) {

@@ -36,10 +36,11 @@ impl Rules for NodeRules {
     fn validate(node: &Self::Object, errors: &mut Errors) {
         let all = spec_path().child("drivers");
         let drivers = &node.spec.drivers;
+        let mut names = HashSet::new();
         for (index, driver) in drivers.iter().enumerate() {
             let at = all.index(index);
             validate::csi_driver_name(&at.child("name"), &driver.name, errors);
-            if drivers[..index].iter().any(|d| d.name == driver.name) {
+            if !names.insert(&driver.name) {
                 errors.push(FieldError::duplicate(&at.child("name"), driver.name.as_str()));
             }
             let id = at.child("nodeID");
@@ -51,10 +52,11 @@ impl Rules for NodeRules {
                 not_negative(&at.child("allocatable").child("count"), i64::from(count), errors);
             }
             let keys = validate::list(&driver.topology_keys);
+            let mut seen = HashSet::new();
             for (index, key) in keys.iter().enumerate() {
                 let at = at.child("topologyKeys").index(index);
                 refuse(&at, key, names::qualified_name(key), errors);
-                if keys[..index].contains(key) {
+                if !seen.insert(key) {
                     errors.push(FieldError::duplicate(&at, key.as_str()));
                 }
             }
