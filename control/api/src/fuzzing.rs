@@ -1,5 +1,7 @@
 //! What `cargo xtask fuzz` feeds to this package, and where it begins.
 
+mod large;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +27,7 @@ pub const TARGETS: &[Target] = &[
         texts(&["1.5Gi", "-100m", "1e3", "0.000000001", "9223372036854775807", "12E"])
     }),
     ("api-jsonpath", json_path, || texts(PATHS)),
+    ("api-large", large::large, large::seeds),
     ("api-definition", definition, || vec![DEFINITION.as_bytes().to_vec()]),
 ];
 

@@ -1,6 +1,6 @@
 //! What differs between two objects, and which fields an object has, as sets of paths.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -59,13 +59,15 @@ fn walk(old: Option<&Value>, new: Option<&Value>, form: Form<'_>, out: &mut Diff
         }
         form_with_entries!() => {
             let (Some(was), Some(is)) = (form.entries(old), form.entries(new)) else { return whole };
+            let now: HashMap<&Element, &Value> =
+                is.iter().map(|(element, entry)| (element, *entry)).collect();
+            let known: HashSet<&Element> = was.iter().map(|(element, _)| element).collect();
             for (element, entry) in &was {
-                let now = is.iter().find(|(other, _)| other == element).map(|(_, entry)| *entry);
-                enter(element.clone(), Some(entry), now, form.entry(), out);
+                enter(element.clone(), Some(entry), now.get(element).copied(), form.entry(), out);
             }
-            for (element, entry) in is {
-                if !was.iter().any(|(other, _)| *other == element) {
-                    enter(element, None, Some(entry), form.entry(), out);
+            for (element, entry) in &is {
+                if !known.contains(element) {
+                    enter(element.clone(), None, Some(entry), form.entry(), out);
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! `metadata.managedFields`: which manager set which fields, by what operation, and when.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -24,7 +26,7 @@ const SERVER_METADATA: &[&str] = &[
 ];
 
 /// How a manager writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Operation {
     /// Server-side apply.
     Apply,
@@ -53,12 +55,24 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether both stand for the same manager. One that applies has one entry for all versions.
+    /// What tells a manager from others. One that applies has one entry for all versions.
+    fn identity(&self) -> (Operation, String, String, String) {
+        let version = if self.operation == Operation::Apply { "" } else { &self.api_version };
+        (self.operation, self.manager.clone(), self.subresource.clone(), version.to_owned())
+    }
+
+    /// Whether both stand for the same manager.
     pub(super) fn is_same(&self, other: &Entry) -> bool {
         self.manager == other.manager
             && self.operation == other.operation
             && self.subresource == other.subresource
             && (self.operation == Operation::Apply || self.api_version == other.api_version)
+    }
+
+    /// Adds what another entry of the same manager manages.
+    fn unite(&mut self, other: Entry) {
+        self.fields.unite(other.fields);
+        self.time = other.time;
     }
 
     /// The manager as messages name it.
@@ -127,11 +141,23 @@ impl Managers {
     pub(super) fn of(object: &Value) -> Option<Managers> {
         let list = meta::metadata(object).and_then(|m| m.get("managedFields")).and_then(Value::as_array);
         let entries: Option<Vec<Entry>> = list.into_iter().flatten().map(Entry::from_json).collect();
+        Some(Managers::gathered(entries?))
+    }
+
+    /// These entries, those of the same manager as one. A client may bring tens of thousands along.
+    fn gathered(entries: impl IntoIterator<Item = Entry>) -> Managers {
         let mut managers = Managers::default();
-        for entry in entries? {
-            managers.unite(entry);
+        let mut places: HashMap<_, usize> = HashMap::new();
+        for entry in entries {
+            match places.get(&entry.identity()).and_then(|at| managers.entries.get_mut(*at)) {
+                Some(known) => known.unite(entry),
+                None => {
+                    places.insert(entry.identity(), managers.entries.len());
+                    managers.entries.push(entry);
+                }
+            }
         }
-        Some(managers)
+        managers
     }
 
     /// The entries that a write starts from: those that the request brings along, if it brings any that can be read, so
@@ -154,10 +180,7 @@ impl Managers {
     /// Adds what an entry manages to the same manager's.
     pub(super) fn unite(&mut self, entry: Entry) {
         match self.entries.iter_mut().find(|known| known.is_same(&entry)) {
-            Some(known) => {
-                known.fields.unite(entry.fields);
-                known.time = entry.time;
-            }
+            Some(known) => known.unite(entry),
             None => self.entries.push(entry),
         }
     }
@@ -186,17 +209,14 @@ impl Managers {
         let (applied, mut updaters): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries)
             .into_iter()
             .partition(|entry| entry.operation == Operation::Apply);
-        self.entries = applied;
         updaters.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
         let excess = (updaters.len() + 1).saturating_sub(MAX_UPDATERS);
         let ancient = if updaters.len() > MAX_UPDATERS { excess } else { 0 };
-        for (at, mut entry) in updaters.into_iter().enumerate() {
-            if at < ancient {
-                entry.manager = ANCIENT.to_owned();
-                entry.subresource.clear();
-            }
-            self.unite(entry);
+        for entry in updaters.iter_mut().take(ancient) {
+            entry.manager = ANCIENT.to_owned();
+            entry.subresource.clear();
         }
+        *self = Managers::gathered(applied.into_iter().chain(updaters));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Merging an applied configuration into an object, and taking paths out of one.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::form::{Form, form_with_entries, form_with_fields, is_hollow};
@@ -39,29 +41,30 @@ type Entries<'v> = [(Element, &'v Value)];
 /// Merges two lists of entries. The order is the applied one; entries that are only in the live list stay behind the entry
 /// that they followed.
 fn lists(live: &Entries<'_>, applied: &Entries<'_>, form: Form<'_>) -> Value {
-    let find = |list: &Entries<'_>, element: &Element| list.iter().position(|(other, _)| other == element);
-    let mut shared = applied.iter().map(|(e, _)| e).filter(|e| find(live, e).is_some()).peekable();
-    let mut done: Vec<&Element> = Vec::new();
+    let known: HashMap<&Element, &Value> = live.iter().map(|(element, value)| (element, *value)).collect();
+    let wanted: HashSet<&Element> = applied.iter().map(|(element, _)| element).collect();
+    let mut shared = applied.iter().map(|(e, _)| e).filter(|e| known.contains_key(e)).peekable();
+    let mut done: HashSet<&Element> = HashSet::new();
     let mut out = Vec::new();
     let (mut l, mut r) = (0, 0);
     while l < live.len() || r < applied.len() {
         if let Some((element, old)) = live.get(l) {
-            let Some(_) = find(applied, element) else {
+            if !wanted.contains(element) {
                 out.push((*old).clone());
                 l += 1;
                 continue;
-            };
+            }
             // Merged before, or its turn is not yet: the applied order decides.
             let waits = r < applied.len() && shared.peek().is_some_and(|next| *next != element);
-            if done.contains(&element) || waits {
+            if done.contains(element) || waits {
                 l += 1;
                 continue;
             }
         }
         let Some((element, new)) = applied.get(r) else { continue };
-        let known = find(live, element).and_then(|at| live.get(at));
-        out.push(known.map_or_else(|| (*new).clone(), |(_, old)| merge(old, new, form)));
-        done.push(element);
+        let old = known.get(element);
+        out.push(old.map_or_else(|| (*new).clone(), |old| merge(old, new, form)));
+        done.insert(element);
         shared.next_if(|next| *next == element);
         r += 1;
         if live.get(l).is_some_and(|(other, _)| other == element) {

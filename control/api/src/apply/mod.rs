@@ -135,9 +135,9 @@ fn take_over(
         let mut lost = entry.fields.and(&difference.modified);
         lost.unite(entry.fields.and(&difference.added));
         if !lost.is_empty() {
-            conflicts.extend(Conflict::all(entry, &lost));
+            entry.fields.subtract(&lost);
+            conflicts.push(Conflict::with(entry, lost));
         }
-        entry.fields.subtract(&lost);
         entry.fields.subtract(&difference.removed);
         !entry.fields.is_empty()
     });
@@ -271,8 +271,8 @@ fn kept_by_kubectl(write: &Write<'_>, live: Option<&Value>, conflicts: &[Conflic
     let Some(last) = live.and_then(|live| meta::annotation(live, LAST_APPLIED)) else { return false };
     let decoded = crate::codec::decode_object(last.as_bytes(), crate::codec::Media::Json, write.resource);
     let Ok(decoded) = decoded else { return false };
-    let known = fields(&decoded.value, Form::of_resource(write.resource)).paths();
-    conflicts.iter().all(|conflict| known.contains(&conflict.path))
+    let known = fields(&decoded.value, Form::of_resource(write.resource));
+    conflicts.iter().all(|conflict| conflict.lost.minus(&known).is_empty())
 }
 
 /// Keeps the annotation of `kubectl apply` in step, so that people can go back to it.

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 /// One step of a path, in the text form of `FieldsV1`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Element(Box<str>);
 
 /// Deepest nesting that is read, as deep as objects can be.
@@ -185,20 +185,30 @@ impl Set {
         }
     }
 
-    /// All paths in order, as messages write them.
-    pub(super) fn paths(&self) -> Vec<String> {
-        fn walk(set: &Set, prefix: &str, out: &mut Vec<String>) {
+    /// How many paths there are.
+    pub(super) fn count(&self) -> usize {
+        self.nodes.values().map(|node| usize::from(node.member) + node.below.count()).sum()
+    }
+
+    /// The first paths in order, as messages write them, until they have more bytes than `room`, which becomes less. A hundred
+    /// thousand paths may share a step of a megabyte.
+    pub(super) fn paths(&self, room: &mut usize) -> Vec<String> {
+        fn walk(set: &Set, prefix: &str, room: &mut usize, out: &mut Vec<String>) {
             for (element, node) in &set.nodes {
+                if *room == 0 {
+                    return;
+                }
                 let mut path = prefix.to_owned();
                 element.write(&mut path);
                 if node.member {
+                    *room = room.saturating_sub(path.len());
                     out.push(path.clone());
                 }
-                walk(&node.below, &path, out);
+                walk(&node.below, &path, room, out);
             }
         }
         let mut out = Vec::new();
-        walk(self, "", &mut out);
+        walk(self, "", room, &mut out);
         out
     }
 
@@ -269,13 +279,16 @@ mod tests {
         assert_eq!(a.and(&b), set(json!({"f:a": {"f:b": {}}})));
         let mut union = a.clone();
         union.unite(b);
-        assert_eq!(union.paths(), [".a", ".a.b", ".a.c", ".d", ".e"]);
+        assert_eq!(union.paths(&mut 99), [".a", ".a.b", ".a.c", ".d", ".e"]);
         assert!(a.minus(&a).is_empty());
     }
 
     #[test]
     fn paths_read_as_upstream_writes_them() {
         let fields = json!({"f:spec": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {"f:name": {}}, "v:\"x\"": {}}});
-        assert_eq!(set(fields).paths(), [".spec[containerPort=80,protocol=\"TCP\"].name", ".spec[=\"x\"]"]);
+        assert_eq!(
+            set(fields).paths(&mut 99),
+            [".spec[containerPort=80,protocol=\"TCP\"].name", ".spec[=\"x\"]"]
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Validation of values by a schema, with the words of upstream's validator (`k8s.io/kube-openapi/pkg/validation`).
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::formats;
@@ -189,11 +191,29 @@ fn number(value: &Value, schema: &Structural, path: &FieldPath, found: &mut Foun
     }
 }
 
-/// The entry of a list that `entry` replaces: entries of other lists than maps cannot be told apart.
-fn correlated<'v>(entry: &Value, list: &ListType, old: Option<&'v Value>) -> Option<&'v Value> {
+/// The keys of an entry.
+type Keys<'v> = Vec<Option<&'v Value>>;
+
+fn keys_of<'v>(entry: &'v Value, keys: &[String]) -> Keys<'v> {
+    keys.iter().map(|key| entry.get(key)).collect()
+}
+
+/// The entries of a list by their keys, the first of those that are the same. Entries of other lists than maps cannot be told
+/// apart.
+fn by_keys<'v>(list: &ListType, old: Option<&'v Value>) -> HashMap<Keys<'v>, &'v Value> {
+    let ListType::Map(keys) = list else { return HashMap::new() };
+    let entries = old.and_then(Value::as_array).into_iter().flatten().rev();
+    entries.map(|entry| (keys_of(entry, keys), entry)).collect()
+}
+
+/// The entry of an old list that `entry` replaces.
+fn correlated<'v>(
+    entry: &'v Value,
+    list: &ListType,
+    old: &HashMap<Keys<'v>, &'v Value>,
+) -> Option<&'v Value> {
     let ListType::Map(keys) = list else { return None };
-    let is_same = |other: &&Value| keys.iter().all(|key| other.get(key) == entry.get(key));
-    old?.as_array()?.iter().find(is_same)
+    old.get(&keys_of(entry, keys)).copied()
 }
 
 fn list(
@@ -206,8 +226,9 @@ fn list(
 ) {
     let limits = &schema.limits;
     if let Some(items) = &schema.items {
+        let old = by_keys(&schema.list, old);
         for (index, entry) in entries.iter().enumerate() {
-            node(entry, items, &path.index(index), correlated(entry, &schema.list, old), found);
+            node(entry, items, &path.index(index), correlated(entry, &schema.list, &old), found);
             if found.errors.len() > MAX_ERRORS {
                 return;
             }

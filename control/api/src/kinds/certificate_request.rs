@@ -142,9 +142,10 @@ impl Rules for CertificateRequestRules {
         if usages.is_empty() {
             errors.push(FieldError::required(&at, ""));
         }
+        let mut seen = HashSet::new();
         for (index, usage) in usages.iter().enumerate() {
             one_of(&at.index(index), usage, USAGES, errors);
-            if usages[..index].contains(usage) {
+            if !seen.insert(usage) {
                 errors.push(FieldError::duplicate(&at.index(index), usage.as_str()));
             }
         }
@@ -205,10 +206,12 @@ impl Rules for CertificateRequestRules {
 fn conditions(request: &certificates::CertificateSigningRequest, errors: &mut Errors) {
     let all = request.status.as_ref().map_or(&[][..], |s| validate::list(&s.conditions));
     let path = status_path().child("conditions");
+    let approved = all.iter().any(|c| c.type_ == "Approved");
+    let mut seen = HashSet::new();
     for (index, condition) in all.iter().enumerate() {
         let at = path.index(index);
         require(&at.child("type"), &condition.type_, errors);
-        if all[..index].iter().any(|c| c.type_ == condition.type_) {
+        if !seen.insert(&condition.type_) {
             errors.push(FieldError::duplicate(&at.child("type"), condition.type_.as_str()));
         }
         let (status_at, known) =
@@ -216,7 +219,7 @@ fn conditions(request: &certificates::CertificateSigningRequest, errors: &mut Er
         if require_status(&status_at, &condition.status, errors) && known && condition.status != "True" {
             errors.push(FieldError::not_supported(&status_at, condition.status.as_str(), &["True"]));
         }
-        if condition.type_ == "Denied" && all.iter().any(|c| c.type_ == "Approved") {
+        if condition.type_ == "Denied" && approved {
             let why = "Approved and Denied conditions are mutually exclusive";
             errors.push(FieldError::invalid(&at.child("type"), condition.type_.as_str(), why));
         }

@@ -63,7 +63,8 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         .flat_map(|endpoint| list(endpoint, "/addresses"))
         .filter_map(|address| address.as_str().map(str::to_owned))
         .collect();
-    let addresses = if addresses.is_empty() { "<unset>".to_owned() } else { shorten(&addresses) };
+    let addresses =
+        if addresses.is_empty() { "<unset>".to_owned() } else { shorten(&addresses, addresses.len()) };
     vec![
         meta::name(object).into(),
         text(object, "/addressType").into(),

@@ -41,9 +41,9 @@ pub(super) const RESOURCE: Resource = Resource {
 /// Addresses that a cell shows before it says how many more there are.
 pub(super) const SHOWN: usize = 3;
 
-/// The first of some items, and how many more there are.
-pub(super) fn shorten(items: &[String]) -> String {
-    match items.len() {
+/// The first of some items, of which there are `count`, and how many more there are.
+pub(super) fn shorten(items: &[String], count: usize) -> String {
+    match count {
         0 => "<none>".to_owned(),
         n if n <= SHOWN => items.join(","),
         n => format!("{} + {} more...", items[..SHOWN].join(","), n - SHOWN),
@@ -51,23 +51,26 @@ pub(super) fn shorten(items: &[String]) -> String {
 }
 
 fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
-    let mut shown = Vec::new();
+    // Each address with each port may be more than memory holds.
+    let (mut shown, mut count) = (Vec::new(), 0_usize);
     for subset in list(object, "/subsets") {
         let addresses = list(subset, "/addresses").iter().map(|a| text(a, "/ip"));
         let ports = list(subset, "/ports");
         if ports.is_empty() {
-            shown.extend(addresses.map(str::to_owned));
+            count = count.saturating_add(addresses.len());
+            shown.extend(addresses.take(SHOWN).map(str::to_owned));
             continue;
         }
         let addresses: Vec<&str> = addresses.collect();
-        for port in ports {
+        count = count.saturating_add(addresses.len().saturating_mul(ports.len()));
+        for port in ports.iter().take(SHOWN) {
             let number = integer(port, "/port");
-            shown.extend(addresses.iter().map(|ip| {
+            shown.extend(addresses.iter().take(SHOWN).map(|ip| {
                 if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }
             }));
         }
     }
-    vec![meta::name(object).into(), shorten(&shown).into(), age(object, now)]
+    vec![meta::name(object).into(), shorten(&shown, count).into(), age(object, now)]
 }
 
 /// What is true of endpoints.

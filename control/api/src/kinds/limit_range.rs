@@ -34,7 +34,7 @@ impl Rules for LimitRangeRules {
     fn validate(range: &Self::Object, errors: &mut Errors) {
         let Some(spec) = &range.spec else { return };
         let all = spec_path().child("limits");
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
         for (index, item) in spec.limits.iter().enumerate() {
             let at = all.index(index);
             let kind = item.type_.as_str();
@@ -44,10 +44,9 @@ impl Rules for LimitRangeRules {
                 errors.push(FieldError::invalid(&at.child("type"), kind, why));
             }
             refuse(&at.child("type"), kind, wrong, errors);
-            if seen.contains(&kind) {
+            if !seen.insert(kind) {
                 errors.push(FieldError::duplicate(&at.child("type"), kind));
             }
-            seen.push(kind);
             limits(item, &at, errors);
         }
     }

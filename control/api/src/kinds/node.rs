@@ -1,6 +1,7 @@
 //! Nodes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core as core_api;
@@ -164,6 +165,7 @@ fn taints(node: &core_api::v1::Node, errors: &mut Errors) {
     let taints = node.spec.as_ref().map(|spec| validate::list(&spec.taints)).unwrap_or_default();
     // The path is upstream's.
     let all = FieldPath::root("metadata").child("taints");
+    let mut seen = HashSet::new();
     for (index, taint) in taints.iter().enumerate() {
         let at = all.index(index);
         refuse(&at.child("key"), &taint.key, names::qualified_name(&taint.key), errors);
@@ -175,7 +177,7 @@ fn taints(node: &core_api::v1::Node, errors: &mut Errors) {
         if require(&at.child("effect"), &taint.effect, errors) {
             one_in_order(&at.child("effect"), &taint.effect, TAINT_EFFECTS, errors);
         }
-        if taints[..index].iter().any(|t| t.key == taint.key && t.effect == taint.effect) {
+        if !seen.insert((&taint.key, &taint.effect)) {
             // Upstream shows the taint as it has it.
             let shown = json!({
                 "Key": taint.key, "Value": value, "Effect": taint.effect, "TimeAdded": taint.time_added,
@@ -199,8 +201,9 @@ fn amounts(node: &core_api::v1::Node, errors: &mut Errors) {
 
 fn addresses(node: &core_api::v1::Node, errors: &mut Errors) {
     let addresses = node.status.as_ref().map(|status| validate::list(&status.addresses)).unwrap_or_default();
+    let mut seen = HashSet::new();
     for (index, address) in addresses.iter().enumerate() {
-        if addresses[..index].contains(address) {
+        if !seen.insert((&address.type_, &address.address)) {
             let at = FieldPath::root("status").child("addresses").index(index);
             // Upstream shows the address as it has it.
             let shown = json!({"Type": address.type_, "Address": address.address});
@@ -225,8 +228,9 @@ fn ranges(node: &core_api::v1::Node, errors: &mut Errors) {
         let why = "may specify no more than one CIDR for each IP family";
         errors.push(FieldError::invalid(&path, validate::shown(&ranges), why));
     }
+    let mut seen = HashSet::new();
     for (index, range) in ranges.iter().enumerate() {
-        if ranges[..index].contains(range) {
+        if !seen.insert(range) {
             errors.push(FieldError::duplicate(&path.index(index), range.as_str()));
         }
     }

@@ -1,5 +1,9 @@
 //! What most files of kinds name.
 
+// Lists are of the client's making and may have a hundred thousand entries: whatever looks for each one among those before it
+// must not walk through them.
+pub(in crate::kinds) use std::collections::HashSet;
+
 pub(in crate::kinds) use jiff::Timestamp;
 pub(in crate::kinds) use serde_json::{Map, Value, json};
 

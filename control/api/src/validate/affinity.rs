@@ -1,5 +1,7 @@
 //! Where a pod may run: node selection, affinity, tolerations and spreading.
 
+use std::collections::{HashMap, HashSet};
+
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Toleration,
     TopologySpreadConstraint,
@@ -198,6 +200,10 @@ pub(crate) fn tolerations(tolerations: &[Toleration], path: &FieldPath, errors: 
 
 /// Spread constraints at `path`.
 pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &FieldPath, errors: &mut Errors) {
+    let mut left = HashMap::new();
+    for constraint in constraints {
+        *left.entry((&constraint.topology_key, &constraint.when_unsatisfiable)).or_insert(0_usize) += 1;
+    }
     for (index, constraint) in constraints.iter().enumerate() {
         let at = path.index(index);
         if constraint.max_skew <= 0 {
@@ -212,11 +218,13 @@ pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &FieldPath,
         }
         let allowed = ["DoNotSchedule", "ScheduleAnyway"];
         one_of(&at.child("whenUnsatisfiable"), &constraint.when_unsatisfiable, &allowed, errors);
-        let same = |other: &TopologySpreadConstraint| {
-            other.topology_key == constraint.topology_key
-                && other.when_unsatisfiable == constraint.when_unsatisfiable
-        };
-        if constraints[index + 1..].iter().any(same) {
+        // Upstream names the first of two that are the same.
+        let behind = left.get_mut(&(&constraint.topology_key, &constraint.when_unsatisfiable));
+        let behind = behind.map_or(0, |left| {
+            *left -= 1;
+            *left
+        });
+        if behind > 0 {
             let pair = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
             errors.push(FieldError::duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), pair));
         }
@@ -251,13 +259,12 @@ pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &FieldPath,
 
 /// Scheduling gates: qualified names, each once.
 pub(super) fn gates<'a>(gates: impl Iterator<Item = &'a str>, path: &FieldPath, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for (index, gate) in gates.enumerate() {
         let at = path.index(index);
         refuse(&at, gate, names::qualified_name(gate), errors);
-        if seen.contains(&gate) {
+        if !seen.insert(gate) {
             errors.push(FieldError::duplicate(&at, gate));
         }
-        seen.push(gate);
     }
 }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{PodResourceClaim, ResourceClaim, ResourceRequirements};
+use k8s_openapi::api::core::v1::{PodResourceClaim, PodSpec, ResourceClaim, ResourceRequirements};
 
 use super::{Errors, list, refuse, shown};
 use crate::names;
 use crate::status::{FieldError, FieldPath};
+
+/// Claims of a pod that are named where one is not found: with all of them, an answer would hold their number times the
+/// number of those that are not found.
+const MAX_SHOWN: usize = 50;
 
 /// `spec.resourceClaims` of a pod at `path`.
 pub(super) fn of_pod(claims: &[PodResourceClaim], path: &FieldPath, errors: &mut Errors) {
@@ -39,10 +43,15 @@ pub(super) fn of_pod(claims: &[PodResourceClaim], path: &FieldPath, errors: &mut
     }
 }
 
+/// The names of a pod's claims.
+pub(super) fn names_of(spec: &PodSpec) -> BTreeSet<&str> {
+    list(&spec.resource_claims).iter().map(|claim| claim.name.as_str()).collect()
+}
+
 /// `claims` of a container at `path`, which have to be those of its pod.
 pub(super) fn of_container(
     resources: &ResourceRequirements,
-    of_pod: &[PodResourceClaim],
+    of_pod: &BTreeSet<&str>,
     path: &FieldPath,
     errors: &mut Errors,
 ) {
@@ -53,7 +62,7 @@ pub(super) fn of_container(
             continue;
         }
         used_once(claim, &mut seen, &at, errors);
-        if !of_pod.iter().any(|known| known.name == claim.name) {
+        if !of_pod.contains(claim.name.as_str()) {
             errors.push(unknown(claim, of_pod, &at));
         }
     }
@@ -75,15 +84,19 @@ fn used_once(claim: &ResourceClaim, seen: &mut BTreeSet<String>, path: &FieldPat
     let prefix = format!("{name}/");
     if seen.contains(&key) {
         errors.push(FieldError::duplicate(path, key.as_str()));
-    } else if request.is_empty() && seen.iter().any(|other| other.starts_with(&prefix)) {
+    } else if request.is_empty()
+        && seen.range(prefix.clone()..).next().is_some_and(|other| other.starts_with(&prefix))
+    {
         errors.push(FieldError::duplicate(path, name));
     }
     seen.insert(key);
 }
 
-fn unknown(claim: &ResourceClaim, of_pod: &[PodResourceClaim], path: &FieldPath) -> FieldError {
-    let known: BTreeSet<&str> = of_pod.iter().map(|claim| claim.name.as_str()).collect();
-    let known: Vec<&str> = known.into_iter().collect();
+fn unknown(claim: &ResourceClaim, of_pod: &BTreeSet<&str>, path: &FieldPath) -> FieldError {
+    let mut known: Vec<&str> = of_pod.iter().copied().take(MAX_SHOWN).collect();
+    if of_pod.len() > MAX_SHOWN {
+        known.push("...");
+    }
     let rest =
         if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", known.join(", ")) };
     let mut error = FieldError::not_found(path, claim.name.as_str());

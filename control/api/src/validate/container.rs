@@ -17,6 +17,8 @@ use crate::status::{FieldError, FieldPath};
 pub(super) struct Pod<'a> {
     pub(super) spec: &'a PodSpec,
     pub(super) volumes: &'a Volumes<'a>,
+    /// The names of its claims.
+    pub(super) claims: &'a BTreeSet<&'a str>,
     /// Whether this is a Pod and not a template, which may leave out the ports of the host.
     pub(super) is_pod: bool,
 }
@@ -99,7 +101,7 @@ pub(super) fn common(container: &Container, pod: &Pod<'_>, path: &FieldPath, err
     if let Some(wanted) = &container.resources {
         let at = path.child("resources");
         resources::requirements(wanted, &at, errors);
-        claims::of_container(wanted, list(&pod.spec.resource_claims), &at.child("claims"), errors);
+        claims::of_container(wanted, pod.claims, &at.child("claims"), errors);
     }
     let pod_policy = text(&pod.spec.restart_policy);
     restart::on_resize(list(&container.resize_policy), pod_policy, &path.child("resizePolicy"), errors);

@@ -1,5 +1,7 @@
 //! Environment variables of containers and where their values come from.
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector,
 };
@@ -245,6 +247,9 @@ pub(super) fn of_container(
 
 /// Variables that come from files of volumes: such a volume has to be empty at first. `path` is that of the pod's spec.
 pub(super) fn files(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
+    // Of two that have the same name the first counts.
+    let volumes = list(&pod.spec.volumes).iter().rev();
+    let volumes: HashMap<&str, _> = volumes.map(|volume| (volume.name.as_str(), volume)).collect();
     let lists =
         [("initContainers", list(&pod.spec.init_containers)), ("containers", pod.spec.containers.as_slice())];
     for (field, containers) in lists {
@@ -255,7 +260,7 @@ pub(super) fn files(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
                 let Some(source) = source else { continue };
                 let at = env.index(index).child("valueFrom").child("fileKeyRef").child("volumeName");
                 let name = source.volume_name.as_str();
-                match list(&pod.spec.volumes).iter().find(|volume| volume.name == name) {
+                match volumes.get(name) {
                     None => errors.push(FieldError::not_found(&at, name)),
                     Some(volume) if volume.empty_dir.is_none() => {
                         let why = "referenced volume must be of type emptyDir";

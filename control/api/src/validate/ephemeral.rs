@@ -1,5 +1,7 @@
 //! Containers that are added to a running pod for debugging.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, ResourceRequirements};
 
 use super::container::{self, Pod};
@@ -11,25 +13,31 @@ const NOT_HERE: &str = "cannot be set for an Ephemeral Container";
 /// All of them at `path`.
 pub(super) fn all(pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
     let containers = list(&pod.spec.ephemeral_containers);
+    let others = others(pod.spec);
+    let mut seen = HashSet::new();
     for (index, found) in containers.iter().enumerate() {
         let at = path.index(index);
         let plain = plain(found);
         container::common(&plain, pod, &at, errors);
         container::image_is_trimmed(&plain, &at, errors);
-        if is_other(pod.spec, &found.name) || containers[..index].iter().any(|c| c.name == found.name) {
+        if others.contains(found.name.as_str()) || !seen.insert(&found.name) {
             errors.push(FieldError::duplicate(&at.child("name"), found.name.as_str()));
         }
         let target = text(&found.target_container_name);
-        if !target.is_empty() && !is_other(pod.spec, target) {
+        if !target.is_empty() && !others.contains(target) {
             errors.push(FieldError::not_found(&at.child("targetContainerName"), target));
         }
         forbidden(found, &at, errors);
     }
 }
 
-/// Whether an ordinary or an init container has the name.
-fn is_other(spec: &PodSpec, name: &str) -> bool {
-    spec.containers.iter().chain(list(&spec.init_containers)).any(|c| c.name == name)
+/// The names of ordinary and of init containers.
+fn others(spec: &PodSpec) -> HashSet<&str> {
+    spec.containers
+        .iter()
+        .chain(list(&spec.init_containers))
+        .map(|container| container.name.as_str())
+        .collect()
 }
 
 /// The same as a container of the other kinds, for what is true of all.

@@ -4,7 +4,7 @@
 //! When a pod is created, its values go into the selector beside the keys ([`merge`]), so that whoever reads the pod needs
 //! to know of selectors only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value, json};
@@ -35,13 +35,15 @@ pub(super) fn label_keys(
     // One expression is the merged one; a second one of the same key comes from the user.
     let labels = selector.and_then(|s| s.match_labels.as_ref()).into_iter().flatten();
     let mut seen: BTreeSet<&str> = labels.map(|(key, _)| key.as_str()).collect();
+    let places: HashMap<&str, usize> = same.iter().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
     for expression in selector.map(|s| list(&s.match_expressions)).unwrap_or_default() {
         let twice = !seen.insert(&expression.key);
-        if let Some(index) = same.iter().rposition(|key| *key == expression.key).filter(|_| twice) {
+        if let Some(index) = places.get(expression.key.as_str()).filter(|_| twice) {
             let why = "exists in both matchLabelKeys and labelSelector";
-            errors.push(FieldError::invalid(&path.index(index), expression.key.as_str(), why));
+            errors.push(FieldError::invalid(&path.index(*index), expression.key.as_str(), why));
         }
     }
+    let other: BTreeSet<&String> = other.iter().collect();
     for (index, key) in same.iter().enumerate().filter(|(_, key)| other.contains(key)) {
         let at = path.child("matchLabelKeys").index(index);
         let why = "exists in both matchLabelKeys and mismatchLabelKeys";

@@ -64,7 +64,8 @@ pub(crate) fn pod_template(template: &PodTemplateSpec, path: &FieldPath, errors:
 fn pod_spec(spec: &PodSpec, is_pod: bool, path: &FieldPath, errors: &mut Errors) {
     let volumes = volume::all(spec, &path.child("volumes"), errors);
     claims::of_pod(list(&spec.resource_claims), &path.child("resourceClaims"), errors);
-    let shared = Shared { spec, volumes: &volumes, is_pod };
+    let claims = claims::names_of(spec);
+    let shared = Shared { spec, volumes: &volumes, claims: &claims, is_pod };
     container::all(&shared, path, errors);
     ephemeral::all(&shared, &path.child("ephemeralContainers"), errors);
     resources::of_pod(spec, &path.child("resources"), errors);

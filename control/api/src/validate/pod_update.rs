@@ -1,6 +1,6 @@
 //! What may be changed in a pod that is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::api::core::v1::{Affinity, Container, NodeSelectorTerm, Pod, PodSpec, Toleration};
 
@@ -52,10 +52,10 @@ fn deadline(new: &PodSpec, old: &PodSpec, path: &FieldPath, errors: &mut Errors)
 
 /// Tolerations may be added, and the seconds of one that is there may change.
 fn tolerations(new: &[Toleration], old: &[Toleration], path: &FieldPath, errors: &mut Errors) {
-    let alike = |a: &Toleration, b: &Toleration| {
-        a.key == b.key && a.operator == b.operator && a.value == b.value && a.effect == b.effect
-    };
-    if !old.iter().all(|old| new.iter().any(|new| alike(new, old))) {
+    let [old, new] = [old, new].map(|all| -> HashSet<_> {
+        all.iter().map(|one| (&one.key, &one.operator, &one.value, &one.effect)).collect()
+    });
+    if !old.is_subset(&new) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden(path, why));
     }
@@ -63,9 +63,9 @@ fn tolerations(new: &[Toleration], old: &[Toleration], path: &FieldPath, errors:
 
 /// Gates may only go.
 fn gates(new: &PodSpec, old: &PodSpec, path: &FieldPath, errors: &mut Errors) {
-    let old = list(&old.scheduling_gates);
+    let old: HashSet<&String> = list(&old.scheduling_gates).iter().map(|gate| &gate.name).collect();
     for (index, gate) in list(&new.scheduling_gates).iter().enumerate() {
-        if !old.iter().any(|known| known.name == gate.name) {
+        if !old.contains(&gate.name) {
             let at = path.child("schedulingGates").index(index).child("name");
             let why = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
             errors.push(FieldError::forbidden(&at, why));

@@ -1,5 +1,7 @@
 //! When containers start again: after they ended, and because their resources changed.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::{Container, ContainerResizePolicy, ContainerRestartRule};
 
 use super::{Errors, list, one_of, text};
@@ -67,9 +69,10 @@ pub(super) fn on_resize(
     path: &FieldPath,
     errors: &mut Errors,
 ) {
+    let mut seen = HashSet::new();
     for (index, policy) in policies.iter().enumerate() {
         let name = &policy.resource_name;
-        if policies[..index].iter().any(|other| other.resource_name == *name) {
+        if !seen.insert(name) {
             errors.push(FieldError::duplicate(&path.index(index), name.as_str()));
         }
         // Upstream names the list in all but duplicates.

@@ -1,5 +1,7 @@
 //! Security contexts of pods and containers.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
 };
@@ -47,13 +49,14 @@ pub(super) fn pod(context: &PodSecurityContext, spec: &PodSpec, path: &FieldPath
 }
 
 fn sysctls(sysctls: &[Sysctl], spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (index, sysctl) in sysctls.iter().enumerate() {
         let at = path.index(index).child("name");
         let name = sysctl.name.as_str();
         if require(&at, name, errors) {
             if !is_sysctl(&name.replace('/', ".")) {
                 errors.push(FieldError::invalid(&at, name, SYSCTL_FORM));
-            } else if sysctls[..index].iter().any(|other| other.name == name) {
+            } else if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&at, name));
             }
         }

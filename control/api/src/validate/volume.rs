@@ -37,6 +37,9 @@ fn is_claim(volume: &Volume) -> bool {
 pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, path: &FieldPath, errors: &mut Errors) {
     let mut places: BTreeSet<&str> = BTreeSet::new();
     let devices = list(&container.volume_devices);
+    let names_of_devices: BTreeSet<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+    let places_of_devices: BTreeSet<&str> =
+        devices.iter().map(|device| device.device_path.as_str()).collect();
     for (index, mount) in list(&container.volume_mounts).iter().enumerate() {
         let at = path.index(index);
         let (name_at, place) = (at.child("name"), at.child("mountPath"));
@@ -48,11 +51,11 @@ pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, path: &FieldP
         if !places.insert(&mount.mount_path) {
             errors.push(FieldError::invalid(&place, mount.mount_path.as_str(), "must be unique"));
         }
-        if devices.iter().any(|device| device.name == mount.name) {
+        if names_of_devices.contains(mount.name.as_str()) {
             let why = "must not already exist in volumeDevices";
             errors.push(FieldError::invalid(&name_at, mount.name.as_str(), why));
         }
-        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+        if places_of_devices.contains(mount.mount_path.as_str()) {
             let why = "must not already exist as a path in volumeDevices";
             errors.push(FieldError::invalid(&place, mount.mount_path.as_str(), why));
         }
@@ -104,6 +107,8 @@ fn propagation(mount: &VolumeMount, container: &Container, all: &FieldPath, erro
 pub(super) fn devices(container: &Container, volumes: &Volumes<'_>, path: &FieldPath, errors: &mut Errors) {
     let (mut names, mut places): (BTreeSet<&str>, BTreeSet<&str>) = (BTreeSet::new(), BTreeSet::new());
     let mounts = list(&container.volume_mounts);
+    let names_of_mounts: BTreeSet<&str> = mounts.iter().map(|mount| mount.name.as_str()).collect();
+    let places_of_mounts: BTreeSet<&str> = mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     for (index, device) in list(&container.volume_devices).iter().enumerate() {
         let at = path.index(index);
         let (name_at, place) = (at.child("name"), at.child("devicePath"));
@@ -126,10 +131,10 @@ pub(super) fn devices(container: &Container, volumes: &Volumes<'_>, path: &Field
         } else if !places.insert(device_path) {
             errors.push(FieldError::invalid(&place, device_path, "must be unique"));
         }
-        if mounts.iter().any(|mount| mount.name == name) {
+        if names_of_mounts.contains(name) {
             errors.push(FieldError::invalid(&name_at, name, "must not already exist in volumeMounts"));
         }
-        if mounts.iter().any(|mount| mount.mount_path == device_path) {
+        if places_of_mounts.contains(device_path) {
             let why = "must not already exist as a path in volumeMounts";
             errors.push(FieldError::invalid(&place, device_path, why));
         }

@@ -1,6 +1,6 @@
 //! What is valid in a pod and most likely not meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
@@ -55,15 +55,11 @@ fn container(container: &Container, path: &FieldPath, warnings: &mut Vec<String>
         }
     }
     let ports_at = path.child("ports");
-    let ports = list(&container.ports);
-    for (index, port) in ports.iter().enumerate() {
-        let same = |other: &&k8s_openapi::api::core::v1::ContainerPort| {
-            other.container_port == port.container_port
-                && text(&other.protocol) == text(&port.protocol)
-                && other.host_port == port.host_port
-                && other.host_ip == port.host_ip
-        };
-        if let Some(first) = ports[..index].iter().position(|other| same(&other)) {
+    let mut places = HashMap::new();
+    for (index, port) in list(&container.ports).iter().enumerate() {
+        let same = (port.container_port, text(&port.protocol), port.host_port, &port.host_ip);
+        let first = *places.entry(same).or_insert(index);
+        if first != index {
             warnings.push(format!(
                 "{}: duplicate port definition with {}",
                 ports_at.index(index),

@@ -127,13 +127,14 @@ pub(super) fn conditions(conditions: &[admission::MatchCondition], path: &FieldP
     if conditions.len() > MAX_CONDITIONS {
         errors.push(FieldError::too_many(path, conditions.len(), MAX_CONDITIONS));
     }
+    let mut seen = HashSet::new();
     for (index, condition) in conditions.iter().enumerate() {
         let at = path.index(index);
         if condition.expression.trim().is_empty() {
             errors.push(FieldError::required(&at.child("expression"), ""));
         }
         require_by(&at.child("name"), &condition.name, names::qualified_name, errors);
-        if conditions[..index].iter().any(|c| c.name == condition.name) {
+        if !seen.insert(&condition.name) {
             errors.push(FieldError::duplicate(&at.child("name"), condition.name.as_str()));
         }
     }
@@ -166,10 +167,11 @@ pub(super) fn resources_matched(of: &admission::MatchResources, path: &FieldPath
             };
             rule(&fields, &at, errors);
             let names = validate::list(&entry.resource_names);
+            let mut seen = HashSet::new();
             for (index, name) in names.iter().enumerate() {
                 let at = at.child("resourceNames").index(index);
                 refuse(&at, name, names::path_segment(name, false), errors);
-                if names[..index].contains(name) {
+                if !seen.insert(name) {
                     errors.push(FieldError::duplicate(&at, name.as_str()));
                 }
             }

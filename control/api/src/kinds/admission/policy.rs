@@ -137,6 +137,7 @@ fn one_validation(validation: &admission::Validation, path: &FieldPath, errors: 
 }
 
 fn variables(variables: &[admission::Variable], path: &FieldPath, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (index, variable) in variables.iter().enumerate() {
         let at = path.index(index);
         let name = variable.name.as_str();
@@ -146,7 +147,7 @@ fn variables(variables: &[admission::Variable], path: &FieldPath, errors: &mut E
             let why = "name is not a valid CEL identifier";
             errors.push(FieldError::invalid(&at.child("name"), name, why));
         }
-        if variables[..index].iter().any(|v| v.name == variable.name) {
+        if !seen.insert(&variable.name) {
             errors.push(FieldError::duplicate(&at.child("name"), name));
         }
         if variable.expression.trim().is_empty() {
@@ -165,10 +166,11 @@ fn audit_annotations(annotations: &[admission::AuditAnnotation], path: &FieldPat
         let why = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
         errors.push(FieldError::invalid(path, validate::shown(&annotations), why));
     }
+    let mut seen = HashSet::new();
     for (index, annotation) in annotations.iter().enumerate() {
         let at = path.index(index);
         require_by(&at.child("key"), &annotation.key, names::qualified_name, errors);
-        if annotations[..index].iter().any(|a| a.key == annotation.key) {
+        if !seen.insert(&annotation.key) {
             errors.push(FieldError::duplicate(&at.child("key"), annotation.key.as_str()));
         }
         if annotation.value_expression.trim().is_empty() {

@@ -117,9 +117,10 @@ fn actions(actions: &[String], path: &FieldPath, errors: &mut Errors) {
     if actions.is_empty() {
         errors.push(FieldError::required(path, "at least one validation action is required"));
     }
+    let mut seen = HashSet::new();
     for (index, action) in actions.iter().enumerate() {
         one_of(&path.index(index), action, &["Audit", "Deny", "Warn"], errors);
-        if actions[..index].contains(action) {
+        if !seen.insert(action) {
             errors.push(FieldError::duplicate(&path.index(index), action.as_str()));
         }
     }

@@ -154,14 +154,13 @@ struct Webhook<'a> {
 }
 
 fn all<'a>(hooks: impl Iterator<Item = Webhook<'a>>, errors: &mut Errors) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for (index, hook) in hooks.enumerate() {
         let at = FieldPath::root("webhooks").index(index);
         webhook(&hook, &at, errors);
-        if seen.contains(&hook.name) {
+        if !seen.insert(hook.name) {
             errors.push(FieldError::duplicate(&at.child("name"), hook.name));
         }
-        seen.push(hook.name);
     }
 }
 
@@ -268,9 +267,10 @@ fn versions(versions: &[String], path: &FieldPath, errors: &mut Errors) {
         errors.push(FieldError::required(path, why));
         return;
     }
+    let mut seen = HashSet::new();
     for (index, version) in versions.iter().enumerate() {
         let at = path.index(index);
-        if versions[..index].contains(version) {
+        if !seen.insert(version) {
             errors.push(FieldError::invalid(&at, version.as_str(), "duplicate version"));
             continue;
         }

@@ -93,12 +93,13 @@ fn exit_codes(
     } else if values.len() > MAX_EXIT_CODES {
         errors.push(FieldError::too_many(&at, values.len(), MAX_EXIT_CODES));
     }
+    let mut seen = HashSet::new();
     for (index, value) in values.iter().enumerate() {
         let at = at.index(index);
         if codes.operator == "In" && *value == 0 {
             errors.push(FieldError::invalid(&at, 0, "must not be 0 for the In operator"));
         }
-        if values[..index].contains(value) {
+        if !seen.insert(value) {
             errors.push(FieldError::duplicate(&at, *value));
         }
     }

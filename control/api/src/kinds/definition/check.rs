@@ -96,6 +96,9 @@ pub(super) fn rest(definition: &Value, old: Option<&Value>, errors: &mut Errors)
     approval(definition, old, errors);
 }
 
+/// Storage versions that are told to be missing in the list of the stored ones.
+const MAX_MISSING: usize = 10;
+
 fn stored_versions(definition: &Value, path: &FieldPath, errors: &mut Errors) {
     let stored = list(definition, "/status/storedVersions");
     if stored.is_empty() {
@@ -103,12 +106,16 @@ fn stored_versions(definition: &Value, path: &FieldPath, errors: &mut Errors) {
         return;
     }
     let versions = list(definition, "/spec/versions");
-    for version in versions.iter().filter(|v| v["storage"] == true && !stored.contains(&v["name"])) {
+    let known: HashSet<&Value> = stored.iter().collect();
+    let missing = versions.iter().filter(|v| v["storage"] == true && !known.contains(&v["name"]));
+    // There is one such version, or it is told elsewhere that there are more; the whole list is shown with each.
+    for version in missing.take(MAX_MISSING) {
         let why = format!("must have the storage version {}", text(version, "/name"));
         errors.push(FieldError::invalid(path, json!(stored), why));
     }
+    let known: HashSet<&Value> = versions.iter().map(|version| &version["name"]).collect();
     for (index, name) in stored.iter().enumerate() {
-        if !versions.iter().any(|version| version["name"] == *name) {
+        if !known.contains(name) {
             let name = name.as_str().unwrap_or_default();
             let why = format!(
                 "missing from spec.versions; {name} was previously a storage version, and must remain in \

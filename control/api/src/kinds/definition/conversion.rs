@@ -110,9 +110,10 @@ fn reviews(webhook: &Value, old: Option<&Value>, path: &FieldPath, errors: &mut 
         errors.push(FieldError::required(path, ""));
         return;
     }
+    let mut seen = HashSet::new();
     for (index, version) in versions.iter().enumerate() {
         let (at, name) = (path.index(index), version.as_str().unwrap_or_default());
-        if versions[..index].contains(version) {
+        if !seen.insert(version) {
             errors.push(FieldError::invalid(&at, name, "duplicate version"));
             continue;
         }

@@ -199,6 +199,9 @@ fn set(items: &Value, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
+/// More than this is not told of the keys of one list, since the whole list is shown with each.
+const MAX_WRONG_KEYS: usize = 20;
+
 /// Entries of a map are objects that have the keys.
 fn map(schema: &Value, items: &Value, keys: &[Value], path: &FieldPath, errors: &mut Errors) {
     let at = path.child("x-kubernetes-list-map-keys");
@@ -216,7 +219,12 @@ fn map(schema: &Value, items: &Value, keys: &[Value], path: &FieldPath, errors: 
         errors.push(FieldError::invalid(&path.child("items").child("type"), kind, why));
         return;
     }
-    for (index, key) in keys.iter().enumerate() {
+    let required: HashSet<&Value> = list(items, "/required").iter().collect();
+    let (mut seen, before) = (HashSet::new(), errors.len());
+    for key in keys {
+        if errors.len() - before > MAX_WRONG_KEYS {
+            return;
+        }
         let name = key.as_str().unwrap_or_default();
         let place = path.child("items").child("properties").key(name);
         let Some(field) = items["properties"].get(name) else {
@@ -231,10 +239,10 @@ fn map(schema: &Value, items: &Value, keys: &[Value], path: &FieldPath, errors: 
             let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
             errors.push(FieldError::invalid(&place.child("type"), kind, why));
         }
-        if keys[..index].contains(key) {
+        if !seen.insert(key) {
             errors.push(FieldError::invalid(&at, json!(keys), "must not contain duplicate entries"));
         }
-        if !list(items, "/required").contains(key) && field.get("default").is_none_or(Value::is_null) {
+        if !required.contains(key) && field.get("default").is_none_or(Value::is_null) {
             let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required \
                        property";
             errors.push(FieldError::required(&place.child("default"), why));

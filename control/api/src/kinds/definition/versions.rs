@@ -18,12 +18,11 @@ const MAX_SELECTABLE: usize = 8;
 pub(super) fn check(spec: &Value, path: &FieldPath, errors: &mut Errors) {
     let versions = list(spec, "/versions");
     let all = path.child("versions");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     let mut twice = false;
     for (index, version) in versions.iter().enumerate() {
         let name = text(version, "/name");
-        twice |= seen.contains(&name);
-        seen.push(name);
+        twice |= !seen.insert(name);
         let wrong = crate::names::dns1035_label(name);
         if !wrong.is_empty() {
             errors.push(FieldError::invalid(&all.index(index).child("name"), name, wrong.join(",")));
@@ -170,7 +169,7 @@ fn columns(version: &Value, path: &FieldPath, errors: &mut Errors) {
 
 fn selectable(version: &Value, path: &FieldPath, errors: &mut Errors) {
     let Ok(schema) = Structural::parse(&version["schema"]["openAPIV3Schema"]) else { return };
-    let mut seen: Vec<Vec<String>> = Vec::new();
+    let mut seen: HashSet<Vec<String>> = HashSet::new();
     for (index, field) in list(version, "/selectableFields").iter().enumerate() {
         let at = path.index(index).child("jsonPath");
         let value = text(field, "/jsonPath");
@@ -193,10 +192,8 @@ fn selectable(version: &Value, path: &FieldPath, errors: &mut Errors) {
                        with formats are allowed.";
             errors.push(FieldError::invalid(&at, value, why));
         }
-        if seen.contains(&fields) {
+        if !seen.insert(fields) {
             errors.push(FieldError::duplicate(&at, value));
-        } else {
-            seen.push(fields);
         }
     }
     if seen.len() > MAX_SELECTABLE {

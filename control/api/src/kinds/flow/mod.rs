@@ -14,15 +14,14 @@ const NONE: &str = "<none>";
 /// Conditions have a type, each once.
 fn condition_types<'a>(types: impl Iterator<Item = &'a str>, errors: &mut Errors) {
     let all = status_path().child("conditions");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for (index, kind) in types.enumerate() {
         let at = all.index(index).child("type");
-        if seen.contains(&kind) {
+        if !seen.insert(kind) {
             errors.push(FieldError::duplicate(&at, kind));
         }
         if kind.is_empty() {
             errors.push(FieldError::required(&at, "must not be empty"));
         }
-        seen.push(kind);
     }
 }

@@ -1,5 +1,7 @@
 //! Parts of a pod that change through subresources of their own: containers for debugging, and resources.
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -45,10 +47,12 @@ fn ephemeral(spec: &mut Map<String, Value>, wanted: &Value) {
 
 fn resize(spec: &mut Map<String, Value>, wanted: &Value) {
     for field in SIZED {
-        let sizes = wanted.get(field).and_then(Value::as_array);
+        // Of two that have the same name the first counts.
+        let sizes = wanted.get(field).and_then(Value::as_array).into_iter().flatten().rev();
+        let sizes: HashMap<_, _> = sizes.map(|wanted| (wanted.get("name"), wanted)).collect();
         for container in crate::defaults::objects(spec, field) {
-            let same = |other: &&Value| other.get("name") == container.get("name");
-            let Some(wanted) = sizes.into_iter().flatten().find(same) else { continue };
+            let name = container.get("name").cloned();
+            let Some(wanted) = sizes.get(&name.as_ref()) else { continue };
             for size in SIZES {
                 match wanted.get(size) {
                     Some(value) => container.insert((*size).to_owned(), value.clone()),
@@ -89,8 +93,10 @@ pub(super) fn validate(part: &str, new: &Value, old: &Value, errors: &mut Errors
 
 fn only_added(new: &[EphemeralContainer], old: &[EphemeralContainer], errors: &mut Errors) {
     let path = FieldPath::root("spec").child("ephemeralContainers");
+    let places = new.iter().enumerate().rev().map(|(at, after)| (&after.name, at));
+    let places: HashMap<&String, usize> = places.collect();
     for before in old {
-        match new.iter().position(|after| after.name == before.name) {
+        match places.get(&before.name).copied() {
             None => {
                 let why = format!("existing ephemeral containers {:?} may not be removed\n", before.name);
                 errors.push(FieldError::forbidden(&path, why));

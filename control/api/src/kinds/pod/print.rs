@@ -1,5 +1,7 @@
 //! The row that `kubectl get pods` prints: readiness, restarts and the one word that says how a pod is.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -142,8 +144,9 @@ struct Init {
 impl Init {
     fn of(pod: &Value, sidecars: &[&str]) -> Self {
         let mut out = Init::default();
+        let sidecars: HashSet<&str> = sidecars.iter().copied().collect();
         for (index, status) in list(pod, "/status/initContainerStatuses").iter().enumerate() {
-            let sidecar = sidecars.contains(&text(status, "/name"));
+            let sidecar = sidecars.contains(text(status, "/name"));
             out.all.add(status);
             if sidecar {
                 out.sidecars.add(status);

@@ -38,17 +38,19 @@ pub(super) fn devices(devices: &api::DeviceClaim, path: &FieldPath, errors: &mut
     let requests = validate::list(&devices.requests);
     let at = path.child("requests");
     at_most(&at, requests, MAX_ENTRIES, errors);
+    let mut seen = HashSet::new();
     for (index, entry) in requests.iter().enumerate() {
         request(entry, &at.index(index), errors);
-        if requests[..index].iter().any(|r| r.name == entry.name) {
+        if !seen.insert(&entry.name) {
             errors.push(FieldError::duplicate(&at.index(index).child("name"), entry.name.as_str()));
         }
     }
+    let known = names_of(requests);
     let (at, constraints) = (path.child("constraints"), validate::list(&devices.constraints));
     at_most(&at, constraints, MAX_ENTRIES, errors);
     for (index, constraint) in constraints.iter().enumerate() {
         let at = at.index(index);
-        names_of_requests(validate::list(&constraint.requests), requests, &at.child("requests"), errors);
+        names_of_requests(validate::list(&constraint.requests), &known, &at.child("requests"), errors);
         match (&constraint.match_attribute, &constraint.distinct_attribute) {
             (None, None) => errors.push(FieldError::required(&at.child("matchAttribute"), "")),
             (Some(name), _) => qualified(&at.child("matchAttribute"), name, errors),
@@ -59,7 +61,7 @@ pub(super) fn devices(devices: &api::DeviceClaim, path: &FieldPath, errors: &mut
     at_most(&at, configurations, MAX_ENTRIES, errors);
     for (index, configuration) in configurations.iter().enumerate() {
         let at = at.index(index);
-        names_of_requests(validate::list(&configuration.requests), requests, &at.child("requests"), errors);
+        names_of_requests(validate::list(&configuration.requests), &known, &at.child("requests"), errors);
         opaque(configuration.opaque.as_ref(), &at, errors);
     }
 }
@@ -86,28 +88,24 @@ fn qualified(path: &FieldPath, name: &str, errors: &mut Errors) {
     }
 }
 
-/// Whether `name` is that of a request, or of one of its alternatives behind a slash.
-pub(super) fn is_request(name: &str, requests: &[api::DeviceRequest]) -> bool {
-    let (main, sub) = name.split_once('/').map_or((name, None), |(main, sub)| (main, Some(sub)));
-    requests.iter().filter(|r| r.name == main).any(|r| match sub {
-        None => true,
-        Some(sub) => validate::list(&r.first_available).iter().any(|s| s.name == sub),
-    })
+/// The names of requests, and of their alternatives behind a slash.
+pub(super) fn names_of(requests: &[api::DeviceRequest]) -> HashSet<String> {
+    let within = |r: &api::DeviceRequest| {
+        let subs = validate::list(&r.first_available).iter();
+        subs.map(|sub| format!("{}/{}", r.name, sub.name)).collect::<Vec<_>>()
+    };
+    requests.iter().flat_map(|r| within(r).into_iter().chain([r.name.clone()])).collect()
 }
 
-fn names_of_requests(
-    names: &[String],
-    requests: &[api::DeviceRequest],
-    path: &FieldPath,
-    errors: &mut Errors,
-) {
+fn names_of_requests(names: &[String], requests: &HashSet<String>, path: &FieldPath, errors: &mut Errors) {
     at_most(path, names, MAX_ENTRIES, errors);
+    let mut seen = HashSet::new();
     for (index, name) in names.iter().enumerate() {
         let at = path.index(index);
-        if !is_request(name, requests) {
+        if !requests.contains(name) {
             errors.push(FieldError::invalid(&at, name.as_str(), NO_REQUEST));
         }
-        if names[..index].contains(name) {
+        if !seen.insert(name) {
             errors.push(FieldError::duplicate(&at, name.as_str()));
         }
     }
@@ -143,10 +141,11 @@ fn request(request: &api::DeviceRequest, path: &FieldPath, errors: &mut Errors) 
         (None, false) => {
             let all = path.child("firstAvailable");
             at_most(&all, alternatives, MAX_ALTERNATIVES, errors);
+            let mut seen = HashSet::new();
             for (index, entry) in alternatives.iter().enumerate() {
                 let at = all.index(index);
                 require_by(&at.child("name"), &entry.name, names::dns1123_label, errors);
-                if alternatives[..index].iter().any(|a| a.name == entry.name) {
+                if !seen.insert(&entry.name) {
                     errors.push(FieldError::duplicate(&at.child("name"), entry.name.as_str()));
                 }
                 let fields = Wanted {

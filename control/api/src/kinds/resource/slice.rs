@@ -87,9 +87,10 @@ impl Rules for SliceRules {
         });
         let at = path.child("devices");
         at_most(&at, devices, if more { MAX_DEVICES_WITH_MORE } else { MAX_DEVICES }, errors);
+        let mut seen = HashSet::new();
         for (index, entry) in devices.iter().enumerate() {
             device(entry, &at.index(index), errors);
-            if devices[..index].iter().any(|d| d.name == entry.name) {
+            if !seen.insert(&entry.name) {
                 errors.push(FieldError::duplicate(&at.index(index).child("name"), entry.name.as_str()));
             }
         }

@@ -14,20 +14,21 @@ pub(super) fn change(new: &api::ResourceClaim, old: &api::ResourceClaim, errors:
     let before = old.status.clone().unwrap_or_default();
     let (at, consumers) = (path.child("reservedFor"), validate::list(&status.reserved_for));
     at_most(&at, consumers, MAX_CONSUMERS, errors);
+    let mut seen = HashSet::new();
     for (index, consumer) in consumers.iter().enumerate() {
         let at = at.index(index);
         require(&at.child("resource"), &consumer.resource, errors);
         require(&at.child("name"), &consumer.name, errors);
         require(&at.child("uid"), &consumer.uid, errors);
-        if consumers[..index].iter().any(|c| c.uid == consumer.uid) {
+        if !seen.insert(&consumer.uid) {
             errors.push(FieldError::duplicate(&at.child("uid"), consumer.uid.as_str()));
         }
     }
     if !consumers.is_empty() && status.allocation.is_none() {
         errors.push(FieldError::forbidden(&at, "may not be specified when `allocated` is not set"));
     }
-    let known = validate::list(&before.reserved_for);
-    if new.metadata.deletion_timestamp.is_some() && consumers.iter().any(|c| !known.contains(c)) {
+    let known: HashSet<String> = validate::list(&before.reserved_for).iter().map(shown).collect();
+    if new.metadata.deletion_timestamp.is_some() && consumers.iter().any(|c| !known.contains(&shown(c))) {
         let why = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
         errors.push(FieldError::forbidden(&at, why));
     }
@@ -45,6 +46,11 @@ pub(super) fn change(new: &api::ResourceClaim, old: &api::ResourceClaim, errors:
     devices(status, &path.child("devices"), errors);
 }
 
+/// A text that equal consumers share.
+fn shown(consumer: &api::ResourceClaimConsumerReference) -> String {
+    format!("{consumer:?}")
+}
+
 fn result(
     allocation: &api::AllocationResult,
     requests: &[api::DeviceRequest],
@@ -54,9 +60,10 @@ fn result(
     let results = allocation.devices.as_ref().map_or(&[][..], |d| validate::list(&d.results));
     let all = path.child("devices").child("results");
     at_most(&all, results, MAX_RESULTS, errors);
+    let known = request::names_of(requests);
     for (index, entry) in results.iter().enumerate() {
         let at = all.index(index);
-        if !request::is_request(&entry.request, requests) {
+        if !known.contains(&entry.request) {
             let why = "must be the name of a request in the claim or the name of a request and a subrequest \
                        separated by '/'";
             errors.push(FieldError::invalid(&at.child("request"), entry.request.as_str(), why));
@@ -74,20 +81,18 @@ fn result(
 fn devices(status: &api::ResourceClaimStatus, path: &FieldPath, errors: &mut Errors) {
     let allocated = status.allocation.as_ref().and_then(|a| a.devices.as_ref());
     let allocated = allocated.map_or(&[][..], |d| validate::list(&d.results));
+    let allocated: HashSet<_> = allocated.iter().map(|a| (&a.driver, &a.pool, &a.device)).collect();
     let all = validate::list(&status.devices);
+    let mut seen = HashSet::new();
     for (index, entry) in all.iter().enumerate() {
         let at = path.index(index);
-        let same = |driver: &str, pool: &str, device: &str| {
-            (driver, pool, device) == (&*entry.driver, &*entry.pool, &*entry.device)
-        };
-        if !allocated.iter().any(|a| same(&a.driver, &a.pool, &a.device)) {
+        let device = (&entry.driver, &entry.pool, &entry.device);
+        if !allocated.contains(&device) {
             let id = format!("{}/{}/{}", entry.driver, entry.pool, entry.device);
             let why = "must be an allocated device in the claim";
             errors.push(FieldError::invalid(&at, id, why));
         }
-        let twice =
-            all[..index].iter().any(|a| same(&a.driver, &a.pool, &a.device) && a.share_id == entry.share_id);
-        if twice {
+        if !seen.insert((device, &entry.share_id)) {
             errors.push(FieldError::duplicate(&at.child("deviceID"), entry.device.as_str()));
         }
     }

@@ -1,6 +1,8 @@
 //! What an update of a service keeps of the old one: addresses and ports that were allocated and that the update leaves
 //! out, and what goes with a change of type.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 type Fields = Map<String, Value>;
@@ -67,20 +69,21 @@ pub(super) fn carry_over(new: &mut Value, old: &Value) {
 }
 
 fn keep_node_ports(new: &mut Fields, old: &Fields) {
-    let old_ports: Vec<&Value> = old.get("ports").and_then(Value::as_array).into_iter().flatten().collect();
+    let old_ports = old.get("ports").and_then(Value::as_array).into_iter().flatten();
+    // Of two that are the same the first counts.
+    let old_ports: HashMap<_, _> =
+        old_ports.rev().map(|old| ((old.get("port"), old.get("protocol")), old)).collect();
     let Some(ports) = new.get_mut("ports").and_then(Value::as_array_mut) else { return };
-    let mut taken: Vec<Value> =
+    let mut taken: HashSet<Value> =
         ports.iter().filter_map(|p| p.get("nodePort")).filter(|n| n.as_i64() != Some(0)).cloned().collect();
     for port in ports.iter_mut().filter_map(Value::as_object_mut) {
         if !is_unset(port, "nodePort") {
             continue;
         }
-        let same = |old: &&&Value| {
-            old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol")
-        };
-        let found = old_ports.iter().find(same).and_then(|old| old.get("nodePort")).cloned();
+        let same = (port.get("port"), port.get("protocol"));
+        let found = old_ports.get(&same).and_then(|old| old.get("nodePort")).cloned();
         if let Some(number) = found.filter(|n| n.as_i64() != Some(0) && !taken.contains(n)) {
-            taken.push(number.clone());
+            taken.insert(number.clone());
             port.insert("nodePort".into(), number);
         }
     }

@@ -1,5 +1,6 @@
 //! The addresses of services inside of the cluster, their families, and how these change.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::ServiceSpec;
@@ -34,9 +35,10 @@ pub(super) fn families(spec: &ServiceSpec, path: &FieldPath, errors: &mut Errors
         _ => {}
     }
     let families = path.child("ipFamilies");
+    let mut seen = HashSet::new();
     for (index, family) in list(&spec.ip_families).iter().enumerate() {
         one_of(&families.index(index), family, &["IPv4", "IPv6"], errors);
-        if list(&spec.ip_families)[..index].contains(family) {
+        if !seen.insert(family) {
             errors.push(FieldError::duplicate(&families.index(index), family.as_str()));
         }
     }

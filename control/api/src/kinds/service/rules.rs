@@ -1,5 +1,7 @@
 //! What makes a service valid.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -43,9 +45,9 @@ pub(super) fn service(service: &Service, errors: &mut Errors) {
         _ => {}
     }
     let ports = path.child("ports");
+    let mut names = HashSet::new();
     for (index, port) in list(&spec.ports).iter().enumerate() {
-        let before = &list(&spec.ports)[..index];
-        service_port(port, before, list(&spec.ports).len() > 1, &ports.index(index), errors);
+        service_port(port, &mut names, list(&spec.ports).len() > 1, &ports.index(index), errors);
     }
     label_map(spec.selector.as_ref(), &path.child("selector"), errors);
     affinity(spec, &path, errors);
@@ -149,9 +151,9 @@ fn policies(spec: &ServiceSpec, kind: &str, path: &FieldPath, errors: &mut Error
     }
 }
 
-fn service_port(
-    exposed: &ServicePort,
-    before: &[ServicePort],
+fn service_port<'a>(
+    exposed: &'a ServicePort,
+    before: &mut HashSet<&'a str>,
     needs_name: bool,
     path: &FieldPath,
     errors: &mut Errors,
@@ -163,7 +165,7 @@ fn service_port(
         }
     } else {
         refuse(&path.child("name"), name, names::dns1123_label(name), errors);
-        if before.iter().any(|other| text(&other.name) == name) {
+        if !before.insert(name) {
             errors.push(FieldError::duplicate(&path.child("name"), name));
         }
     }
@@ -189,17 +191,14 @@ fn numbers(ports: &[ServicePort], kind: &str, path: &FieldPath, errors: &mut Err
         let why = "may not be used when `type` is 'ClusterIP'";
         errors.push(FieldError::forbidden(&at.child("nodePort"), why));
     }
-    let repeated = |index: usize, same: &dyn Fn(&ServicePort, &ServicePort) -> bool| {
-        let port = ports[index].1;
-        ports[..index].iter().any(|(_, other)| other.protocol == port.protocol && same(other, port))
-    };
-    for (index, (at, port)) in ports.iter().enumerate() {
-        if named(port).is_some() && repeated(index, &|a, b| a.node_port == b.node_port) {
+    let (mut of_nodes, mut of_service) = (HashSet::new(), HashSet::new());
+    for (at, port) in &ports {
+        if named(port).is_some() && !of_nodes.insert((&port.protocol, port.node_port)) {
             errors.push(FieldError::duplicate(&at.child("nodePort"), port.node_port));
         }
     }
-    for (index, (at, port)) in ports.iter().enumerate() {
-        if repeated(index, &|a, b| a.port == b.port) {
+    for (at, port) in &ports {
+        if !of_service.insert((&port.protocol, port.port)) {
             // Upstream shows a port that has nothing else.
             let (name, app, protocol) = ("", Value::Null, &port.protocol);
             let shown = json!({

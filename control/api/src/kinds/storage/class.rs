@@ -120,15 +120,14 @@ impl Rules for StorageClassRules {
 
 fn topologies(class: &storage::StorageClass, errors: &mut Errors) {
     let all = FieldPath::root("allowedTopologies");
-    let mut seen: Vec<Term> = Vec::new();
+    let mut seen: BTreeSet<Term> = BTreeSet::new();
     for (index, term) in validate::list(&class.allowed_topologies).iter().enumerate() {
         let at = all.index(index).child("matchLabelExpressions");
         let term = topology(validate::list(&term.match_label_expressions), &at, errors);
         // Upstream takes a term without expressions for one that it has seen.
-        if term.is_empty() || seen.contains(&term) {
+        if term.is_empty() || !seen.insert(term) {
             errors.push(FieldError::duplicate(&at, ""));
         }
-        seen.push(term);
     }
 }
 

@@ -117,9 +117,10 @@ impl Rules for DriverRules {
 
 /// Tokens of a driver, one for each audience.
 fn tokens(tokens: &[storage::TokenRequest], path: &FieldPath, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (index, token) in tokens.iter().enumerate() {
         let at = path.index(index);
-        if tokens[..index].iter().any(|t| t.audience == token.audience) {
+        if !seen.insert(&token.audience) {
             errors.push(FieldError::duplicate(&at.child("audience"), token.audience.as_str()));
             continue;
         }

@@ -36,6 +36,7 @@ impl Rules for NodeRules {
     fn validate(node: &Self::Object, errors: &mut Errors) {
         let all = spec_path().child("drivers");
         let drivers = &node.spec.drivers;
+        let mut seen = HashSet::new();
         for (index, driver) in drivers.iter().enumerate() {
             let at = all.index(index);
             validate::csi_driver_name(&at.child("name"), &driver.name, errors);
@@ -47,14 +48,15 @@ impl Rules for NodeRules {
             if let Some(count) = driver.allocatable.as_ref().and_then(|a| a.count) {
                 not_negative(&at.child("allocatable").child("count"), i64::from(count), errors);
             }
-            if drivers[..index].iter().any(|d| d.name == driver.name) {
+            if !seen.insert(&driver.name) {
                 errors.push(FieldError::duplicate(&at.child("name"), driver.name.as_str()));
             }
             // The path of keys is upstream's.
             let keys = validate::list(&driver.topology_keys);
-            for (index, key) in keys.iter().enumerate() {
+            let mut seen = HashSet::new();
+            for key in keys {
                 require(&at, key, errors);
-                if keys[..index].contains(key) {
+                if !seen.insert(key) {
                     errors.push(FieldError::duplicate(&at, key.as_str()));
                 }
                 refuse(&at, key, names::qualified_name(key), errors);
