@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    CLASS_ANNOTATION, VOLUME_MODES, access_modes, class, or_unset, phase, validate_access_modes,
+    CLASS_ANNOTATION, VOLUME_MODES, access_modes, amount, class, or_unset, phase, validate_access_modes,
     validate_classes,
 };
 use crate::kinds::prelude::*;
@@ -37,7 +37,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     } else {
         (
             access_modes(read::list(object, "/status/accessModes")),
-            read::text(object, "/status/capacity/storage"),
+            amount(read::text(object, "/status/capacity/storage")),
         )
     };
     vec![

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{VOLUME_MODES, access_modes, class, or_unset, phase, validate_access_modes, validate_classes};
+use super::{
+    VOLUME_MODES, access_modes, amount, class, or_unset, phase, validate_access_modes, validate_classes,
+};
 use crate::kinds::prelude::*;
 
 /// The row of persistentvolumes.
@@ -35,7 +37,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     });
     vec![
         meta::name(object).into(),
-        read::text(object, "/spec/capacity/storage").into(),
+        amount(read::text(object, "/spec/capacity/storage")).into(),
         access_modes(read::list(object, "/spec/accessModes")).into(),
         read::text(object, "/spec/persistentVolumeReclaimPolicy").into(),
         phase(object).into(),
