@@ -34,15 +34,20 @@ pub fn name(n: usize) -> String {
 }
 
 impl Servers {
-    /// Founds a cluster on host 0; nothing runs on the others. This thread is where clients are from now on.
+    /// Founds a cluster on host 0; nothing runs on the others.
     pub fn found(lan: Lan) -> Result<Self> {
-        lan.enter()?;
-        let (runtime, dir) = (lan.runtime()?, tempfile::tempdir()?);
-        let running = (0..lan.hosts()).map(|_| None).collect();
-        let mut servers = Self { lan: Arc::new(lan), runtime, dir, running };
+        let mut servers = Self::prepare(lan)?;
         servers.start(0, &[])?;
         servers.serves(0)?;
         Ok(servers)
+    }
+
+    /// Nothing runs yet. This thread is where clients are from now on.
+    pub fn prepare(lan: Lan) -> Result<Self> {
+        lan.enter()?;
+        let (runtime, dir) = (lan.runtime()?, tempfile::tempdir()?);
+        let running = (0..lan.hosts()).map(|_| None).collect();
+        Ok(Self { lan: Arc::new(lan), runtime, dir, running })
     }
 
     pub fn data_dir(&self, n: usize) -> PathBuf {
@@ -86,7 +91,7 @@ impl Servers {
         found.map(drop).with_context(|| format!("server {n} does not serve; its log: {}", self.log(n)))
     }
 
-    /// A server that joins with `args` and is expected not to: what it says.
+    /// A server that starts with `args` and is expected not to: what it says.
     pub fn refused(&self, n: usize, args: &[&str]) -> Result<String> {
         let output = self.command(n, args)?.stderr(Stdio::piped()).output()?;
         ensure!(!output.status.success(), "it was let in");

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails")]
 
+#[path = "servers/admission.rs"]
+mod admission;
 #[path = "servers/failures.rs"]
 mod failures;
 #[path = "servers/joining.rs"]

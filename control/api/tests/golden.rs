@@ -14,7 +14,7 @@ use std::path::Path;
 
 use carrack_api::codec::{self, Decoded, Media};
 use carrack_api::patch::{self, PatchKind};
-use carrack_api::schema::{self, Shape};
+use carrack_api::schema::{self, Allowed, Shape};
 use carrack_api::table::{self, Include, Version};
 use carrack_api::{FieldError, Resource, meta, resources, status};
 use jiff::Timestamp;
@@ -146,7 +146,7 @@ fn made(resource: &Resource, text: &str) -> Result<Value, String> {
 }
 
 /// What is stored has no other values than those that OpenAPI tells of.
-fn published(shape: &Shape, allowed: Option<&[&str]>, value: &Value, path: &str) {
+fn published(shape: &Shape, allowed: Option<Allowed>, value: &Value, path: &str) {
     match (shape, value) {
         (Shape::Object(id) | Shape::ObjectOrBool(id), Value::Object(fields)) => {
             let definition = schema::registry().get(*id);
@@ -163,7 +163,10 @@ fn published(shape: &Shape, allowed: Option<&[&str]>, value: &Value, path: &str)
             entries.values().for_each(|entry| published(inner, allowed, entry, path));
         }
         (_, Value::String(text)) => {
-            assert!(allowed.is_none_or(|allowed| allowed.contains(&text.as_str())), "{path} is {text:?}");
+            assert!(
+                allowed.is_none_or(|allowed| allowed.names().contains(&text.as_str())),
+                "{path} is {text:?}"
+            );
         }
         _ => {}
     }

@@ -10,7 +10,7 @@ use carrack_store::{KeyValue, Revision};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::admission::{annotations::Annotations, policy, webhook};
+use crate::admission::{annotations::Annotations, auto_provision, policy, webhook};
 use crate::audit;
 use crate::negotiate::{Representation, TEXT};
 use crate::object::Stored;
@@ -241,6 +241,9 @@ impl Call {
         object: &mut Value,
     ) -> Result<bool, ApiError> {
         let steps = self.server.admission_steps();
+        if steps.runs(auto_provision::NAME) {
+            auto_provision::provide(self, request, object).await?;
+        }
         let mut policies = match steps.runs("MutatingAdmissionPolicy") {
             true => policy::mutation(self, request).await?,
             false => None,

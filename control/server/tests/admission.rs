@@ -5,6 +5,7 @@
 mod guarded;
 
 use carrack_server::admission::{AdmissionConfig, Chosen, read_config};
+use carrack_server::audit::{Audit, LogOptions, Mode};
 use guarded::fake::Fake;
 use guarded::{Cluster, Setup, named};
 use serde_json::{Value, json};
@@ -160,7 +161,57 @@ async fn a_webhook_says_whose_images_run() {
     let (code, words) = ask(&cluster, "POST", PODS, &pod("b", "other/b", json!({}))).await;
     assert_eq!(code, 403, "{words}");
     assert_eq!(hook.count(), before + 5, "it is asked five times");
-    assert_eq!(ask(&open, "POST", PODS, &pod("b", "other/b", json!({}))).await.0, 201);
+    let dir = tempfile::tempdir().unwrap();
+    let log = audited(&open, dir.path());
+    let made = open.root("POST", PODS, pod("b", "other/b", json!({}))).await;
+    assert_eq!(made["metadata"]["annotations"], json!(null), "upstream keeps its annotation neither");
+    let text = std::fs::read_to_string(log).unwrap();
+    let mut events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let told =
+        events.find(|event| event["verb"] == "create" && event["stage"] == "ResponseComplete").unwrap();
+    assert_eq!(told["annotations"]["imagepolicywebhook.image-policy.k8s.io/failed-open"], "true", "{told}");
+}
+
+/// Notes requests about pods in a file from now on.
+fn audited(cluster: &Cluster, dir: &std::path::Path) -> std::path::PathBuf {
+    let (policy, log) = (dir.join("policy.yaml"), dir.join("audit.log"));
+    let rules = "rules: [{level: Metadata, resources: [{resources: [pods]}]}, {level: None}]";
+    std::fs::write(&policy, format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}\n")).unwrap();
+    let options =
+        LogOptions { path: log.clone(), max_age: 0, max_backup: 0, max_size: 1, mode: Mode::Blocking };
+    cluster.api.set_audit(Audit::open(&policy, Some(options), None).unwrap());
+    log
+}
+
+#[tokio::test]
+async fn a_creation_makes_its_namespace_where_that_is_wanted() {
+    let chosen = Chosen::new(&["NamespaceAutoProvision".to_owned()], &[]).unwrap();
+    let cluster = start(Setup { chosen, ..Setup::default() }).await;
+    let maps = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
+    let map = |name: &str| named("ConfigMap", name);
+    let there = async |namespace: &str| {
+        ask(&cluster, "GET", &format!("/api/v1/namespaces/{namespace}"), &json!(null)).await.0 == 200
+    };
+    // Nothing is made where nothing is stored, and by creations alone.
+    let dry = format!("{}?dryRun=All", maps("new"));
+    let absent = (404, "namespaces \"new\" not found".to_owned());
+    assert_eq!(ask(&cluster, "POST", &dry, &map("a")).await, absent);
+    assert_eq!(ask(&cluster, "DELETE", &format!("{}/a", maps("new")), &json!(null)).await.0, 404);
+    assert!(!there("new").await);
+    for name in ["a", "b"] {
+        assert_eq!(ask(&cluster, "POST", &maps("new"), &map(name)).await.0, 201, "{name}");
+    }
+    let made = cluster.root("GET", "/api/v1/namespaces/new", json!(null)).await;
+    assert_eq!(made["status"]["phase"], "Active");
+    // Several at once.
+    let (path, all) = (maps("many"), (0..5).map(|n| map(&format!("m{n}"))).collect::<Vec<_>>());
+    let codes = futures::future::join_all(all.iter().map(|map| ask(&cluster, "POST", &path, map))).await;
+    assert!(codes.iter().all(|(code, _)| *code == 201), "{codes:?}");
+    // A name that no namespace can have.
+    let (code, words) = ask(&cluster, "POST", &maps("Odd_Name"), &map("a")).await;
+    assert!((400..500).contains(&code) && !there("Odd_Name").await, "{code} {words}");
+    let usual = start(Setup::default()).await;
+    assert_eq!(ask(&usual, "POST", &maps("new"), &map("a")).await, absent);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Dialect;
 use crate::resource::{Resource, Verb};
-use crate::schema::{ListKind, ListRule, Registry, bodies, registry};
+use crate::schema::{Allowed, ListKind, ListRule, Registry, bodies, registry};
 
 const DEFINITIONS: &str = "#/$defs/";
 
@@ -172,17 +172,18 @@ fn extend_fields(registry: &Registry, name: &str, schema: &mut Value) {
     }
 }
 
-/// Tells the values of a field: at the field, or at the entries of its list or map.
-fn restrict(property: &mut Map<String, Value>, values: &[&str]) {
+/// Tells the values of a field: at the field, whose description ends with them, or at the entries of its list or map.
+fn restrict(property: &mut Map<String, Value>, values: Allowed) {
     let inner = ["items", "additionalProperties"]
         .into_iter()
         .find(|name| property.get(*name).is_some_and(Value::is_object));
-    match inner.and_then(|name| property.get_mut(name)) {
-        Some(entries) => entries["enum"] = values.into(),
-        None => {
-            property.insert("enum".into(), values.into());
-        }
+    if let Some(entries) = inner.and_then(|name| property.get_mut(name)) {
+        entries["enum"] = values.names().into();
+        return;
     }
+    property.insert("enum".into(), values.names().into());
+    let described = property.get("description").and_then(Value::as_str).unwrap_or_default();
+    property.insert("description".into(), format!("{described}{}", values.description()).into());
 }
 
 fn extend(property: &mut Map<String, Value>, rule: &ListRule) {

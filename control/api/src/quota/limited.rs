@@ -175,3 +175,6 @@ impl fmt::Display for Requirement {
         write!(f, "{{{} {} [{}]}}", self.scope, self.operator_word(), self.values.join(" "))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use k8s_openapi::schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
+pub use enums::Allowed;
 pub use lists::{ListKind, ListRule, RULES, rules};
 pub use shape::{Field, ObjectType, Shape, TypeId};
 

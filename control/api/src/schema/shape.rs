@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::atomic;
-use super::enums;
+use super::enums::{self, Allowed};
 use super::lists::{self, ListRule};
 
 /// Index of an object type in the registry.
@@ -71,7 +71,7 @@ pub struct Field {
     /// Whether server-side apply takes the value field by field, although its type is one piece.
     pub granular: bool,
     /// The values that upstream publishes for the field, or for the entries of its list or map, if they are all known.
-    pub allowed: Option<&'static [&'static str]>,
+    pub allowed: Option<Allowed>,
 }
 
 /// An object with known fields.

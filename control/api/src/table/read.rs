@@ -1,5 +1,7 @@
 //! Short ways to read fields of an object while its row is made.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -53,4 +55,15 @@ pub(crate) fn labels(map: Option<&Value>) -> String {
         map.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     pairs.sort_unstable();
     pairs.join(",")
+}
+
+/// The addresses of an object's load balancer, each once, in the order of text.
+pub(crate) fn balanced(object: &Value) -> Vec<&str> {
+    let points = list(object, "/status/loadBalancer/ingress").iter();
+    let addresses = points.map(|point| match text(point, "/ip") {
+        "" => text(point, "/hostname"),
+        ip => ip,
+    });
+    let all: BTreeSet<&str> = addresses.filter(|address| !address.is_empty()).collect();
+    all.into_iter().collect()
 }

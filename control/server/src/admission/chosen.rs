@@ -46,11 +46,6 @@ pub(super) const ALL: &[(&str, bool)] = &[
     ("ResourceQuota", true),
     ("AlwaysDeny", false),
 ];
-/// What is not there, and what to do instead.
-const ABSENT: &[(&str, &str)] = &[(
-    "NamespaceAutoProvision",
-    "it makes namespaces while it judges other objects; create namespaces before what goes into them",
-)];
 /// Plugins that need a configuration to run at all.
 const CONFIGURED: &[&str] = &["ImagePolicyWebhook", "EventRateLimit"];
 
@@ -68,14 +63,6 @@ pub enum ChoiceError {
     /// It is to run and not to run.
     #[error("{0:?} is in enable-admission-plugins and in disable-admission-plugins: take it out of one")]
     Both(String),
-    /// It is upstream's, and not here.
-    #[error("plugin {name:?} is not offered: {why}")]
-    Absent {
-        /// Its name.
-        name: &'static str,
-        /// Why, and what to do.
-        why: &'static str,
-    },
     /// It cannot run without a configuration.
     #[error("plugin {0:?} needs a configuration: name one in --admission-control-config-file")]
     NoConfiguration(&'static str),
@@ -107,11 +94,7 @@ impl Chosen {
         };
         let mut chosen = Chosen::default();
         for name in enable {
-            let name = find("enable-admission-plugins", name)?;
-            if let Some((name, why)) = ABSENT.iter().find(|(absent, _)| *absent == name) {
-                return Err(ChoiceError::Absent { name, why });
-            }
-            chosen.0.insert(name);
+            chosen.0.insert(find("enable-admission-plugins", name)?);
         }
         for name in disable {
             chosen.0.remove(find("disable-admission-plugins", name)?);
@@ -132,7 +115,7 @@ impl Chosen {
 }
 
 /// What of admission is no plugin in the list of the server's configuration: whether policies, webhooks and quotas
-/// count, and what quotas have to cover.
+/// count, whether namespaces are made on the way, and what quotas have to cover.
 #[derive(Clone, Debug, Default)]
 pub struct Steps {
     chosen: Chosen,
@@ -167,10 +150,7 @@ mod tests {
             let off = choose(&[], &[name]).unwrap();
             assert!(!off.runs(name));
             assert_eq!(Chosen::default().runs(name), on, "{name}");
-            match choose(&[name], &[]) {
-                Ok(chosen) => assert!(chosen.runs(name)),
-                Err(error) => assert!(matches!(error, ChoiceError::Absent { .. }), "{error}"),
-            }
+            assert!(choose(&[name], &[]).unwrap().runs(name));
         }
         let names: BTreeSet<&str> = ALL.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), ALL.len());
@@ -185,7 +165,6 @@ mod tests {
         );
         assert!(words(choose(&[], &["x"])).starts_with("disable-admission-plugins plugin \"x\" is unknown"));
         assert!(words(choose(&["AlwaysDeny"], &["AlwaysDeny"])).contains("take it out of one"));
-        assert!(words(choose(&["NamespaceAutoProvision"], &[])).contains("create namespaces before"));
         let images = choose(&["ImagePolicyWebhook"], &[]).unwrap();
         assert_eq!(images.check(|_| true), Ok(()));
         let refused = images.check(|name| name != "ImagePolicyWebhook").unwrap_err().to_string();

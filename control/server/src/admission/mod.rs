@@ -1,6 +1,7 @@
 //! What changes and judges objects on their way in: one small file for each plugin, and the order they run in.
 
 pub(crate) mod annotations;
+pub(crate) mod auto_provision;
 mod certificate_request;
 mod chosen;
 mod config;

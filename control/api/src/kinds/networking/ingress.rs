@@ -36,32 +36,30 @@ const SHOWN: usize = 3;
 
 fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let class = object.pointer("/spec/ingressClassName").and_then(Value::as_str).unwrap_or("<none>");
-    let rules = read::list(object, "/spec/rules");
-    let hosts: Vec<&str> =
-        rules.iter().map(|rule| read::text(rule, "/host")).filter(|host| !host.is_empty()).collect();
-    let hosts = match hosts.len() {
-        0 => "*".to_owned(),
-        n if n <= SHOWN => hosts.join(","),
-        n => format!("{} + {} more...", hosts[..SHOWN].join(","), n - SHOWN),
-    };
-    let mut addresses: Vec<&str> = read::list(object, "/status/loadBalancer/ingress")
-        .iter()
-        .map(|point| match read::text(point, "/ip") {
-            "" => read::text(point, "/hostname"),
-            ip => ip,
-        })
-        .filter(|address| !address.is_empty())
-        .collect();
-    addresses.sort_unstable();
+    let hosts = hosts(read::list(object, "/spec/rules"));
     let ports = if read::list(object, "/spec/tls").is_empty() { "80" } else { "80, 443" };
     vec![
         meta::name(object).into(),
         class.into(),
         hosts.into(),
-        addresses.join(",").into(),
+        read::balanced(object).join(",").into(),
         ports.into(),
         age(object, now),
     ]
+}
+
+/// The first hosts, and how many rules there are beyond them when there is one behind the last host that is shown.
+fn hosts(rules: &[Value]) -> String {
+    let named = rules.iter().enumerate().map(|(at, rule)| (at, read::text(rule, "/host")));
+    let shown: Vec<(usize, &str)> = named.filter(|(_, host)| !host.is_empty()).take(SHOWN).collect();
+    let text = shown.iter().map(|(_, host)| *host).collect::<Vec<_>>().join(",");
+    match shown.last() {
+        None => "*".to_owned(),
+        Some((last, _)) if shown.len() == SHOWN && last + 1 < rules.len() => {
+            format!("{text} + {} more...", rules.len() - SHOWN)
+        }
+        Some(_) => text,
+    }
 }
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -235,5 +233,26 @@ fn local_reference(of: &TypedLocalObjectReference, path: &FieldPath, errors: &mu
     }
     for (field, text) in [("kind", &of.kind), ("name", &of.name)] {
         validate::require_segment(&path.child(field), text, &format!("{field} is required"), errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hosts_are_shown() {
+        for (rules, expected) in [
+            (vec![], "*"),
+            (vec!["", ""], "*"),
+            (vec!["a", "", "b"], "a,b"),
+            (vec!["a", "b", "c"], "a,b,c"),
+            (vec!["a", "b", "c", "d", "e"], "a,b,c + 2 more..."),
+            (vec!["a", "", "b", "c"], "a,b,c"),
+            (vec!["a", "b", "c", ""], "a,b,c + 1 more..."),
+        ] {
+            let rules: Vec<Value> = rules.into_iter().map(|host| json!({ "host": host })).collect();
+            assert_eq!(hosts(&rules), expected, "{rules:?}");
+        }
     }
 }

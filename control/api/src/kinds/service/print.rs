@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::meta;
-use crate::table::read::{age, integer, labels, list, or_none, text};
+use crate::table::read::{age, balanced, integer, labels, list, or_none, text};
 use crate::table::{Column, Printer};
 
 pub(super) const PRINTER: Printer = Printer {
@@ -50,17 +50,39 @@ fn external(service: &Value) -> String {
     match text(service, "/spec/type") {
         "ExternalName" => text(service, "/spec/externalName").to_owned(),
         "LoadBalancer" => {
-            let mut all: Vec<&str> = list(service, "/status/loadBalancer/ingress")
-                .iter()
-                .map(|ingress| match text(ingress, "/ip") {
-                    "" => text(ingress, "/hostname"),
-                    ip => ip,
-                })
-                .collect();
+            let mut all = balanced(service);
             all.extend(given);
             if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
         }
         "ClusterIP" | "NodePort" => or_none(&given.join(",")).to_owned(),
         _ => "<unknown>".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_from_outside_are_in_order_and_each_once() {
+        let shown = |kind: &str, given: Value, points: Value| {
+            external(&json!({"spec": {"type": kind, "externalIPs": given},
+                "status": {"loadBalancer": {"ingress": points}}}))
+        };
+        let points =
+            json!([{"ip": "192.0.2.9"}, {"hostname": "b"}, {"ip": "192.0.2.1"}, {"hostname": "b"}, {}]);
+        for (kind, given, points, expected) in [
+            ("LoadBalancer", json!([]), points.clone(), "192.0.2.1,192.0.2.9,b"),
+            ("LoadBalancer", json!(["1.1.1.1"]), points, "192.0.2.1,192.0.2.9,b,1.1.1.1"),
+            ("LoadBalancer", json!(["2.2.2.2", "1.1.1.1"]), json!(null), "2.2.2.2,1.1.1.1"),
+            ("LoadBalancer", json!(null), json!([{}]), "<pending>"),
+            ("NodePort", json!(["1.1.1.1"]), json!(null), "1.1.1.1"),
+            ("ClusterIP", json!(null), json!(null), "<none>"),
+            ("Other", json!(null), json!(null), "<unknown>"),
+        ] {
+            assert_eq!(shown(kind, given, points), expected);
+        }
     }
 }

@@ -66,7 +66,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         class_name(object, DEFAULT).into(),
         read::text(object, "/provisioner").into(),
         or("/reclaimPolicy", "Delete").into(),
-        or("/volumeBindingMode", "<unset>").into(),
+        or("/volumeBindingMode", "Immediate").into(),
         (object.get("allowVolumeExpansion") == Some(&Value::Bool(true))).into(),
         age(object, now),
     ]

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{
-    CLASS_ANNOTATION, VOLUME_MODES, access_modes, basic_amount, class, more_than_nothing, or_unset, phase,
-    validate_access_modes, validate_class,
+    CLASS_ANNOTATION, VOLUME_MODES, access_modes, amount, basic_amount, class, more_than_nothing, or_unset,
+    phase, validate_access_modes, validate_class,
 };
 use crate::kinds::prelude::*;
 use crate::quantity::Quantity as Number;
@@ -39,7 +39,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     } else {
         (
             access_modes(read::list(object, "/status/accessModes")),
-            read::text(object, "/status/capacity/storage"),
+            amount(read::text(object, "/status/capacity/storage")),
         )
     };
     vec![

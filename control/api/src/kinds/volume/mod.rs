@@ -38,6 +38,11 @@ fn or_unset(text: &str) -> &str {
     if text.is_empty() { "<unset>" } else { text }
 }
 
+/// An amount of storage; 0 where none is said.
+fn amount(text: &str) -> &str {
+    if text.is_empty() { "0" } else { text }
+}
+
 /// The phase, or that the object is going.
 fn phase(object: &Value) -> &str {
     if meta::is_deleting(object) { "Terminating" } else { read::text(object, "/status/phase") }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    VOLUME_MODES, access_modes, basic_amount, class, more_than_nothing, or_unset, phase, source,
+    VOLUME_MODES, access_modes, amount, basic_amount, class, more_than_nothing, or_unset, phase, source,
     validate_access_modes, validate_class,
 };
 use crate::kinds::prelude::*;
@@ -38,7 +38,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     });
     vec![
         meta::name(object).into(),
-        read::text(object, "/spec/capacity/storage").into(),
+        amount(read::text(object, "/spec/capacity/storage")).into(),
         access_modes(read::list(object, "/spec/accessModes")).into(),
         read::text(object, "/spec/persistentVolumeReclaimPolicy").into(),
         phase(object).into(),
