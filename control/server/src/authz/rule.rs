@@ -9,6 +9,10 @@ use crate::Attributes;
 
 const ALL: &str = "*";
 
+/// Most parts that the rules of one role are taken apart into: a few kilobytes of verbs, resources and names have more parts
+/// together than memory holds. Roles that people write have some thousand.
+const MOST_PARTS: usize = 50_000;
+
 /// One rule of a Role or ClusterRole (`rbac.authorization.k8s.io/v1` PolicyRule).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -64,6 +68,13 @@ impl Rule {
 
     fn covers_url(&self, url: &str) -> bool {
         self.non_resource_urls.iter().any(|own| own == url || url_matches(own, url))
+    }
+
+    /// How many rules [`Rule::parts`] makes.
+    fn count_of_parts(&self) -> usize {
+        let names = self.resource_names.len().max(1);
+        let resources = self.api_groups.len().saturating_mul(self.resources.len()).saturating_mul(names);
+        self.verbs.len().saturating_mul(resources.saturating_add(self.non_resource_urls.len()))
     }
 
     /// The rule as rules of one verb and one resource (or one path) each.
@@ -135,9 +146,22 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What of `wanted` is not covered by `held` taken together; empty when everything is.
+/// What of `wanted` is not covered by `held` taken together; empty when everything is. What one rule does not cover as a whole
+/// and has more than [`MOST_PARTS`] counts as not covered.
 pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    wanted.iter().flat_map(Rule::parts).filter(|part| !held.iter().any(|rule| rule.covers(part))).collect()
+    let is_covered = |rule: &Rule| held.iter().any(|own| own.covers(rule));
+    let mut left = MOST_PARTS;
+    let mut missing = Vec::new();
+    for rule in wanted.iter().filter(|rule| !is_covered(rule)) {
+        match left.checked_sub(rule.count_of_parts()) {
+            Some(rest) => {
+                left = rest;
+                missing.extend(rule.parts().into_iter().filter(|part| !is_covered(part)));
+            }
+            None => missing.push(rule.clone()),
+        }
+    }
+    missing
 }
 
 /// Whether a list names a value or `*`.

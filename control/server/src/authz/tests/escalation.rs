@@ -42,6 +42,26 @@ fn covering_takes_rules_together() {
     }
 }
 
+/// A few kilobytes of rules are not taken apart into billions.
+#[test]
+fn rules_of_very_many_parts_are_covered_as_a_whole_or_not_at_all() {
+    let many = |letter: char, count: usize| (0..count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
+    let wanted = Rule {
+        verbs: many('v', 2_000),
+        api_groups: vec![String::new()],
+        resources: many('r', 2_000),
+        resource_names: many('n', 2_000),
+        ..Rule::default()
+    };
+    let everything = Rule { verbs: vec!["*".into()], resources: vec!["*".into()], ..wanted.clone() };
+    let all_but_names = Rule { resource_names: Vec::new(), ..everything };
+    let verb = Rule { verbs: vec!["v1".into()], ..all_but_names.clone() };
+    let wanted = std::slice::from_ref(&wanted);
+    assert_eq!(uncovered(&[all_but_names], wanted), []);
+    assert_eq!(uncovered(wanted, wanted), []);
+    assert_eq!(uncovered(&[verb], wanted), wanted);
+}
+
 /// Has `who` write `object`, over `old` if there is one.
 async fn write(
     rbac: &Arc<Rbac>,
