@@ -1,6 +1,7 @@
 //! Objects between the store and the handlers: parsed values with their resourceVersion, in the stored form or in
 //! the form of the version that was asked for. Custom resources come here converted ([`crate::conversion`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,6 +70,16 @@ pub(crate) fn to_served(resource: &Resource, object: &mut Value) {
     if let Some(conversion) = resource.conversion {
         (conversion.from_storage)(object);
     }
+}
+
+/// An object in the form of `resource`, made of one in the form that writes work on.
+pub(crate) fn as_served<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Value> {
+    if resource.conversion.is_none() {
+        return Cow::Borrowed(object);
+    }
+    let mut served = object.clone();
+    to_served(resource, &mut served);
+    Cow::Owned(served)
 }
 
 /// Brings an object from the form of `resource` into the form that writes work on.

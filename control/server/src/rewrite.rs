@@ -70,7 +70,7 @@ pub(crate) async fn rewrite(
     name: &str,
     part: Part,
     dry_run: bool,
-    change: impl Fn(&Value) -> Result<Value, ApiError> + Send + Sync,
+    mut change: impl FnMut(&Value) -> Result<Value, ApiError> + Send,
 ) -> Result<Option<Rewritten>, ApiError> {
     let key = call.resource.key(call.namespace(), name);
     let mut present = call.registry().get_key(key.clone()).await?;

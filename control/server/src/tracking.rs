@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::conversion::Forms;
-use crate::object::to_served;
+use crate::object::as_served;
 use crate::query::Query;
 use crate::service::Origin;
 use crate::{ApiError, UserInfo};
@@ -101,13 +101,9 @@ pub(crate) async fn track(call: &Call, old: Option<&Value>, new: &mut Value) -> 
         apply::track(&write(call, &forms), old, new);
         return Ok(());
     }
-    let served = |object: &Value| {
-        let mut object = object.clone();
-        to_served(&call.resource, &mut object);
-        object
-    };
-    let mut tracked = served(new);
-    apply::track(&write(call, &forms), old.map(served).as_ref(), &mut tracked);
+    let mut tracked = as_served(&call.resource, new).into_owned();
+    let before = old.map(|old| as_served(&call.resource, old));
+    apply::track(&write(call, &forms), before.as_deref(), &mut tracked);
     let managed = tracked.pointer_mut("/metadata/managedFields").map(Value::take);
     if let Some(metadata) = carrack_api::meta::metadata_mut(new) {
         match managed {

@@ -452,3 +452,23 @@ async fn hundreds_of_patches_at_once_all_count() {
     let shared = client.get(&format!("{MAPS}/shared")).await.expect(200);
     assert_eq!(shared["data"].as_object().unwrap().len(), 100);
 }
+
+#[tokio::test]
+async fn updates_at_once_say_what_they_said() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    client.post(MAPS, &map("shared", "0")).await.expect(201);
+    let writers: Vec<_> = (1..=50)
+        .map(|i| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let wanted = map("shared", &i.to_string());
+                let stored = client.put(&format!("{MAPS}/shared"), &wanted).await.expect(200);
+                assert_eq!(stored["data"], wanted["data"], "also when somebody else was faster");
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}

@@ -110,22 +110,22 @@ impl Entry {
         })
     }
 
-    fn to_json(&self) -> Value {
+    fn into_json(self) -> Value {
         let mut out = Map::new();
         let texts = [
-            ("manager", &self.manager),
-            ("apiVersion", &self.api_version),
-            ("time", &self.time),
-            ("subresource", &self.subresource),
+            ("manager", self.manager),
+            ("apiVersion", self.api_version),
+            ("time", self.time),
+            ("subresource", self.subresource),
         ];
         for (name, text) in texts {
             if !text.is_empty() {
-                out.insert(name.into(), text.as_str().into());
+                out.insert(name.into(), text.into());
             }
         }
         out.insert("operation".into(), self.operation.as_str().into());
         out.insert("fieldsType".into(), "FieldsV1".into());
-        out.insert("fieldsV1".into(), self.fields.to_json());
+        out.insert("fieldsV1".into(), self.fields.into_json());
         out.into()
     }
 }
@@ -199,7 +199,7 @@ impl Managers {
         if self.entries.is_empty() {
             metadata.remove("managedFields");
         } else {
-            let entries: Vec<Value> = self.entries.iter().map(Entry::to_json).collect();
+            let entries: Vec<Value> = self.entries.into_iter().map(Entry::into_json).collect();
             metadata.insert("managedFields".into(), entries.into());
         }
     }

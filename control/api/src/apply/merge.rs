@@ -16,15 +16,13 @@ pub(super) fn merge(live: &Value, applied: &Value, form: Form<'_>) -> Value {
     }
     match (form, live, applied) {
         (form_with_fields!(), Value::Object(live), Value::Object(applied)) => {
-            let mut out = live.clone();
-            for (name, value) in applied {
-                let merged = match live.get(name) {
-                    Some(known) => merge(known, value, form.child(name)),
-                    None => value.clone(),
-                };
-                out.insert(name.clone(), merged);
-            }
-            out.into()
+            let kept = live.iter().map(|(name, value)| match applied.get(name) {
+                Some(wanted) => (name.clone(), merge(value, wanted, form.child(name))),
+                None => (name.clone(), value.clone()),
+            });
+            let added = applied.iter().filter(|(name, _)| !live.contains_key(*name));
+            let added = added.map(|(name, value)| (name.clone(), value.clone()));
+            kept.chain(added).collect::<Map<String, Value>>().into()
         }
         (form_with_entries!(), Value::Array(_), Value::Array(_)) => {
             match (form.entries(Some(live)), form.entries(Some(applied))) {

@@ -212,7 +212,9 @@ fn attempt(
     let place = managers.entries.iter().position(|known| known.is_same(&mine));
     let last = place.map(|at| managers.entries.swap_remove(at));
     managers.entries.push(mine.clone());
-    if let Some(last) = &last {
+    if let Some(last) = &last
+        && takes_away(config, &mine.fields, &last.fields)
+    {
         merged = prune(&merged, &managers, &last.fields, form);
     }
     let own = compare(before, &merged, form);
@@ -246,6 +248,19 @@ fn only_own_part(write: &Write<'_>, config: &Value) -> Value {
         _ => {}
     }
     config
+}
+
+/// Whether a configuration with these `fields` may take away something of the `last` one. What is said again stays with all
+/// that it holds, unless it holds nothing: then [`prune`] has to tell whose the content of the live object is.
+fn takes_away(config: &Value, fields: &Set, last: &Set) -> bool {
+    fn has_hollow(value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => fields.is_empty() || fields.values().any(has_hollow),
+            Value::Array(items) => items.is_empty() || items.iter().any(has_hollow),
+            _ => value.is_null(),
+        }
+    }
+    has_hollow(config) || !last.minus(fields).is_empty()
 }
 
 /// Takes out of `merged` what the manager applied last and does not any more, unless somebody owns it.

@@ -235,16 +235,19 @@ impl Set {
     }
 
     /// The set as `fieldsV1`.
-    pub(super) fn to_json(&self) -> Value {
-        let mut out = Map::new();
-        for (element, node) in &self.nodes {
-            let mut inner = node.below.to_json();
-            if let (true, false, Some(fields)) = (node.member, node.below.is_empty(), inner.as_object_mut()) {
-                fields.insert(".".into(), Map::new().into());
-            }
-            out.insert(element.0.as_ref().to_owned(), inner);
+    pub(super) fn into_json(self) -> Value {
+        fn fields(set: Set) -> Map<String, Value> {
+            let field = |(element, node): (Element, Node)| {
+                let names_itself = node.member && !node.below.is_empty();
+                let mut inner = fields(node.below);
+                if names_itself {
+                    inner.insert(".".into(), Map::new().into());
+                }
+                (element.0.into_string(), inner.into())
+            };
+            set.nodes.into_iter().map(field).collect()
         }
-        out.into()
+        fields(self).into()
     }
 }
 
@@ -261,7 +264,7 @@ mod tests {
     fn json_there_and_back() {
         let fields =
             json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"k:{\"name\":\"x\"}": {".": {}}, "v:1": {}}});
-        let back = set(fields.clone()).to_json();
+        let back = set(fields.clone()).into_json();
         assert_eq!(back["f:a"], fields["f:a"]);
         assert_eq!(back["f:c"]["k:{\"name\":\"x\"}"], json!({}));
         // Keys in another order and with spaces are the same keys.

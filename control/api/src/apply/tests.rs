@@ -292,6 +292,27 @@ proptest! {
     }
 
     #[test]
+    fn what_takes_nothing_away_needs_no_pruning(a in configs(), b in configs(), more in configs()) {
+        let form = Form::of_resource(deployments());
+        let first = applied(None, "a", &a).unwrap();
+        let mut live = apply(&write(deployments(), "b", T1), Some(&first), &b, true).unwrap();
+        // Defaults are nobody's.
+        live["spec"]["strategy"] = json!({"type": "RollingUpdate"});
+        live["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Always".into();
+        let mut managers = Managers::of(&live).unwrap();
+        let place = managers.entries.iter().position(|entry| entry.manager == "a");
+        prop_assume!(place.is_some());
+        let last = managers.entries.swap_remove(place.unwrap()).fields;
+        let config = merge(&a, &more, form);
+        let mine = fields(&config, form);
+        managers.entries.push(write(deployments(), "a", T2).entry(Operation::Apply, mine.clone()));
+        let merged = merge(&live, &config, form);
+        if !takes_away(&config, &mine, &last) {
+            prop_assert_eq!(prune(&merged, &managers, &last, form), merged);
+        }
+    }
+
+    #[test]
     fn every_field_of_a_tracked_object_has_an_owner(a in configs(), b in configs()) {
         let mut live = a;
         track(&write(deployments(), "m", T1), None, &mut live);

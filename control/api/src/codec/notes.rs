@@ -79,21 +79,22 @@ impl<'r> Notes<'r> {
         }
     }
 
-    /// Runs `read` with `segment` added to the path.
-    pub(super) fn at<T>(
-        &mut self,
-        field: bool,
-        segment: impl Display,
-        read: impl FnOnce(&mut Self) -> T,
-    ) -> T {
+    /// Runs `read` with a field added to the path.
+    pub(super) fn at_field<T>(&mut self, field: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();
-        if !field {
-            let _ = write!(self.path, "[{segment}]");
-        } else if length == 0 {
-            let _ = write!(self.path, "{segment}");
-        } else {
-            let _ = write!(self.path, ".{segment}");
+        if length > 0 {
+            self.path.push('.');
         }
+        self.path.push_str(field);
+        let out = read(self);
+        self.path.truncate(length);
+        out
+    }
+
+    /// Runs `read` with an entry of a list added to the path.
+    pub(super) fn at_entry<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        let _ = write!(self.path, "[{index}]");
         let out = read(self);
         self.path.truncate(length);
         out

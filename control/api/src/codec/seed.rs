@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
         let mut out = Vec::new();
         loop {
             let next =
-                notes.at(false, out.len(), |notes| source.next_element_seed(Seed { shape: of, notes }))?;
+                notes.at_entry(out.len(), |notes| source.next_element_seed(Seed { shape: of, notes }))?;
             let Some(value) = next else { break };
             out.push(value.unwrap_or_else(|| zero(of)));
         }
@@ -277,7 +277,7 @@ fn read_object<'de, 'r, A: MapAccess<'de>>(
         notes.within = Some(&object.go_name);
         notes.fields.push(&field.name);
         let value =
-            notes.at(true, &*key, |notes| source.next_value_seed(Seed { shape: &field.shape, notes }))?;
+            notes.at_field(&key, |notes| source.next_value_seed(Seed { shape: &field.shape, notes }))?;
         notes.fields.pop();
         match value {
             Some(value) => out.insert(key.into_owned(), value),
@@ -299,7 +299,7 @@ fn read_map<'de, A: MapAccess<'de>>(
             let path = notes.joined(&key);
             notes.note(StrictProblem::DuplicateField(path));
         }
-        let value = notes.at(true, &*key, |notes| source.next_value_seed(Seed { shape: of, notes }))?;
+        let value = notes.at_field(&key, |notes| source.next_value_seed(Seed { shape: of, notes }))?;
         out.insert(key.into_owned(), value.unwrap_or_else(|| zero(of)));
     }
     Ok(out)

@@ -68,6 +68,7 @@ impl Rules for PodRules {
 
     const HAS_STATUS: bool = true;
     const HAS_GENERATION: bool = true;
+    const COMPARES_ONE_PART: bool = true;
     const STATUS_KEEPS: &'static [&'static str] = &["ownerReferences"];
     const SELECTABLE: &'static [&'static str] = &[
         "metadata.name",

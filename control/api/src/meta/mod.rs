@@ -270,9 +270,11 @@ pub(crate) fn copy_in_metadata(new: &mut Value, old: &Value, field: &str) {
 pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value, keeps: &[&str]) {
     let Some(old_fields) = old.as_object() else { return };
     if let Some(fields) = new.as_object_mut() {
-        fields.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+        let kept = |name: &str| matches!(name, "apiVersion" | "kind" | "metadata" | "status");
+        fields.retain(|name, _| kept(name) || old_fields.contains_key(name));
         for (name, value) in old_fields {
-            if name != "metadata" && name != "status" {
+            // A patch leaves most of it as it is.
+            if name != "metadata" && name != "status" && fields.get(name) != Some(value) {
                 fields.insert(name.clone(), value.clone());
             }
         }

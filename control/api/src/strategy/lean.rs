@@ -8,14 +8,30 @@ use serde_json::{Error, Value};
 
 /// An object as a source without its fields' managers.
 #[derive(Clone, Copy)]
-pub(super) struct Lean<'a>(pub(super) &'a Value);
+pub(super) struct Lean<'a> {
+    object: &'a Value,
+    has_spec: bool,
+}
+
+impl<'a> Lean<'a> {
+    /// The object.
+    pub(super) fn of(object: &'a Value) -> Self {
+        Lean { object, has_spec: true }
+    }
+
+    /// The object as if it had no `spec`.
+    pub(super) fn without_spec(object: &'a Value) -> Self {
+        Lean { object, has_spec: false }
+    }
+}
 
 impl<'de> Deserializer<'de> for Lean<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let Value::Object(fields) = self.0 else { return self.0.deserialize_any(visitor) };
-        let parts = fields.iter().map(|(name, value)| {
+        let Value::Object(fields) = self.object else { return self.object.deserialize_any(visitor) };
+        let read = fields.iter().filter(|(name, _)| self.has_spec || *name != "spec");
+        let parts = read.map(|(name, value)| {
             let part = if name == "metadata" { Part::Metadata(value) } else { Part::Whole(value) };
             (name.as_str(), part)
         });
@@ -106,14 +122,16 @@ mod tests {
             "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}], "nodeName": "n"},
             "status": null,
         });
-        let lean = Pod::deserialize(Lean(&pod)).unwrap();
+        let lean = Pod::deserialize(Lean::of(&pod)).unwrap();
+        let without_spec = Pod::deserialize(Lean::without_spec(&pod)).unwrap();
         pod["metadata"]["managedFields"].take();
         assert_eq!(lean, Pod::deserialize(&pod).unwrap());
+        assert_eq!(without_spec, Pod { spec: None, ..lean });
         let map = json!({"metadata": {"name": "a"}, "data": {"k": "v"}, "immutable": true});
-        assert_eq!(ConfigMap::deserialize(Lean(&map)).unwrap(), ConfigMap::deserialize(&map).unwrap());
-        assert_eq!(Value::deserialize(Lean(&map)).unwrap(), map);
+        assert_eq!(ConfigMap::deserialize(Lean::of(&map)).unwrap(), ConfigMap::deserialize(&map).unwrap());
+        assert_eq!(Value::deserialize(Lean::of(&map)).unwrap(), map);
         for wrong in [json!([]), json!("x"), json!({"metadata": []}), json!({"metadata": {"name": 1}})] {
-            assert!(Pod::deserialize(Lean(&wrong)).is_err(), "{wrong}");
+            assert!(Pod::deserialize(Lean::of(&wrong)).is_err(), "{wrong}");
         }
     }
 }

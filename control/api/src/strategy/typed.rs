@@ -30,6 +30,10 @@ pub trait Rules: Send + Sync {
     const ANNOTATIONS_COUNT: bool = false;
     /// Fields of metadata, beside `generation`, that a write of `status` does not change.
     const STATUS_KEEPS: &'static [&'static str] = &[];
+    /// Whether [`Rules::validate_update`] looks at nothing of the old object but its `spec`, and
+    /// [`Rules::validate_status_update`] at nothing but its `status` and metadata: what did not change of an old object is
+    /// not decoded then.
+    const COMPARES_ONE_PART: bool = false;
     /// Whether a PUT may create.
     const CREATE_ON_UPDATE: bool = false;
     /// Whether an update may leave out `metadata.resourceVersion`.
@@ -92,8 +96,8 @@ impl<R> Default for Typed<R> {
 }
 
 /// Decodes an object whose shape was checked before; a failure is a fault of ours and is reported as such.
-fn typed<T: DeserializeOwned>(object: &Value, errors: &mut Vec<FieldError>) -> Option<T> {
-    match T::deserialize(Lean(object)) {
+fn typed<T: DeserializeOwned>(object: Lean<'_>, errors: &mut Vec<FieldError>) -> Option<T> {
+    match T::deserialize(object) {
         Ok(typed) => Some(typed),
         Err(why) => {
             errors.push(FieldError::internal(&FieldPath::default(), why));
@@ -170,11 +174,16 @@ impl<R: Rules> Strategy for Typed<R> {
         }
         R::validate_presence(new, &mut errors);
         // Decoded once for all: that is most of the work.
-        let Some(typed_new) = typed::<R::Object>(new, &mut errors) else { return (errors, warnings) };
+        let Some(typed_new) = typed::<R::Object>(Lean::of(new), &mut errors) else {
+            return (errors, warnings);
+        };
         match old {
             None => R::validate(&typed_new, &mut errors),
+            Some(old) if R::COMPARES_ONE_PART && new.get("spec") == old.get("spec") => {
+                R::validate_update(&typed_new, &typed_new, &mut errors);
+            }
             Some(old) => {
-                if let Some(typed_old) = typed(old, &mut errors) {
+                if let Some(typed_old) = typed(Lean::of(old), &mut errors) {
                     R::validate_update(&typed_new, &typed_old, &mut errors);
                 }
             }
@@ -186,7 +195,10 @@ impl<R: Rules> Strategy for Typed<R> {
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_update(new, old, &mut errors);
-        if let (Some(new), Some(old)) = (typed::<R::Object>(new, &mut errors), typed(old, &mut errors)) {
+        let old = if R::COMPARES_ONE_PART { Lean::without_spec(old) } else { Lean::of(old) };
+        if let (Some(new), Some(old)) =
+            (typed::<R::Object>(Lean::of(new), &mut errors), typed(old, &mut errors))
+        {
             R::validate_status_update(&new, &old, &mut errors);
         }
         errors
@@ -201,7 +213,7 @@ impl<R: Rules> Strategy for Typed<R> {
 
     fn warnings(&self, object: &Value) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Ok(object) = serde::Deserialize::deserialize(Lean(object)) {
+        if let Ok(object) = serde::Deserialize::deserialize(Lean::of(object)) {
             R::warnings(&object, &mut warnings);
         }
         warnings

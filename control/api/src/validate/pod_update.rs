@@ -123,6 +123,9 @@ fn only_adds(new: &NodeSelectorTerm, old: &NodeSelectorTerm) -> bool {
 
 /// What differs apart from the fields that may: the lines that went and came, for people.
 fn forbidden_change(new: &PodSpec, old: &PodSpec) -> Option<String> {
+    if new == old {
+        return None;
+    }
     let mut munged = new.clone();
     copy_images(&mut munged.containers, &old.containers);
     if let (Some(new), Some(old)) = (&mut munged.init_containers, &old.init_containers) {

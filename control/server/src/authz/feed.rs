@@ -185,8 +185,8 @@ impl Line {
 
 fn put<I: Index>(index: &mut I, resource: usize, prefix: &str, kv: &KeyValue) {
     let (namespace, name) = split_key(&kv.key, prefix);
-    match serde_json::from_slice(&kv.value) {
-        Ok(object) => index.put(resource, &namespace, &name, &object),
+    match carrack_api::codec::read_lean(&kv.value) {
+        Ok(lean) => index.put(resource, &namespace, &name, &lean.object),
         Err(error) => {
             tracing::error!(key = ?kv.key, %error, "a damaged object grants nothing");
         }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::scale;
 use crate::call::{Answer, Body, Call};
 use crate::conversion::Forms;
-use crate::object::{to_served, to_storage};
+use crate::object::{as_served, to_storage};
 use crate::options::WriteOptions;
 use crate::rewrite::{Part, Rewritten, rewrite};
 use crate::{ApiError, tracking};
@@ -140,10 +140,9 @@ async fn change(
 /// The present object (in the form that writes work on) with the configuration applied. Fails when `forms` lack
 /// something.
 fn applied(call: &Call, old: &Value, config: &Value, forms: &Forms) -> Result<Value, ApiError> {
-    let mut served = old.clone();
-    to_served(&call.resource, &mut served);
+    let served = as_served(&call.resource, old);
     let force = call.query.flag("force");
-    let new = apply::apply(&tracking::write(call, forms), Some(&served), config, force);
+    let new = apply::apply(&tracking::write(call, forms), Some(&*served), config, force);
     if forms.lacks() {
         return Err(ApiError::internal("the object is not known in the versions of its managers"));
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
-use crate::object::{to_served, to_storage};
+use crate::object::{as_served, to_storage};
 use crate::options::WriteOptions;
 use crate::rewrite::{Part, rewrite};
 
@@ -19,8 +19,7 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let kind = kind(call)?;
     let change = |old: &Value| {
-        let mut served = old.clone();
-        to_served(&call.resource, &mut served);
+        let served = as_served(&call.resource, old).into_owned();
         let decoded = patch::apply(kind, &call.resource, served, &body)
             .map_err(|why| why.into_status(&String::from_utf8_lossy(&body)))?;
         let mut new = call.settle_strict(decoded, options.field_validation)?;

@@ -1,5 +1,7 @@
 //! `update`: the object becomes what the body says; for some kinds it is created when it is not there.
 
+use serde_json::Value;
+
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
 use crate::object::to_storage;
@@ -13,24 +15,24 @@ pub(super) async fn update(call: &Call, body: Body, part: Part) -> Result<Answer
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let served = call.decode(&body, &options)?;
     carrack_api::meta::check_name(&served, call.name())?;
-    let mut wanted = served.clone();
-    to_storage(&call.resource, &mut wanted);
-    let result = rewrite(call, call.name(), part, options.dry_run, |_| Ok(wanted.clone())).await?;
-    if let Some(result) = result {
+    // The first round takes what is decoded; the rare further ones decode it anew.
+    let mut decoded = Some(served);
+    let wanted = |_: &Value| {
+        let mut wanted = decoded.take().map_or_else(|| call.decode(&body, &options), Ok)?;
+        to_storage(&call.resource, &mut wanted);
+        Ok(wanted)
+    };
+    if let Some(result) = rewrite(call, call.name(), part, options.dry_run, wanted).await? {
         return Ok(result.into_answer(call));
     }
     if part == Part::Object && call.resource.strategy().allows_create_on_update() {
-        return create(call, served, &options).await;
+        return create(call, decoded.map_or_else(|| call.decode(&body, &options), Ok)?, &options).await;
     }
     Err(call.not_found())
 }
 
 /// Creates the object that an update did not find, which has to be allowed on its own.
-async fn create(
-    call: &Call,
-    mut object: serde_json::Value,
-    options: &WriteOptions,
-) -> Result<Answer, ApiError> {
+async fn create(call: &Call, mut object: Value, options: &WriteOptions) -> Result<Answer, ApiError> {
     if !carrack_api::meta::resource_version(&object).is_empty() {
         return Err(call.not_found());
     }
