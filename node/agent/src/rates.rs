@@ -60,6 +60,15 @@ impl Rates {
     }
 }
 
+/// How fast CPU time is used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate {
+    /// In billionths of a core.
+    pub nano_cores: u64,
+    /// Over how long that is.
+    pub over: Duration,
+}
+
 /// A moment, and the newest note that is old enough to compare it with.
 #[derive(Clone, Debug)]
 pub(crate) struct Since {
@@ -69,15 +78,14 @@ pub(crate) struct Since {
 }
 
 impl Since {
-    /// The rate of the node, which has used `cpu` nanoseconds so far, in billionths of a core. `None` while there is
-    /// nothing to compare with.
-    pub(crate) fn of_node(&self, cpu: u64) -> Option<u64> {
+    /// The rate of the node, which has used `cpu` nanoseconds so far. `None` while there is nothing to compare with.
+    pub(crate) fn of_node(&self, cpu: u64) -> Option<Rate> {
         let note = self.note.as_deref()?;
         rate(note.node, cpu, self.at.duration_since(note.at))
     }
 
     /// The rate of a control group. One that was not noted yet has used nothing at its start, if that is known.
-    pub(crate) fn of_group(&self, path: &str, cpu: u64, started: Option<Timestamp>) -> Option<u64> {
+    pub(crate) fn of_group(&self, path: &str, cpu: u64, started: Option<Timestamp>) -> Option<Rate> {
         if let Some((note, before)) = self.note.as_deref().and_then(|n| Some((n, n.groups.get(path)?))) {
             return rate(*before, cpu, self.at.duration_since(note.at));
         }
@@ -87,9 +95,10 @@ impl Since {
 }
 
 /// From `before` to `after` within a time, both in nanoseconds. A counter that went back began anew.
-fn rate(before: u64, after: u64, within: Duration) -> Option<u64> {
+fn rate(before: u64, after: u64, over: Duration) -> Option<Rate> {
     let used = u128::from(after.checked_sub(before)?);
-    u64::try_from((used * 1_000_000_000).checked_div(within.as_nanos())?).ok()
+    let nano_cores = u64::try_from((used * 1_000_000_000).checked_div(over.as_nanos())?).ok()?;
+    Some(Rate { nano_cores, over })
 }
 
 /// Notes CPU times for ever.
@@ -154,9 +163,11 @@ mod tests {
             rates.add(ago(now, seconds, used * SECOND));
         }
         let since = rates.at(now, wall);
-        assert_eq!(since.of_node(9 * SECOND), Some(SECOND / 2), "seven seconds in fourteen");
+        let over = Duration::from_secs(14);
+        let half = Rate { nano_cores: SECOND / 2, over };
+        assert_eq!(since.of_node(9 * SECOND), Some(half), "seven seconds in fourteen");
         assert_eq!(since.of_node(SECOND), None, "the counter went back");
-        assert_eq!(since.of_group("pod/a", 2 * SECOND, None), Some(0));
+        assert_eq!(since.of_group("pod/a", 2 * SECOND, None), Some(Rate { nano_cores: 0, over }));
     }
 
     #[test]
@@ -167,7 +178,8 @@ mod tests {
             let started = since.wall.checked_sub(jiff::SignedDuration::from_secs(age)).unwrap();
             since.of_group("pod/new", 6 * SECOND, Some(started))
         };
-        assert_eq!(of(12), Some(SECOND / 2));
+        let half = Rate { nano_cores: SECOND / 2, over: Duration::from_secs(12) };
+        assert_eq!(of(12), Some(half));
         assert_eq!(of(3), None, "too young for a rate");
         assert_eq!(of(3600), None, "it was not noted, although it has run for long");
         assert_eq!(of(-5), None, "the clock was set back");

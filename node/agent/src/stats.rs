@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::rates::{Since, container_path};
+use crate::rates::{Rate, Since, container_path};
 use crate::sandbox::pod_cgroup;
 use crate::state::Run;
 use crate::worker::Snapshot;
@@ -22,8 +22,8 @@ const TICK_NANOSECONDS: u64 = 10_000_000;
 pub(crate) struct Usage {
     /// CPU time since its beginning, in nanoseconds.
     pub cpu: u64,
-    /// CPU time used of late, in billionths of a core; none where there is nothing to compare with yet.
-    pub nano_cores: Option<u64>,
+    /// How fast CPU time is used of late; none where there is nothing to compare with yet.
+    pub rate: Option<Rate>,
     /// Memory charged, in bytes.
     pub memory: u64,
     /// Of it what is not easily given back.
@@ -33,7 +33,7 @@ pub(crate) struct Usage {
 impl From<Stats> for Usage {
     fn from(stats: Stats) -> Self {
         let Stats { cpu_usage_ns, memory_current, memory_working_set, .. } = stats;
-        Self { cpu: cpu_usage_ns, nano_cores: None, memory: memory_current, working_set: memory_working_set }
+        Self { cpu: cpu_usage_ns, rate: None, memory: memory_current, working_set: memory_working_set }
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Sample {
 pub(crate) fn measure(cgroups: &Cgroups, pods: &[Snapshot], since: &Since) -> Result<Sample, MeasureError> {
     let memory = std::fs::read_to_string("/proc/meminfo").map_err(MeasureError::Machine)?;
     let (mut node, available) = machine(&memory, node_cpu()?);
-    node.nano_cores = since.of_node(node.cpu);
+    node.rate = since.of_node(node.cpu);
     let running = pods.iter().filter(|pod| pod.sandbox.is_some());
     let pods = running.filter_map(|snapshot| Some((snapshot, snapshot.pod.as_deref()?)));
     let pods =
@@ -98,7 +98,7 @@ fn measure_pod(
 ) -> Result<PodSample, CgroupError> {
     let group = |path: &str, started: Option<Timestamp>| -> Result<Usage, CgroupError> {
         let usage = Usage::from(cgroups.get(path)?.stats()?);
-        Ok(Usage { nano_cores: since.of_group(path, usage.cpu, started), ..usage })
+        Ok(Usage { rate: since.of_group(path, usage.cpu, started), ..usage })
     };
     let path = pod_cgroup(pod);
     let mut containers = Vec::new();
@@ -139,7 +139,7 @@ fn machine(memory: &str, cpu: u64) -> (Usage, u64) {
     };
     let used = kib("MemTotal").saturating_sub(kib("MemFree"));
     let working = used.saturating_sub(kib("Inactive(file)"));
-    let usage = Usage { cpu, nano_cores: None, memory: used * 1024, working_set: working * 1024 };
+    let usage = Usage { cpu, rate: None, memory: used * 1024, working_set: working * 1024 };
     (usage, kib("MemAvailable") * 1024)
 }
 
@@ -265,8 +265,10 @@ pub(crate) fn summary(sample: &Sample, node: &str) -> Value {
     let time = sample.time.to_string();
     let cpu = |usage: &Usage| {
         let mut cpu = json!({ "time": time, "usageCoreNanoSeconds": usage.cpu });
-        if let Some(rate) = usage.nano_cores {
-            cpu["usageNanoCores"] = rate.into();
+        if let Some(Rate { nano_cores, over }) = usage.rate {
+            cpu["usageNanoCores"] = nano_cores.into();
+            // Not of upstream's form, whose readers pass over it: over how long the rate is, for `metrics.k8s.io`.
+            cpu["windowMilliseconds"] = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).into();
         }
         cpu
     };
@@ -291,7 +293,8 @@ mod tests {
     use super::*;
 
     fn sample() -> Sample {
-        let usage = Usage { cpu: 1_500_000_000, nano_cores: Some(7), memory: 300, working_set: 200 };
+        let rate = Some(Rate { nano_cores: 7, over: std::time::Duration::from_millis(14_213) });
+        let usage = Usage { cpu: 1_500_000_000, rate, memory: 300, working_set: 200 };
         let started_at = Timestamp::from_second(100).unwrap();
         let main = ContainerSample { name: "main".into(), started_at, usage };
         let (namespace, name, uid) = ("default".into(), "web".into(), "u".into());
@@ -306,7 +309,7 @@ mod tests {
         let time = Timestamp::from_second(160).unwrap();
         Sample {
             time,
-            node: Usage { cpu: 9_000_000_000, nano_cores: None, memory: 50, working_set: 40 },
+            node: Usage { cpu: 9_000_000_000, rate: None, memory: 50, working_set: 40 },
             available: 7,
             pods: vec![pod],
         }
@@ -341,6 +344,7 @@ mod tests {
         assert_eq!(pod["podRef"], json!({ "name": "web", "namespace": "default", "uid": "u" }));
         assert_eq!(pod["containers"][0]["cpu"]["usageCoreNanoSeconds"], 1_500_000_000u64);
         assert_eq!(pod["containers"][0]["cpu"]["usageNanoCores"], 7);
+        assert_eq!(pod["containers"][0]["cpu"]["windowMilliseconds"], 14_213);
         assert!(shown["node"]["cpu"].get("usageNanoCores").is_none(), "nothing to compare with");
         assert_eq!(pod["containers"][0]["startTime"], "1970-01-01T00:01:40Z");
         assert_eq!(pod["memory"]["workingSetBytes"], 200);
@@ -350,8 +354,7 @@ mod tests {
     fn the_machine_is_read_from_proc() {
         let memory = "MemTotal: 1000 kB\nMemFree: 300 kB\nMemAvailable: 600 kB\nInactive(file): 200 kB\n";
         let (usage, available) = machine(memory, busy("cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1 2 3\n"));
-        let expected =
-            Usage { cpu: 210_000_000, nano_cores: None, memory: 700 * 1024, working_set: 500 * 1024 };
+        let expected = Usage { cpu: 210_000_000, rate: None, memory: 700 * 1024, working_set: 500 * 1024 };
         assert_eq!(usage, expected);
         assert_eq!(available, 600 * 1024);
     }
