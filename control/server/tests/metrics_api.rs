@@ -42,7 +42,7 @@ impl NodeProxy for Nodes {
 
 fn summary() -> Value {
     let (cpu, memory) = (
-        json!({"time": "2026-01-02T03:04:05Z", "usageNanoCores": 250_000_000}),
+        json!({"time": "2026-01-02T03:04:05Z", "usageNanoCores": 250_000_000, "windowMilliseconds": 14_213}),
         json!({"workingSetBytes": 2 << 20}),
     );
     let container = |name: &str| json!({"name": name, "cpu": cpu, "memory": memory});
@@ -103,7 +103,7 @@ async fn nodes_that_answer_are_listed() {
     assert_eq!((&list["kind"], &list["metadata"]), (&json!("NodeMetricsList"), &json!({})));
     let first = &list["items"][0];
     assert_eq!(first["usage"], json!({"cpu": "250m", "memory": "2Mi"}));
-    assert_eq!((&first["timestamp"], &first["window"]), (&json!("2026-01-02T03:04:05Z"), &json!("20s")));
+    assert_eq!((&first["timestamp"], &first["window"]), (&json!("2026-01-02T03:04:05Z"), &json!("14.213s")));
     assert!(first.get("kind").is_none() && first["metadata"]["labels"]["at"] == "n1", "{first}");
     for (query, expected) in [
         ("nodes", &["n1", "n2"][..]),
@@ -129,7 +129,7 @@ async fn nodes_that_answer_are_listed() {
         columns.map(|c| c["name"].as_str().unwrap()).collect::<Vec<_>>(),
         ["Name", "cpu", "memory", "Window"]
     );
-    assert_eq!(table["rows"][1]["cells"], json!(["n2", "250m", "2Mi", "20s"]));
+    assert_eq!(table["rows"][1]["cells"], json!(["n2", "250m", "2Mi", "14.213s"]));
     assert_eq!(table["rows"][1]["object"]["kind"], "PartialObjectMetadata");
 }
 
@@ -160,7 +160,7 @@ async fn pods_that_run_are_listed() {
         assert_eq!(client.get(&path).await.expect(404)["message"], words);
     }
     let table = client.with("accept", TABLE).get(&format!("{METRICS}/pods")).await.expect(200);
-    assert_eq!(table["rows"][0]["cells"], json!(["web", "500m", "4Mi", "20s"]));
+    assert_eq!(table["rows"][0]["cells"], json!(["web", "500m", "4Mi", "14.213s"]));
     client.get(&format!("{METRICS}/pods?fieldSelector=status.phase%3DRunning")).await.expect(400);
     client.get(&format!("{METRICS}/pods?labelSelector=,,")).await.expect(400);
     for (method, path) in

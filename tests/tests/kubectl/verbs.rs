@@ -125,6 +125,10 @@ pub(super) async fn tells(scene: &Scene, kubectl: &str) -> Result<()> {
             (&["api-resources", "--namespaced=false"], "nodes"),
             (&["explain", "deployment.spec.strategy"], "rollingUpdate"),
             (&["explain", "pods.spec.containers"], "FIELDS:"),
+            (
+                &["explain", "pods.spec.containers.imagePullPolicy"],
+                "`\"IfNotPresent\"` means that kubelet pulls if",
+            ),
             (&["auth", "can-i", "--list"], "*.*"),
             (&["version"], "v1.35.0+carrack"),
             (&["cluster-info"], "control plane"),

@@ -1,5 +1,7 @@
 //! NodeMetrics and PodMetrics from what nodes measured. Pure.
 
+use std::time::Duration;
+
 use carrack_api::meta;
 use carrack_api::quantity::Quantity;
 use jiff::Timestamp;
@@ -10,25 +12,25 @@ use crate::authn::text;
 
 const API_VERSION: &str = "metrics.k8s.io/v1beta1";
 
-/// What rates are over at most, written as Go does. Nodes compare with what they noted ten to twenty seconds before,
-/// and `/stats/summary` does not tell which; metrics-server gives the most, too, where it reads that.
-const WINDOW: &str = "20s";
+/// What rates of nodes that do not tell are over at most: the kubelet compares with what it noted ten to twenty seconds
+/// before.
+const UNKNOWN: Duration = Duration::from_secs(20);
 
 /// The NodeMetrics of a node.
 pub(super) fn node(node: &Value, reading: Reading, now: Timestamp) -> Value {
     json!({
         "kind": "NodeMetrics", "apiVersion": API_VERSION, "metadata": metadata(node, now),
-        "timestamp": meta::format_time(reading.at), "window": WINDOW, "usage": usage(reading),
+        "timestamp": meta::format_time(reading.at), "window": window(reading), "usage": usage(reading),
     })
 }
 
 /// The PodMetrics of a pod, with a reading of each container that runs; `None` without any.
 pub(super) fn pod(pod: &Value, containers: &[(String, Reading)], now: Timestamp) -> Option<Value> {
-    let oldest = containers.iter().map(|(_, reading)| reading.at).min()?;
+    let oldest = *containers.iter().map(|(_, reading)| reading).min_by_key(|reading| reading.at)?;
     let container = |(name, reading): &(String, Reading)| json!({"name": name, "usage": usage(*reading)});
     Some(json!({
         "kind": "PodMetrics", "apiVersion": API_VERSION, "metadata": metadata(pod, now),
-        "timestamp": meta::format_time(oldest), "window": WINDOW,
+        "timestamp": meta::format_time(oldest.at), "window": window(oldest),
         "containers": containers.iter().map(container).collect::<Vec<_>>(),
     }))
 }
@@ -49,10 +51,56 @@ fn metadata(measured: &Value, now: Timestamp) -> Value {
     metadata.into()
 }
 
+/// Over how long a rate is, as Go writes durations: `14.213s`.
+fn window(reading: Reading) -> String {
+    let over = reading.over.unwrap_or(UNKNOWN);
+    if over < Duration::from_secs(1) {
+        return match over.subsec_millis() {
+            0 => "0s".to_owned(),
+            millis => format!("{millis}ms"),
+        };
+    }
+    let (minutes, seconds) = (over.as_secs() / 60, over.as_secs() % 60);
+    let mut text = match (minutes / 60, minutes % 60) {
+        (0, 0) => String::new(),
+        (0, minutes) => format!("{minutes}m"),
+        (hours, minutes) => format!("{hours}h{minutes}m"),
+    };
+    text += &seconds.to_string();
+    match over.subsec_millis() {
+        0 => {}
+        millis => text += format!(".{millis:03}").trim_end_matches('0'),
+    }
+    text + "s"
+}
+
 fn usage(reading: Reading) -> Value {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     json!({
         "cpu": Quantity::from_nano(number(reading.nano_cores)).to_string(),
         "memory": Quantity::from_bytes(number(reading.working_set)).to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_written_as_go_does() {
+        for (millis, expected) in [
+            (None, "20s"),
+            (Some(14_213), "14.213s"),
+            (Some(12_000), "12s"),
+            (Some(10_050), "10.05s"),
+            (Some(61_500), "1m1.5s"),
+            (Some(3_600_000), "1h0m0s"),
+            (Some(250), "250ms"),
+            (Some(0), "0s"),
+        ] {
+            let over = millis.map(Duration::from_millis);
+            let reading = Reading { at: Timestamp::UNIX_EPOCH, nano_cores: 0, over, working_set: 1 };
+            assert_eq!(window(reading), expected);
+        }
+    }
 }

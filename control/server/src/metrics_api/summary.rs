@@ -1,6 +1,8 @@
-//! What a node says at `/stats/summary`. Upstream: staging/src/k8s.io/kubelet, pkg/apis/stats/v1alpha1/types.go.
+//! What a node says at `/stats/summary`. Upstream: staging/src/k8s.io/kubelet, pkg/apis/stats/v1alpha1/types.go. Over how
+//! long a rate is (`windowMilliseconds`) is this project's own; other nodes do not tell.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -12,6 +14,8 @@ pub(super) struct Reading {
     pub(super) at: Timestamp,
     /// CPU use, in billionths of a core.
     pub(super) nano_cores: u64,
+    /// Over how long that is, if the node tells.
+    pub(super) over: Option<Duration>,
     /// Memory that is not easily given back, in bytes.
     pub(super) working_set: u64,
 }
@@ -91,6 +95,7 @@ struct SentContainer {
 struct Cpu {
     time: Timestamp,
     usage_nano_cores: Option<u64>,
+    window_milliseconds: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -104,5 +109,6 @@ struct Memory {
 fn reading(cpu: Option<Cpu>, memory: Option<Memory>) -> Option<Reading> {
     let (cpu, memory) = (cpu?, memory?);
     let working_set = memory.working_set_bytes.filter(|bytes| *bytes > 0)?;
-    Some(Reading { at: cpu.time, nano_cores: cpu.usage_nano_cores?, working_set })
+    let over = cpu.window_milliseconds.map(Duration::from_millis);
+    Some(Reading { at: cpu.time, nano_cores: cpu.usage_nano_cores?, over, working_set })
 }

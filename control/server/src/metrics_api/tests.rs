@@ -49,7 +49,7 @@ fn pods_of_which_something_is_missing_are_left_out() {
         pod("gone", &[container("a", Some(7), 0)]),
     ]);
     let at: Timestamp = TIME.parse().unwrap();
-    assert_eq!(found.node(), Some(Reading { at, nano_cores: 1_500_000, working_set: 2048 }));
+    assert_eq!(found.node(), Some(Reading { at, nano_cores: 1_500_000, over: None, working_set: 2048 }));
     let names = |name: &str| found.pod("web", name).map(|all| all.iter().map(|(c, _)| c.as_str()).collect());
     assert_eq!(names("whole"), Some(vec!["a", "b"]));
     assert_eq!((names("young"), names("gone")), (None::<Vec<&str>>, None));
@@ -64,7 +64,9 @@ fn pods_of_which_something_is_missing_are_left_out() {
 #[test]
 fn objects_are_those_of_metrics_server() {
     let now: Timestamp = "2026-01-02T03:04:09.9Z".parse().unwrap();
-    let found = summary(&[pod("p", &[container("a", Some(250_000_000), 1000)]), pod("none", &[])]);
+    let mut measured = container("a", Some(250_000_000), 1000);
+    measured["cpu"]["windowMilliseconds"] = 14_213.into();
+    let found = summary(&[pod("p", &[measured]), pod("none", &[])]);
     let stored =
         json!({"metadata": {"name": "n", "uid": "u", "labels": {"zone": "z"}, "resourceVersion": "3"}});
     let node = objects::node(&stored, found.node().unwrap(), now);
@@ -78,7 +80,7 @@ fn objects_are_those_of_metrics_server() {
     let expected = json!({
         "kind": "PodMetrics", "apiVersion": "metrics.k8s.io/v1beta1",
         "metadata": {"name": "p", "namespace": "web", "creationTimestamp": "2026-01-02T03:04:09Z"},
-        "timestamp": "2026-01-02T03:04:05Z", "window": "20s",
+        "timestamp": "2026-01-02T03:04:05Z", "window": "14.213s",
         "containers": [{"name": "a", "usage": {"cpu": "250m", "memory": "1k"}}],
     });
     assert_eq!(objects::pod(&stored, found.pod("web", "p").unwrap(), now), Some(expected));
