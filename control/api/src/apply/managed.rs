@@ -56,17 +56,14 @@ pub(super) struct Entry {
 
 impl Entry {
     /// What tells a manager from others. One that applies has one entry for all versions.
-    fn identity(&self) -> (Operation, String, String, String) {
+    fn identity(&self) -> (Operation, &str, &str, &str) {
         let version = if self.operation == Operation::Apply { "" } else { &self.api_version };
-        (self.operation, self.manager.clone(), self.subresource.clone(), version.to_owned())
+        (self.operation, &self.manager, &self.subresource, version)
     }
 
     /// Whether both stand for the same manager.
     pub(super) fn is_same(&self, other: &Entry) -> bool {
-        self.manager == other.manager
-            && self.operation == other.operation
-            && self.subresource == other.subresource
-            && (self.operation == Operation::Apply || self.api_version == other.api_version)
+        self.identity() == other.identity()
     }
 
     /// Adds what another entry of the same manager manages.
@@ -145,16 +142,18 @@ impl Managers {
     }
 
     /// These entries, those of the same manager as one. A client may bring tens of thousands along.
-    fn gathered(entries: impl IntoIterator<Item = Entry>) -> Managers {
+    fn gathered(entries: Vec<Entry>) -> Managers {
+        let mut places = HashMap::new();
+        let place = |entry| {
+            let next = places.len();
+            *places.entry(Entry::identity(entry)).or_insert(next)
+        };
+        let wanted: Vec<usize> = entries.iter().map(place).collect();
         let mut managers = Managers::default();
-        let mut places: HashMap<_, usize> = HashMap::new();
-        for entry in entries {
-            match places.get(&entry.identity()).and_then(|at| managers.entries.get_mut(*at)) {
+        for (entry, at) in entries.into_iter().zip(wanted) {
+            match managers.entries.get_mut(at) {
                 Some(known) => known.unite(entry),
-                None => {
-                    places.insert(entry.identity(), managers.entries.len());
-                    managers.entries.push(entry);
-                }
+                None => managers.entries.push(entry),
             }
         }
         managers
@@ -216,7 +215,7 @@ impl Managers {
             entry.manager = ANCIENT.to_owned();
             entry.subresource.clear();
         }
-        *self = Managers::gathered(applied.into_iter().chain(updaters));
+        *self = Managers::gathered(applied.into_iter().chain(updaters).collect());
     }
 }
 

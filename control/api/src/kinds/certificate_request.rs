@@ -72,7 +72,8 @@ fn state(object: &Value) -> String {
 
 /// Shortest life that can be asked for, in seconds.
 const MIN_SECONDS: i32 = 600;
-const USAGES: &[&str] = &[
+/// What a key may be for.
+pub(crate) const USAGES: &[&str] = &[
     "any",
     "cert sign",
     "client auth",

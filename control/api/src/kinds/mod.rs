@@ -47,6 +47,7 @@ mod workload;
 
 use std::sync::Arc;
 
+pub(crate) use certificate_request::USAGES as KEY_USAGES;
 pub(crate) use metrics::GROUP as METRICS_GROUP;
 pub(crate) use resource_quota::COUNTED;
 

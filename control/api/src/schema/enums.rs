@@ -10,6 +10,7 @@ mod objects;
 mod pods;
 
 use super::short;
+use crate::kinds::KEY_USAGES;
 use Allowed::{Bare, Told};
 use bare::*;
 use groups::*;

@@ -14,31 +14,6 @@ pub(super) const CLAIM_RESOURCE_STATUSES: Names = &[
     "NodeResizePending",
 ];
 pub(super) const EXIT_CODE_OPERATORS: Names = &["In", "NotIn"];
-pub(super) const KEY_USAGES: Names = &[
-    "any",
-    "cert sign",
-    "client auth",
-    "code signing",
-    "content commitment",
-    "crl sign",
-    "data encipherment",
-    "decipher only",
-    "digital signature",
-    "email protection",
-    "encipher only",
-    "ipsec end system",
-    "ipsec tunnel",
-    "ipsec user",
-    "key agreement",
-    "key encipherment",
-    "microsoft sgc",
-    "netscape sgc",
-    "ocsp signing",
-    "s/mime",
-    "server auth",
-    "signing",
-    "timestamping",
-];
 pub(super) const NODE_SELECTOR_OPERATORS: Names = &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"];
 pub(super) const OPERATIONS: Names = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 pub(super) const RESTART_POLICIES: Names = &["Always", "Never", "OnFailure"];
