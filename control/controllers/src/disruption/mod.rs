@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use carrack_client::{Change, Key};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 
@@ -58,32 +59,34 @@ impl Budgets {
         }));
         let (own, known) = (Arc::clone(queue), Arc::clone(caches));
         feeds.pods.push(Box::new(move |change| pod_changed(&known, &own, change)));
-        // There are few budgets in a namespace, and controllers seldom change their number.
         let (own, known) = (Arc::clone(queue), Arc::clone(caches));
-        feeds.replica_sets.push(Box::new(move |change| {
-            let replicas = |set: &Arc<_>| wanted(set);
-            if change.old.as_ref().map(replicas) != change.new.as_ref().map(replicas) {
-                all_of(&known, &own, change.latest().and_then(|set| set.metadata.namespace.as_deref()));
-            }
-        }));
+        feeds.replica_sets.push(Box::new(move |change| scale_changed(&known, &own, change, wanted)));
         let (own, known) = (Arc::clone(queue), Arc::clone(caches));
-        feeds.deployments.push(Box::new(move |change| {
-            let replicas = |d: &Arc<k8s_openapi::api::apps::v1::Deployment>| {
-                d.spec.as_ref().and_then(|spec| spec.replicas)
-            };
-            if change.old.as_ref().map(replicas) != change.new.as_ref().map(replicas) {
-                all_of(&known, &own, change.latest().and_then(|d| d.metadata.namespace.as_deref()));
-            }
-        }));
+        feeds.deployments.push(Box::new(move |change| scale_changed(&known, &own, change, replicas)));
     }
 }
 
 /// The replicas that a set wants.
-fn wanted(set: &k8s_openapi::api::apps::v1::ReplicaSet) -> i32 {
+fn wanted(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
-fn all_of(caches: &Caches, queue: &Queue, namespace: Option<&str>) {
+/// The replicas that a deployment wants.
+fn replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+/// Feeds `queue` with the budgets of the namespace: there are few, and controllers seldom want another number.
+fn scale_changed<K: kube::Resource>(
+    caches: &Caches,
+    queue: &Queue,
+    change: &Change<K>,
+    number: fn(&K) -> i32,
+) {
+    if change.old.as_deref().map(number) == change.new.as_deref().map(number) {
+        return;
+    }
+    let namespace = change.latest().and_then(|object| object.meta().namespace.as_deref());
     for budget in caches.budgets.namespace(namespace.unwrap_or_default()) {
         queue.add(Key::of(&budget.metadata));
     }
@@ -96,11 +99,9 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 }
 
 fn pod_changed(caches: &Caches, queue: &Queue, change: &Change<Pod>) {
-    let facts = |pod: &Arc<Pod>| {
-        let owner = crate::owner::controller_of(&pod.metadata).map(|owner| owner.uid.clone());
-        (pod.metadata.labels.clone(), pod.terminating(), pod.ended(), pod.ready(), owner)
-    };
-    if change.old.as_ref().map(facts) == change.new.as_ref().map(facts) {
+    if let (Some(old), Some(new)) = (&change.old, &change.new)
+        && counts_alike(old, new)
+    {
         return;
     }
     let Some(pod) = change.latest() else { return };
@@ -109,6 +110,15 @@ fn pod_changed(caches: &Caches, queue: &Queue, change: &Change<Pod>) {
             queue.add(Key::of(&budget.metadata));
         }
     }
+}
+
+/// Whether nothing changed that a budget counts.
+fn counts_alike(old: &Pod, new: &Pod) -> bool {
+    old.metadata.uid == new.metadata.uid
+        && old.metadata.labels == new.metadata.labels
+        && old.metadata.owner_references == new.metadata.owner_references
+        && old.terminating() == new.terminating()
+        && old.ready() == new.ready()
 }
 
 impl Controller for Budgets {

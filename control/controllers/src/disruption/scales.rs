@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use carrack_client::Key;
 use http::Request;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
 use serde::Deserialize;
 
@@ -23,8 +23,10 @@ pub struct Scales {
     pub unmanaged: Vec<String>,
 }
 
+/// A Scale, whose uid is that of the controller.
 #[derive(Deserialize)]
 struct Scale {
+    metadata: ObjectMeta,
     #[serde(default)]
     spec: ScaleSpec,
 }
@@ -35,16 +37,9 @@ struct ScaleSpec {
     replicas: i32,
 }
 
+/// An object of any kind.
 #[derive(Deserialize)]
-struct Owner {
-    metadata: OwnerMeta,
-}
-
-#[derive(Deserialize)]
-struct OwnerMeta {
-    #[serde(default)]
-    uid: String,
-}
+struct Anything {}
 
 /// The scales of the pods' controllers, each counted once; why not where one cannot be told.
 pub(super) async fn of(caches: &Caches, client: &Client, pods: &[Arc<Pod>]) -> Result<Scales, String> {
@@ -92,20 +87,18 @@ fn cached(caches: &Caches, namespace: &str, owner: &OwnerReference) -> Option<(S
     if deployment.metadata.uid.as_deref() != Some(&above.uid) {
         return None;
     }
-    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    Some((above.uid.clone(), replicas))
+    Some((above.uid.clone(), super::replicas(&deployment)))
 }
 
 /// The scale of any other controller; `None` when it is not there any more.
 async fn asked(client: &Client, namespace: &str, owner: &OwnerReference) -> Result<Option<i32>, String> {
     let resource = resource_of(client, owner).await?;
     let key = Key::new(namespace, owner.name.as_str());
-    let Some(found) = read::<Owner>(client, &resource.object(&key, "")).await? else { return Ok(None) };
-    if found.metadata.uid != owner.uid {
-        return Ok(None);
-    }
     match read::<Scale>(client, &resource.object(&key, "scale")).await? {
-        Some(scale) => Ok(Some(scale.spec.replicas)),
+        Some(scale) if scale.metadata.uid.as_ref() == Some(&owner.uid) => Ok(Some(scale.spec.replicas)),
+        Some(_) => Ok(None),
+        // Either the controller is gone, or its kind has no scale.
+        None if read::<Anything>(client, &resource.object(&key, "")).await?.is_none() => Ok(None),
         None => Err(format!("{} does not implement the scale subresource", resource.full_name())),
     }
 }
