@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use carrack_api::Resource;
 use carrack_store::{Watch, Watcher};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -18,6 +19,8 @@ use crate::{ApiError, StoreObjects};
 const EVERY: Duration = Duration::from_secs(30);
 /// Changes come in groups: this long is waited for the next one.
 const SETTLE: Duration = Duration::from_millis(100);
+/// What is watched.
+const WATCHED: [&str; 4] = ["apiservices", "services", "endpointslices", "endpoints"];
 /// Servers that are looked at at once.
 const AT_ONCE: usize = 8;
 
@@ -30,7 +33,7 @@ pub(crate) async fn keep_checked(server: Weak<Inner>, end: CancellationToken) {
         if !watching {
             // What is missed until then is in the state that is looked at next.
             changes = self::changes(&inner);
-            watching = true;
+            watching = changes.len() == WATCHED.len();
         }
         if let Err(error) = check_all(&inner).await {
             tracing::warn!(%error, "cannot look after APIServices");
@@ -51,12 +54,16 @@ pub(crate) async fn keep_checked(server: Weak<Inner>, end: CancellationToken) {
     }
 }
 
+/// The resources that are watched.
+fn rows() -> impl Iterator<Item = &'static Resource> {
+    let rows = carrack_api::resources().iter();
+    rows.filter(|row| row.is_storage_version() && WATCHED.contains(&row.plural))
+}
+
 /// Something happened to an APIService, or to a Service or its endpoints; false when one of the watches has ended.
 fn changes(server: &Inner) -> stream::SelectAll<stream::BoxStream<'static, bool>> {
-    const WATCHED: [&str; 4] = ["apiservices", "services", "endpointslices", "endpoints"];
-    let rows = carrack_api::resources().iter();
     let mut all = stream::SelectAll::new();
-    for row in rows.filter(|row| row.is_storage_version() && WATCHED.contains(&row.plural)) {
+    for row in rows() {
         match server.config.store.watch(Watch { prev_kv: false, ..Watch::prefix(row.storage_prefix) }) {
             Ok(watcher) => all.push(news(watcher).boxed()),
             Err(error) => tracing::warn!(%error, "cannot watch {}", row.plural),
@@ -116,5 +123,15 @@ async fn write(
     match code {
         0..400 | 404 | 409 => Ok(()),
         _ => Err(ApiError::internal(answer["message"].as_str().unwrap_or("the status was refused"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_watched_once() {
+        assert_eq!(rows().count(), WATCHED.len());
     }
 }
