@@ -6,31 +6,27 @@
 
 mod common;
 
-use carrack_api::{Resource, Scope, Verb, resources};
-use common::{Client, Cluster, deployment, pod, service};
+use std::sync::LazyLock;
+
+use carrack_api::{Resource, Verb, resources};
+use common::objects::{collection, objects};
+use common::{Client, Cluster};
 use http::Method;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-/// Objects to start from: the rich ones by hand, all others with a name alone.
+/// Objects to start from: valid ones of kinds that are stored, of others a name alone.
 fn sample(resource: &Resource, name: &str) -> Value {
-    let spec = match resource.plural {
-        "pods" => pod("x")["spec"].clone(),
-        "deployments" => deployment("x", 1)["spec"].clone(),
-        "replicasets" => {
-            let mut spec = deployment("x", 1)["spec"].clone();
-            spec.as_object_mut().unwrap().retain(|k, _| k != "strategy");
-            spec
-        }
-        "services" => service("x")["spec"].clone(),
-        _ => json!({}),
-    };
-    json!({
-        "apiVersion": resource.api_version, "kind": resource.kind, "spec": spec, "status": {},
-        "metadata": {"name": name, "labels": {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["e/f"]},
-    })
+    static OBJECTS: LazyLock<Vec<(&Resource, Value)>> = LazyLock::new(objects);
+    let valid = OBJECTS.iter().find(|(row, _)| row.gvk() == resource.gvk());
+    let mut object = valid.map_or_else(|| json!({"spec": {}, "status": {}}), |(_, object)| object.clone());
+    object["apiVersion"] = resource.api_version.into();
+    object["kind"] = resource.kind.into();
+    object["metadata"] =
+        json!({"name": name, "labels": {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["e/f"]});
+    object
 }
 
 /// Values to put where others are expected.
@@ -125,13 +121,6 @@ fn mutate(value: &mut Value, random: &mut StdRng, depth: usize) {
             mutate(&mut items[at], random, depth + 1);
         }
         other => *other = oddities().choose(random).unwrap().clone(),
-    }
-}
-
-fn collection(resource: &Resource) -> String {
-    match resource.scope {
-        Scope::Namespaced => format!("{}/namespaces/default/{}", resource.root_path(), resource.plural),
-        Scope::Cluster => format!("{}/{}", resource.root_path(), resource.plural),
     }
 }
 

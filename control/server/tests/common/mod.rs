@@ -2,6 +2,8 @@
 // Each test file uses its own part; a helper that fails ends its test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod objects;
+
 use std::sync::Arc;
 use std::time::Duration;
 
