@@ -28,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     }),
     ("api-jsonpath", json_path, || texts(PATHS)),
     ("api-large", large::large, large::seeds),
+    ("api-openapi", crate::openapi::fuzz, || texts(&[OPENAPI])),
     ("api-definition", definition, || vec![DEFINITION.as_bytes().to_vec()]),
 ];
 
@@ -35,6 +36,9 @@ const SELECTORS: &[&str] = &[
     "a=b,c!=d,e in (f, g),h notin (i),j,!k\0metadata.name=x,spec.nodeName!=y",
     "example.com/a==b,x>1,y<2\0status.phase=Run\\,ning",
 ];
+
+/// What an aggregated API server tells of itself.
+const OPENAPI: &str = r##"{"swagger":"2.0","paths":{"/apis/g.example/v1/things":{"get":{"operationId":"a","parameters":[{"name":"limit","in":"query","type":"integer"},{"name":"body","in":"body","schema":{"$ref":"#/definitions/Thing"}}],"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/Thing"}}},"x-kubernetes-action":"get","x-kubernetes-group-version-kind":{"group":"g.example","kind":"Thing","version":"v1"}}}},"definitions":{"Thing":{"type":"object","required":["a"],"properties":{"a":{"type":"array","items":{"$ref":"#/definitions/Part"},"x-kubernetes-list-type":"set"},"b":{"type":"object","additionalProperties":{"type":"string","default":"x"}}},"x-kubernetes-group-version-kind":[{"group":"g.example","kind":"Thing","version":"v1"}]},"Part":{"type":"string","enum":["x"],"minLength":1,"maximum":1.5}}}"##;
 
 const PATHS: &[&str] = &[
     ".spec.names[*].kind",

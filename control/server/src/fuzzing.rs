@@ -23,6 +23,9 @@ use crate::router::RequestInfo;
 use crate::verbs::ContinueToken;
 use crate::{Remote, UserInfo, WebhookUsers, admission, authz, proxy};
 
+mod answers;
+mod whole;
+
 /// A name, a function that takes anything and never panics, and what it is fed first.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
@@ -38,6 +41,9 @@ pub const TARGETS: &[Target] = &[
     ("server-audit", audit, || texts(AUDITED)),
     ("server-files", files, file_seeds),
     ("server-html", html, || texts(&[HTML])),
+    ("server-answers", answers::answers, || texts(answers::SEEDS)),
+    ("server-kept", crate::encryption::fuzzing::kept, crate::encryption::fuzzing::seeds),
+    ("server-whole", whole::whole, whole::seeds),
 ];
 
 const CONTINUE: &str = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6NSwic3RhcnQiOiJhL2IifQ";

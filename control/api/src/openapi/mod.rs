@@ -125,6 +125,16 @@ pub fn v2_with(kinds: &Catalogue, parts: &[Part<'_>]) -> (Document, Document) {
     (Document::of(value.to_string().into()), Document::of(protobuf::document(&value)))
 }
 
+/// A document of another server, put into an empty one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Ok(document) = serde_json::from_slice(data) else { return };
+    let mut value = json!({"paths": {}, "definitions": {}});
+    merge::merge(&mut value, &[Part { root: "/apis/g.example/v1", document: &document }]);
+    // The whole document of another server comes from a stranger, too.
+    let _ = (protobuf::document(&value), protobuf::document(&document));
+}
+
 fn v2_value(kinds: &Catalogue) -> Value {
     let mut paths = Map::new();
     let roots: Vec<&Resource> = kinds.rows().collect();

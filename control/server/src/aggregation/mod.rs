@@ -6,6 +6,9 @@
 
 mod available;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::expect_used, reason = "whatever is wrong is to be seen")]
+pub(crate) mod fuzzing;
 mod index;
 mod local;
 mod openapi;

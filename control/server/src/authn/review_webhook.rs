@@ -77,7 +77,7 @@ impl ReviewWebhook {
 }
 
 /// What an answer means.
-fn judged(answer: &Value, wanted: &[String], own: &[String]) -> Result<Option<Accepted>, String> {
+pub(super) fn judged(answer: &Value, wanted: &[String], own: &[String]) -> Result<Option<Accepted>, String> {
     let status = answer.get("status").cloned().unwrap_or_default();
     let status: Status = serde_json::from_value(status)
         .map_err(|error| format!("the webhook's answer cannot be read: {error}"))?;

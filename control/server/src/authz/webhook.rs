@@ -133,7 +133,7 @@ impl Authorizer for Webhook {
 }
 
 /// What an answer means.
-fn decision(answer: &Value) -> Decision {
+pub(crate) fn decision(answer: &Value) -> Decision {
     let flag = |name: &str| answer.pointer(&format!("/status/{name}")).and_then(Value::as_bool) == Some(true);
     let reason = text(answer, "/status/reason").to_owned();
     match (flag("allowed"), flag("denied")) {

@@ -10,6 +10,8 @@ mod ask;
 mod batch;
 mod forms;
 mod found;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod review;
 mod slot;
 

@@ -7,6 +7,8 @@
 
 mod cipher;
 mod config;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod kms;
 mod sealing;
 

@@ -9,6 +9,8 @@
 mod ask;
 mod asked;
 mod conditions;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hook;
 mod index;
 mod mutating;
