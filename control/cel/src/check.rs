@@ -472,6 +472,7 @@ fn grown(row: &Row, types: &[&Type], args: &[Node], result: Type) -> Type {
         Grows::Unknown => return result,
         Grows::Same => max(0),
         Grows::Sum => max(0).saturating_add(max(1)),
+        Grows::Quoted => max(0).saturating_mul(2).saturating_add(2),
         Grows::Replace => {
             // The shortest text that can be replaced: a literal's length.
             let shortest = match args.first().map(|arg| &arg.kind) {

@@ -16,12 +16,22 @@ pub(crate) const MAKE_OBJECT: u64 = 40;
 pub(crate) fn overhead(kind: MacroKind) -> (u64, u64) {
     match kind {
         // Each turn asks whether to go on, and joins the result so far with the next one.
-        MacroKind::All | MacroKind::Exists => (LOOKUP, 3),
+        MacroKind::All | MacroKind::Exists => (LOOKUP, 1 + goes_on(kind)),
         MacroKind::ExistsOne => (2, 2),
         // Each turn adds a list of one element.
         MacroKind::Collect => (MAKE_LIST + LOOKUP, MAKE_LIST + 2),
-        MacroKind::TransformMap | MacroKind::TransformMapEntry => (MAKE_MAP + LOOKUP, 2),
+        MacroKind::TransformMap => (MAKE_MAP + LOOKUP, 3),
+        MacroKind::TransformMapEntry => (MAKE_MAP + LOOKUP, 2),
         MacroKind::OptMap | MacroKind::OptFlatMap | MacroKind::Bind => (LOOKUP, 0),
+    }
+}
+
+/// What it costs to ask whether a macro goes on: the result so far decides, that of `exists` when it is not so.
+pub(crate) fn goes_on(kind: MacroKind) -> u64 {
+    match kind {
+        MacroKind::All => 2,
+        MacroKind::Exists => 3,
+        _ => 0,
     }
 }
 

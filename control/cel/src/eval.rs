@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::ast::{Kind, Macro, MacroKind, Node};
 use crate::check::type_name;
 use crate::error::EvalError;
-use crate::estimate::{LOOKUP, MAKE_LIST, MAKE_MAP, MAKE_OBJECT, overhead};
+use crate::estimate::{LOOKUP, MAKE_LIST, MAKE_MAP, MAKE_OBJECT, goes_on, overhead};
 use crate::functions::Row;
 use crate::meter::Meter;
 use crate::program::Program;
@@ -329,7 +329,12 @@ impl<'a> Eval<'a, '_> {
             let value = self.body(made);
             self.locals.truncate(before);
             match value {
-                Ok(Value::Bool(value)) if value == decides => return Ok(Value::Bool(decides)),
+                Ok(Value::Bool(value)) if value == decides => {
+                    if index + 1 < turns.len() {
+                        self.meter.spend(goes_on(made.kind))?;
+                    }
+                    return Ok(Value::Bool(decides));
+                }
                 Ok(Value::Bool(_)) => {}
                 Ok(_) => failed = failed.or(Some(EvalError::NoSuchOverload)),
                 Err(error) if error.is_fatal() => return Err(error),

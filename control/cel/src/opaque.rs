@@ -101,6 +101,16 @@ impl Opaque {
         }
     }
 
+    /// What costs are by: the bytes of an address, and those of a network's prefix.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Opaque::Ip(IpAddr::V4(_)) => 4,
+            Opaque::Ip(IpAddr::V6(_)) => 16,
+            Opaque::Cidr(net) => usize::from(net.prefix_len()).div_ceil(8),
+            _ => 1,
+        }
+    }
+
     /// Whether two values are the same.
     pub(crate) fn same(&self, other: &Opaque) -> bool {
         match (self, other) {

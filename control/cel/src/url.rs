@@ -1,4 +1,4 @@
-//! URLs as Go's `url.ParseRequestURI` reads them: with a scheme and a host, or an absolute path; never normalised.
+//! URLs as Go's `url.ParseRequestURI` reads them: with a scheme, or an absolute path; never normalised.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +21,16 @@ impl Url {
         if text.is_empty() || text.chars().any(|c| c.is_ascii_control()) {
             return None;
         }
+        if text == "*" {
+            return Some(Url { path: "*".to_owned(), ..Url::default() });
+        }
         let (scheme, rest) = split_scheme(text)?;
+        // A fragment is no part of what is asked for.
+        let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
         let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
         if !before.starts_with('/') {
-            return None;
+            // As in `mailto:me`: what follows has no parts.
+            return Some(Url { scheme, query: query.to_owned(), ..Url::default() });
         }
         let (host, path) = match before.strip_prefix("//").filter(|_| !scheme.is_empty()) {
             Some(authority) => {

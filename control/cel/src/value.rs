@@ -223,6 +223,7 @@ impl<'a> Value<'a> {
             Value::Bytes(bytes) => bytes.len(),
             Value::List(list) => list.len(),
             Value::Map(map) => map.len(),
+            Value::Opaque(opaque) => opaque.size(),
             _ => 1,
         };
         size as u64

@@ -1,6 +1,7 @@
 //! What calls cost: when they run, and at most. Source: `cel-go/checker/cost.go`, `cel-go/interpreter/runtimecost.go` and
 //! `apiserver/pkg/cel/library/cost.go`.
 
+use crate::opaque::Opaque;
 use crate::types::Type;
 use crate::value::{List, Value};
 
@@ -32,11 +33,28 @@ pub(crate) enum Cost {
     Match,
     /// A text times another.
     Contains,
-    /// So many units, and a reading of the argument of this index.
-    FixedAndRead(u64, usize),
     /// One unit, and so many times the product of two lists.
     Product(u64),
+    /// A look whether an address is in a network, or another network is.
+    Within(Inner),
+    /// The text of a selector, and the requirements that it may have.
+    Selector,
+    /// A text times the regular expression of a format.
+    Format,
 }
+
+/// What is looked for in a network; as text it is read first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Inner {
+    Ip,
+    IpText,
+    Cidr,
+    CidrText,
+}
+
+/// The bytes of the longest address, and the longest expression of a format, for estimates.
+const LONGEST_ADDRESS: u64 = 16;
+const LONGEST_FORMAT: u64 = 128;
 
 fn units(size: u64, factor: f64) -> u64 {
     (size as f64 * factor).ceil() as u64
@@ -52,6 +70,14 @@ impl Cost {
                 Some(Value::List(list)) => elements(list),
                 _ => units(size(0), CHARACTER),
             },
+            Cost::Within(inner) => within(inner, size(0), size(1)),
+            Cost::Format => {
+                let expression = match args.first() {
+                    Some(Value::Opaque(Opaque::Format(format))) => format.expression,
+                    _ => LONGEST_FORMAT,
+                };
+                matched(size(1), expression)
+            }
             _ => self.by(size),
         }
     }
@@ -64,14 +90,14 @@ impl Cost {
             Cost::In => size(1),
             Cost::Least => units(size(0).min(size(1)), CHARACTER),
             Cost::Both => units(size(0).saturating_add(size(1)), CHARACTER),
-            Cost::Match => {
-                let text = units(size(0).saturating_add(1), CHARACTER);
-                text.saturating_mul(units(size(1), REGEX))
+            Cost::Match => matched(size(0), size(1)),
+            Cost::Selector => {
+                let requirements = units(size(1), 0.5).saturating_mul(50);
+                units(size(1), CHARACTER).saturating_add(requirements).saturating_add(10)
             }
             Cost::Contains => units(size(0), CHARACTER).saturating_mul(units(size(1), CHARACTER)),
-            Cost::FixedAndRead(units, index) => units.saturating_add(self::units(size(index), CHARACTER)),
             Cost::Product(times) => size(0).saturating_mul(size(1)).saturating_mul(times).saturating_add(1),
-            Cost::Result(_) | Cost::Elements => size(0),
+            Cost::Result(_) | Cost::Elements | Cost::Within(_) | Cost::Format => size(0),
         }
     }
 
@@ -90,6 +116,8 @@ impl Cost {
                 }
                 _ => units(size(0), CHARACTER),
             },
+            Cost::Within(inner) => within(inner, LONGEST_ADDRESS, size(1)),
+            Cost::Format => matched(size(1), LONGEST_FORMAT),
             Cost::In => match args.get(1) {
                 Some(Type::Map(..)) => 1,
                 _ => size(1),
@@ -99,9 +127,28 @@ impl Cost {
     }
 }
 
+/// A text of this size times a regular expression of that one.
+fn matched(text: u64, expression: u64) -> u64 {
+    units(text.saturating_add(1), CHARACTER).saturating_mul(units(expression, REGEX))
+}
+
+/// A network is compared by the bytes of its prefix; another network's are masked before.
+fn within(inner: Inner, prefix: u64, text: u64) -> u64 {
+    let compared = units(prefix.saturating_mul(2), CHARACTER);
+    let masked = units(prefix, CHARACTER).saturating_add(1);
+    let read = units(text, CHARACTER);
+    match inner {
+        Inner::Ip => compared,
+        Inner::IpText => compared.saturating_add(read),
+        Inner::Cidr => compared.saturating_add(masked),
+        Inner::CidrText => compared.saturating_add(masked).saturating_add(read),
+    }
+}
+
+/// Upstream rounds the reading of each text down; a short one counts here as any other element.
 fn elements(list: &List<'_>) -> u64 {
     let each = |element| match element {
-        Ok(value @ (Value::String(_) | Value::Bytes(_))) => 1 + units(Value::size(&value), CHARACTER),
+        Ok(value @ (Value::String(_) | Value::Bytes(_))) => (Value::size(&value) / 10).max(1),
         _ => 1,
     };
     list.iter().map(each).sum()

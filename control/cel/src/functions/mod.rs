@@ -20,7 +20,7 @@ mod time;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-pub(crate) use cost::Cost;
+pub(crate) use cost::{Cost, Inner};
 
 use crate::error::EvalError;
 use crate::meter::Meter;
@@ -66,6 +66,8 @@ pub(crate) enum Grows {
     Replace,
     /// The elements of the first, with the second between them.
     Join,
+    /// The first in quotes, each character escaped.
+    Quoted,
 }
 
 /// What a function does. The evaluator has checked the arguments' types.

@@ -17,6 +17,8 @@ pub struct NamedFormat {
     pub name: &'static str,
     /// What is wrong with a text.
     check: fn(&str) -> Vec<String>,
+    /// How long upstream's regular expression for it is, which costs are by.
+    pub(crate) expression: u64,
 }
 
 /// A name may end in a dash when it is generated.
@@ -32,8 +34,8 @@ fn unless(valid: bool, message: &str) -> Vec<String> {
 }
 
 macro_rules! formats {
-    ($(($name:literal, $qualified:literal, $check:expr)),* $(,)?) => {
-        const FORMATS: &[NamedFormat] = &[$(NamedFormat { name: $name, check: $check }),*];
+    ($(($name:literal, $qualified:literal, $expression:literal, $check:expr)),* $(,)?) => {
+        const FORMATS: &[NamedFormat] = &[$(NamedFormat { name: $name, check: $check, expression: $expression }),*];
         pub(super) const ROWS: &[Row] = &[
             Row::global("format.named", &[T::Str], T::Opt(&FORMAT), |_, args| {
                 let name = text(args, 0)?;
@@ -41,30 +43,33 @@ macro_rules! formats {
                 Ok(Value::Optional(found.map(|format| Value::Opaque(Opaque::Format(format)).into())))
             }),
             Row::member("validate", &[FORMAT, T::Str], T::Opt(&T::List(&T::Str)), validate)
-                .costs(Cost::Read(1, 4.0)),
+                .costs(Cost::Format),
             $(Row::global($qualified, &[], FORMAT, |_, _| constant($name))),*
         ];
     };
 }
 
 formats![
-    ("dns1123Label", "format.dns1123Label", names::dns1123_label),
-    ("dns1123Subdomain", "format.dns1123Subdomain", names::dns1123_subdomain),
-    ("dns1035Label", "format.dns1035Label", names::dns1035_label),
-    ("qualifiedName", "format.qualifiedName", names::qualified_name),
-    ("dns1123LabelPrefix", "format.dns1123LabelPrefix", |text| names::dns1123_label(&prefix(text))),
-    ("dns1123SubdomainPrefix", "format.dns1123SubdomainPrefix", |text| {
+    ("dns1123Label", "format.dns1123Label", 30, names::dns1123_label),
+    ("dns1123Subdomain", "format.dns1123Subdomain", 60, names::dns1123_subdomain),
+    ("dns1035Label", "format.dns1035Label", 30, names::dns1035_label),
+    ("qualifiedName", "format.qualifiedName", 60, names::qualified_name),
+    ("dns1123LabelPrefix", "format.dns1123LabelPrefix", 30, |text| names::dns1123_label(&prefix(text))),
+    ("dns1123SubdomainPrefix", "format.dns1123SubdomainPrefix", 60, |text| {
         names::dns1123_subdomain(&prefix(text))
     }),
-    ("dns1035LabelPrefix", "format.dns1035LabelPrefix", |text| names::dns1035_label(&prefix(text))),
-    ("labelValue", "format.labelValue", names::label_value),
-    ("uri", "format.uri", |text| unless(crate::url::Url::parse(text).is_some(), "invalid URI for request")),
-    ("uuid", "format.uuid", |text| unless(is_uuid(text), "does not match the UUID format")),
-    ("byte", "format.byte", |text| unless(is_base64(text), "invalid base64")),
-    ("date", "format.date", |text| {
+    ("dns1035LabelPrefix", "format.dns1035LabelPrefix", 30, |text| names::dns1035_label(&prefix(text))),
+    ("labelValue", "format.labelValue", 40, names::label_value),
+    ("uri", "format.uri", 1300, |text| unless(
+        crate::url::Url::parse(text).is_some(),
+        "invalid URI for request"
+    )),
+    ("uuid", "format.uuid", 80, |text| unless(is_uuid(text), "does not match the UUID format")),
+    ("byte", "format.byte", 88, |text| unless(is_base64(text), "invalid base64")),
+    ("date", "format.date", 76, |text| {
         unless(text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(), "invalid date")
     }),
-    ("datetime", "format.datetime", |text| {
+    ("datetime", "format.datetime", 76, |text| {
         unless(crate::times::parse_timestamp(text).is_some(), "invalid datetime")
     }),
 ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Cost, Row, T, made, text};
+use super::{Cost, Inner, Row, T, made, text};
 use crate::error::EvalError;
 use crate::meter::Meter;
 use crate::opaque::{Opaque, OpaqueKind};
@@ -45,10 +45,10 @@ pub(super) const ROWS: &[Row] = &[
     .costs(READ),
     Row::global("isCIDR", &[T::Str], T::Bool, |_, args| Ok(Value::Bool(parse_cidr(text(args, 0)?).is_ok())))
         .costs(READ),
-    Row::member("containsIP", &[CIDR, IP], T::Bool, contains_ip).costs(Cost::Fixed(4)),
-    Row::member("containsIP", &[CIDR, T::Str], T::Bool, contains_ip).costs(Cost::FixedAndRead(4, 1)),
-    Row::member("containsCIDR", &[CIDR, CIDR], T::Bool, contains_cidr).costs(Cost::Fixed(7)),
-    Row::member("containsCIDR", &[CIDR, T::Str], T::Bool, contains_cidr).costs(Cost::FixedAndRead(7, 1)),
+    Row::member("containsIP", &[CIDR, IP], T::Bool, contains_ip).costs(Cost::Within(Inner::Ip)),
+    Row::member("containsIP", &[CIDR, T::Str], T::Bool, contains_ip).costs(Cost::Within(Inner::IpText)),
+    Row::member("containsCIDR", &[CIDR, CIDR], T::Bool, contains_cidr).costs(Cost::Within(Inner::Cidr)),
+    Row::member("containsCIDR", &[CIDR, T::Str], T::Bool, contains_cidr).costs(Cost::Within(Inner::CidrText)),
     Row::member("ip", &[CIDR], IP, |_, args| cidr(args).map(|net| Value::Opaque(Opaque::Ip(net.addr())))),
     Row::member("masked", &[CIDR], CIDR, |_, args| {
         cidr(args).map(|net| Value::Opaque(Opaque::Cidr(net.trunc())))

@@ -195,6 +195,7 @@ fn equal_lists(meter: &mut Meter, a: &List<'_>, b: &List<'_>) -> Result<bool, Ev
 /// Whether all elements of one list are in the other, in any order.
 fn contained(meter: &mut Meter, a: &List<'_>, b: &List<'_>) -> Result<bool, EvalError> {
     for element in a.iter() {
+        meter.spend((b.len() as u64).div_ceil(10))?;
         if !has(meter, b, &element?)? {
             return Ok(false);
         }
@@ -202,9 +203,8 @@ fn contained(meter: &mut Meter, a: &List<'_>, b: &List<'_>) -> Result<bool, Eval
     Ok(true)
 }
 
-/// Whether a value is in a list.
+/// Whether a value is in a list. Who asks pays for the list's length.
 pub(super) fn has(meter: &mut Meter, list: &List<'_>, wanted: &Value<'_>) -> Result<bool, EvalError> {
-    meter.spend((list.len() as u64).div_ceil(10))?;
     for element in list.iter() {
         if equal(meter, &element?, wanted)? {
             return Ok(true);

@@ -48,7 +48,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::member("join", &[STRINGS], T::Str, join).costs(Cost::Result(2.0)).grows(Grows::Join),
     Row::member("join", &[STRINGS, T::Str], T::Str, join).costs(Cost::Result(2.0)).grows(Grows::Join),
     Row::global("strings.quote", &[T::Str], T::Str, |meter, args| made(meter, quoted(text(args, 0)?)))
-        .costs(READ),
+        .costs(READ)
+        .grows(Grows::Quoted),
     Row::global("jsonpatch.escapeKey", &[T::Str], T::Str, |meter, args| {
         made(meter, text(args, 0)?.replace('~', "~0").replace('/', "~1"))
     })

@@ -149,8 +149,10 @@ fn urls() {
         ("url('https://example.com').getEscapedPath() + url('/path').getHost()", r#""""#),
         ("url('https://example.com/?k=a+b&k=%26&z')", "kubernetes.URL"),
         ("url('https://example.com/?k=a+b&k=%26&z').getQuery()", r#"{"k":["a b","&"],"z":[""]}"#),
+        ("url('https://a/b?c=d#e').getEscapedPath() + url('/a?c=d#e').getQuery()['c'][0]", r#""/bd""#),
+        ("url('mailto:me@a').getScheme() + url('mailto:me@a').getHost()", r#""mailto""#),
         (
-            "isURL('https://a:80/') && isURL('/x') && !isURL('../x') && !isURL('a:b') && !isURL('https://a:x/')",
+            "isURL('https://a:80/') && isURL('/x') && !isURL('../x') && isURL('a:b') && isURL('*') && !isURL('a b') && !isURL('https://a:x/')",
             "true",
         ),
         ("url('x').getHost()", r#"error: URL parse error during conversion from string: "x""#),

@@ -1,6 +1,7 @@
 //! Tables of expressions and what they are.
 
 mod bounds;
+mod costs;
 mod errors;
 mod functions;
 mod language;
