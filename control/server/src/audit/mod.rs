@@ -47,6 +47,8 @@ const CLIENT_GONE: u16 = 499;
 
 tokio::task_local! {
     static CURRENT: Arc<Trail>;
+    /// Where the reason of a question goes that is not about the present request.
+    static ASKED: Arc<Mutex<String>>;
 }
 
 /// Adds an annotation to what is told of the present request; nothing happens when nothing is. The first value of a
@@ -57,7 +59,20 @@ pub fn annotate(key: &str, value: &str) {
 
 /// Says why an authorizer decides as it does. `reason` is asked for only when it is told.
 pub fn explain(reason: impl FnOnce() -> String) {
-    let _ = CURRENT.try_with(|trail| trail.set_reason(reason()));
+    match ASKED.try_with(Arc::clone) {
+        Ok(asked) => *asked.lock() = reason(),
+        Err(_) => {
+            let _ = CURRENT.try_with(|trail| trail.set_reason(reason()));
+        }
+    }
+}
+
+/// Asks authorizers about something else than the present request, and gives what they [`explain`] beside the answer.
+pub(crate) async fn explained<T>(question: impl Future<Output = T>) -> (T, String) {
+    let reason = Arc::new(Mutex::new(String::new()));
+    let answer = ASKED.scope(Arc::clone(&reason), question).await;
+    let reason = std::mem::take(&mut *reason.lock());
+    (answer, reason)
 }
 
 /// Why the audit cannot begin.
@@ -92,6 +107,17 @@ pub struct Audit {
     levels: [AtomicU64; 4],
     /// Events that the log lost.
     failed: Arc<AtomicU64>,
+}
+
+/// Refuses a policy's file that [`Audit::open`] would refuse, without opening a log.
+pub fn check_policy(path: &Path) -> Result<(), AuditError> {
+    read_policy(path).map(drop)
+}
+
+fn read_policy(path: &Path) -> Result<Policy, AuditError> {
+    let refuse = |why: String| AuditError::Policy { path: path.display().to_string(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    Policy::parse(&text).map_err(refuse)
 }
 
 /// What the metrics tell.
@@ -140,9 +166,7 @@ impl Audit {
         log: Option<LogOptions>,
         webhook: Option<WebhookOptions>,
     ) -> Result<Self, AuditError> {
-        let refuse = |why: String| AuditError::Policy { path: policy.display().to_string(), why };
-        let text = std::fs::read_to_string(policy).map_err(|e| refuse(e.to_string()))?;
-        let policy = Policy::parse(&text).map_err(refuse)?;
+        let policy = read_policy(policy)?;
         let failed: Arc<AtomicU64> = Arc::default();
         let open = |options: LogOptions| {
             let path = options.path.display().to_string();

@@ -51,7 +51,7 @@ pub fn decision<'a>(authorizers: &'a [Arc<dyn Authorizer>], request: &'a Attribu
                 Decision::NoOpinion(_) | Decision::Ask => {}
             }
         }
-        Decision::NoOpinion(reasons.join(", "))
+        Decision::NoOpinion(reasons.join("\n"))
     };
     Either::Right(again.boxed())
 }

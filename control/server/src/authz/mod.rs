@@ -2,6 +2,7 @@
 //! with, and access reviews.
 
 pub mod abac;
+mod asked;
 pub mod bootstrap;
 pub mod conditions;
 pub mod config;

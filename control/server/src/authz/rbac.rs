@@ -99,7 +99,7 @@ impl Authorizer for Rbac {
 
     fn rules(&self, user: &UserInfo, namespace: &str) -> RuleList {
         let mut list = RuleList::default();
-        for rule in self.rules_of(user, namespace) {
+        for rule in self.0.read().rules_of(user, namespace) {
             let (resource, path) = rule.review_parts();
             list.resource_rules.extend(resource);
             list.non_resource_rules.extend(path);

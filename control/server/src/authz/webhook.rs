@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::conditions::Conditions;
+use crate::audit;
 use crate::authn::text;
 use crate::outbound::{CallError, Remote};
 use crate::ttl::TtlCache;
@@ -140,7 +141,10 @@ pub(crate) fn decision(answer: &Value) -> Decision {
         (true, true) => {
             Decision::Deny("webhook subject access review returned both allow and deny response".into())
         }
-        (true, false) => Decision::Allow,
+        (true, false) => {
+            audit::explain(|| reason);
+            Decision::Allow
+        }
         (false, true) => Decision::Deny(reason),
         (false, false) => Decision::NoOpinion(reason),
     }

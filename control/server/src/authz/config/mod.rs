@@ -257,6 +257,12 @@ fn webhook(name: &str, entry: WebhookEntry) -> Result<Choice, String> {
     })
 }
 
+/// Refuses authorizers whose files cannot be used, before there is anything that they could judge.
+pub fn check(choices: &[Choice]) -> Result<(), AuthorizationError> {
+    let nobody: Arc<dyn Authorizer> = Arc::new(Always(Decision::NoOpinion(String::new())));
+    authorizers(choices, &nobody, &nobody).map(drop)
+}
+
 /// The authorizers, in order. `nodes` and `rbac` are those that follow the store.
 pub fn authorizers(
     choices: &[Choice],
