@@ -110,6 +110,9 @@ enum Pattern {
 impl Pattern {
     /// `secrets`, `deployments.apps`, `*.` (the core group), `*.apps`, `*.*`.
     fn parse(text: &str) -> Result<Self, String> {
+        if let Some(why) = stored_elsewhere(text) {
+            return Err(why.to_owned());
+        }
         match text.split_once('.') {
             _ if text == "*" => Err("use '*.' to encrypt all the resources from core API group or *.* to \
                                      encrypt all resources"
@@ -146,6 +149,24 @@ impl Pattern {
             },
             Pattern::One { group, resource } => self.matches(group, resource),
         }
+    }
+}
+
+/// Why nothing is kept under a name that looks like one of a resource: whoever gave it would believe that something is
+/// encrypted.
+fn stored_elsewhere(text: &str) -> Option<&'static str> {
+    let group = text.split_once('.').map_or("", |(_, group)| group);
+    match (text, group) {
+        _ if text.chars().any(char::is_uppercase) => Some("resource name should not contain capital letters"),
+        ("apiserveripinfo" | "serviceipallocations" | "servicenodeportallocations", _) => {
+            Some("resources which do not have REST API/s cannot be encrypted")
+        }
+        (_, "extensions") => Some("'extensions' group has been removed and cannot be used for encryption"),
+        (_, "events.k8s.io") => Some(
+            "'*.events.k8s.io' objects are stored using the 'events' API group in etcd. Use 'events' instead in the \
+             config file",
+        ),
+        _ => None,
     }
 }
 
@@ -306,6 +327,10 @@ mod tests {
         let cases = [
             ("['*']", key("aesgcm", &good), "resources[0].resources[0]: use '*.'"),
             ("['*.*', secrets]", key("aesgcm", &good), "overlapping resources"),
+            ("[Secrets]", key("aesgcm", &good), "should not contain capital letters"),
+            ("[ingresses.extensions]", key("aesgcm", &good), "'extensions' group has been removed"),
+            ("[events.events.k8s.io]", key("aesgcm", &good), "Use 'events' instead"),
+            ("[serviceipallocations]", key("aesgcm", &good), "do not have REST API/s"),
             ("[]", key("aesgcm", &good), "name at least one resource"),
             ("[secrets]", "[]".to_owned(), "name at least one provider"),
             (
