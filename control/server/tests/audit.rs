@@ -7,11 +7,13 @@ mod common;
 mod fake;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrack_server::Remote;
+use carrack_server::admission::{PodSecurity, PodSecurityConfig};
 use carrack_server::audit::{Audit, LogOptions, Mode, WebhookOptions};
-use common::{Cluster, MAPS, map};
+use carrack_server::{Config, Remote, StoreObjects};
+use common::{Cluster, MAPS, map, pod};
 use fake::Fake;
 use serde_json::{Value, json};
 
@@ -108,6 +110,48 @@ async fn requests_are_told_as_the_policy_says() {
     let metrics = cluster.client().get("/metrics").await.text();
     assert!(metrics.contains("apiserver_audit_event_total 9\n"), "{metrics}");
     assert!(metrics.contains("apiserver_audit_level_total{level=\"RequestResponse\"} 2\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn pod_security_tells_what_it_judged_by_and_whom_it_left_alone() {
+    let exempt = PodSecurityConfig { namespaces: vec!["free".into()], ..PodSecurityConfig::default() };
+    let plugin = move |config: &mut Config| {
+        let objects = Arc::new(StoreObjects::new(config.store.clone()));
+        config.admission = vec![Arc::new(PodSecurity::new(objects, exempt))];
+    };
+    let cluster = Cluster::with(plugin, Clone::clone).await;
+    let path = cluster.dir.path().join("audit.log");
+    tell(&cluster, Some(log(&path, Mode::Blocking)), None);
+    let client = cluster.client();
+    for (name, labels) in [
+        ("strict", json!({"enforce": "baseline", "audit": "restricted"})),
+        ("plain", json!({})),
+        ("free", json!({"enforce": "baseline"})),
+    ] {
+        let labels = labels.as_object().unwrap().iter();
+        let labels: Value =
+            labels.map(|(k, v)| (format!("pod-security.kubernetes.io/{k}"), v.clone())).collect();
+        let namespace = json!({"metadata": {"name": name, "labels": labels}});
+        client.post("/api/v1/namespaces", &namespace).await.expect(201);
+    }
+    let mut host = pod("a");
+    host["spec"]["hostPID"] = json!(true);
+    for (namespace, code) in [("strict", 403), ("plain", 201), ("free", 201)] {
+        client.post(&format!("/api/v1/namespaces/{namespace}/pods"), &host).await.expect(code);
+    }
+    let told = events(&path);
+    let told =
+        told.iter().filter(|e| e["objectRef"]["resource"] == "pods" && e["stage"] == "ResponseComplete");
+    let told: Vec<&Value> = told.map(|event| &event["annotations"]).collect();
+    let of = |index: usize, key: &str| told[index][format!("pod-security.kubernetes.io/{key}")].as_str();
+    assert_eq!(of(0, "enforce-policy"), Some("baseline:latest"));
+    let violations = of(0, "audit-violations").unwrap();
+    assert!(
+        violations.starts_with("would violate PodSecurity \"restricted:latest\": host namespaces"),
+        "{violations}"
+    );
+    assert_eq!((of(1, "enforce-policy"), of(1, "audit-violations")), (Some("privileged:latest"), None));
+    assert_eq!((of(2, "exempt"), of(2, "enforce-policy")), (Some("namespace"), None));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod baseline;
 mod checks;
+mod config;
 mod policy;
 mod restricted;
 
@@ -11,15 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrack_api::{meta, status};
+use carrack_api::{FieldError, meta, status};
 use serde_json::Value;
 
+pub use config::PodSecurityConfig;
 pub use policy::{Level, Policy, Standard, Version};
 
 use super::display_name;
 use crate::audit;
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Attributes, Operation};
 use checks::{Pod, details, evaluate, reasons};
 
 /// Pods that a change of a namespace's labels looks at, and how long it may look; upstream's figures.
@@ -41,67 +43,6 @@ const WORKLOADS: &[(&str, &str, &str)] = &[
     ("batch", "jobs", "/spec/template"),
 ];
 
-/// What applies where labels say nothing, and to whom nothing applies.
-#[derive(Clone, Debug, Default)]
-pub struct PodSecurityConfig {
-    /// For namespaces without labels.
-    pub defaults: Policy,
-    /// Users whose pods are not looked at. Controllers make pods too: their names exempt everybody's workloads.
-    pub usernames: Vec<String>,
-    /// Namespaces that are not looked at.
-    pub namespaces: Vec<String>,
-    /// Runtime classes whose pods are not looked at.
-    pub runtime_classes: Vec<String>,
-}
-
-impl PodSecurityConfig {
-    /// Reads a `PodSecurityConfiguration` of `pod-security.admission.config.k8s.io/v1`. An error names the field that
-    /// is wrong.
-    pub fn read(config: &Value) -> Result<Self, String> {
-        let kind = (text(config, "/apiVersion"), text(config, "/kind"));
-        if kind != ("pod-security.admission.config.k8s.io/v1", "PodSecurityConfiguration") {
-            return Err(format!(
-                "expected PodSecurityConfiguration of pod-security.admission.config.k8s.io/v1, found {} of {}",
-                kind.1, kind.0
-            ));
-        }
-        let mut defaults = Policy::default();
-        for (mode, standard) in
-            [("enforce", &mut defaults.enforce), ("audit", &mut defaults.audit), ("warn", &mut defaults.warn)]
-        {
-            let (level, version) = (format!("/defaults/{mode}"), format!("/defaults/{mode}-version"));
-            if let Some(named) = config.pointer(&level).and_then(Value::as_str) {
-                standard.level = Level::parse(named).ok_or_else(|| {
-                    format!("defaults.{mode}: {named:?} is no level; use privileged, baseline or restricted")
-                })?;
-            }
-            if let Some(named) = config.pointer(&version).and_then(Value::as_str) {
-                standard.version = Version::parse(named).ok_or_else(|| {
-                    format!("defaults.{mode}-version: {named:?} is neither latest nor v1.x")
-                })?;
-            }
-        }
-        let names = |field: &str| -> Vec<String> {
-            let list = config.pointer(&format!("/exemptions/{field}")).and_then(Value::as_array);
-            list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        Ok(PodSecurityConfig {
-            defaults,
-            usernames: names("usernames"),
-            namespaces: names("namespaces"),
-            runtime_classes: names("runtimeClasses"),
-        })
-    }
-
-    fn exempts_runtime(&self, spec: &Value) -> bool {
-        exempt(&self.runtime_classes, text(spec, "/runtimeClassName"))
-    }
-}
-
-fn exempt(list: &[String], name: &str) -> bool {
-    !name.is_empty() && list.iter().any(|exempt| exempt == name)
-}
-
 /// The plugin.
 pub struct PodSecurity {
     objects: Arc<dyn Objects>,
@@ -114,16 +55,32 @@ impl PodSecurity {
         Self { objects, config }
     }
 
-    /// The policy of the namespace that the request is in.
-    async fn policy(&self, namespace: &str) -> Result<Policy, ApiError> {
+    /// The policy of the namespace that the request is in, and what is wrong with its labels.
+    async fn policy(&self, namespace: &str) -> Result<(Policy, Vec<FieldError>), ApiError> {
         let found = self.objects.get("", "namespaces", "", namespace).await?;
         let found =
-            found.ok_or_else(|| ApiError::internal(format!("failed to lookup namespace {namespace}")))?;
-        let (policy, errors) = Policy::of(&found, self.config.defaults);
-        if !errors.is_empty() {
-            tracing::debug!(namespace, ?errors, "labels of pod security that mean nothing");
+            found.ok_or_else(|| ApiError::internal(format!("failed to lookup namespace {namespace:?}")))?;
+        Ok(Policy::of(&found, self.config.defaults))
+    }
+
+    /// The policy that a pod or workload is judged by; `None` where nothing judges it.
+    async fn applicable(
+        &self,
+        what: &Attributes,
+        enforce: bool,
+    ) -> Result<Option<(Policy, Vec<FieldError>)>, ApiError> {
+        if let Some(why) = self.config.exempts_request(&what.namespace, &what.user.name) {
+            note("exempt", why);
+            return Ok(None);
         }
-        Ok(policy)
+        let (policy, errors) = self.policy(&what.namespace).await?;
+        if errors.is_empty() && policy.is_privileged(enforce) {
+            if enforce {
+                note("enforce-policy", &Standard::default().to_string());
+            }
+            return Ok(None);
+        }
+        Ok(Some((policy, errors)))
     }
 
     /// A pod, or the template of a workload, which is only warned of.
@@ -134,33 +91,39 @@ impl PodSecurity {
         template: &Value,
         enforce: bool,
     ) -> Result<Vec<String>, ApiError> {
-        let what = request.attributes;
-        if exempt(&self.config.namespaces, &what.namespace) || exempt(&self.config.usernames, &what.user.name)
-        {
+        let Some((policy, errors)) = self.applicable(request.attributes, enforce).await? else {
+            return Ok(Vec::new());
+        };
+        if enforce && request.old.is_some_and(|old| !is_significant(object, old)) {
             return Ok(Vec::new());
         }
-        let policy = self.policy(&what.namespace).await?;
         let (Some(metadata), Some(spec)) =
             (template.get("metadata").or(Some(&Value::Null)), template.get("spec"))
         else {
             return Ok(Vec::new());
         };
         if self.config.exempts_runtime(spec) {
+            note("exempt", "runtimeClass");
             return Ok(Vec::new());
         }
+        if !errors.is_empty() {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let all = if errors.len() == 1 { errors.concat() } else { format!("[{}]", errors.join(", ")) };
+            note("error", &format!("Failed to parse policy: {all}"));
+        }
         let pod = Pod { metadata, spec };
+        let audited = evaluate(policy.audit, pod);
+        if !audited.is_empty() {
+            let why = format!("would violate PodSecurity \"{}\": {}", policy.audit, details(&audited));
+            note("audit-violations", &why);
+        }
         if enforce {
-            audit::annotate("pod-security.kubernetes.io/enforce-policy", &policy.enforce.to_string());
+            note("enforce-policy", &policy.enforce.to_string());
             let violations = evaluate(policy.enforce, pod);
             if !violations.is_empty() {
                 let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&violations));
                 return Err(ApiError::forbidden("", "pods", display_name(request, Some(object)), &why));
             }
-        }
-        let audited = evaluate(policy.audit, pod);
-        if !audited.is_empty() {
-            let why = format!("would violate PodSecurity \"{}\": {}", policy.audit, details(&audited));
-            audit::annotate("pod-security.kubernetes.io/audit-violations", &why);
         }
         let warned = evaluate(policy.warn, pod);
         if warned.is_empty() {
@@ -181,33 +144,49 @@ impl PodSecurity {
         if !errors.is_empty() && !known {
             return Err(status::invalid("", "Namespace", meta::name(namespace), &errors).into());
         }
-        let Some((before, _)) = before else { return Ok(Vec::new()) };
+        let name = meta::name(namespace);
+        let is_exempt = self.config.exempts_request(name, "").is_some();
+        let ignored = || self.ignored(namespace, policy).into_iter().collect();
+        let Some((before, _)) = before else {
+            return Ok(if is_exempt { ignored() } else { Vec::new() });
+        };
         let (new, old) = (policy.enforce, before.enforce);
         let relaxed = new.version == old.version && new.level <= old.level;
         if new == old || new.level == Level::Privileged || relaxed {
             return Ok(Vec::new());
         }
-        let name = meta::name(namespace);
-        if exempt(&self.config.namespaces, name) {
-            return Ok(Vec::new());
+        if is_exempt {
+            return Ok(ignored());
         }
         self.pods_that_violate(name, new).await
+    }
+
+    /// The warning that the labels of an exempt namespace mean nothing; those that ask for nothing are left out.
+    fn ignored(&self, namespace: &Value, policy: Policy) -> Option<String> {
+        if policy.is_privileged(true) || policy == self.config.defaults {
+            return None;
+        }
+        let asked = policy.labelled(namespace);
+        Some(format!(
+            "namespace {:?} is exempt from Pod Security, and the policy ({}) will be ignored",
+            meta::name(namespace),
+            asked.join(", ")
+        ))
     }
 
     /// Warnings of the pods there are, those with the same violations together.
     async fn pods_that_violate(&self, namespace: &str, standard: Standard) -> Result<Vec<String>, ApiError> {
         let end = Instant::now() + LONGEST_LOOK;
-        let pods = self.objects.list("", "pods", namespace).await?;
+        let mut pods = self.objects.list("", "pods", namespace).await?;
+        pods.retain(|pod| !self.config.exempts_runtime(&pod["spec"]));
         let mut looked = 0;
         let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for pod in pods.iter().take(MOST_PODS) {
             looked += 1;
             let (metadata, spec) = (&pod["metadata"], &pod["spec"]);
-            if !self.config.exempts_runtime(spec) {
-                let violations = evaluate(standard, Pod { metadata, spec });
-                if !violations.is_empty() {
-                    by_reason.entry(reasons(&violations)).or_default().push(meta::name(pod));
-                }
+            let violations = evaluate(standard, Pod { metadata, spec });
+            if !violations.is_empty() {
+                by_reason.entry(reasons(&violations)).or_default().push(meta::name(pod));
             }
             if Instant::now() > end {
                 break;
@@ -230,6 +209,11 @@ impl PodSecurity {
         warnings.extend(of_pods);
         Ok(warnings)
     }
+}
+
+/// Tells the audit log.
+fn note(what: &str, value: &str) {
+    audit::annotate(&format!("pod-security.kubernetes.io/{what}"), value);
 }
 
 /// The first of the pods by name, how many more there are, and what they violate.
@@ -270,12 +254,7 @@ impl Admission for PodSecurity {
         let (group, resource) = (what.api_group.as_str(), what.resource.as_str());
         match (group, resource, what.subresource.as_str()) {
             ("", "namespaces", "") => self.namespace(request, object).await,
-            ("", "pods", part) if !IGNORED.contains(&part) => {
-                if request.old.is_some_and(|old| !is_significant(object, old)) {
-                    return Ok(Vec::new());
-                }
-                self.judge(request, object, object, true).await
-            }
+            ("", "pods", part) if !IGNORED.contains(&part) => self.judge(request, object, object, true).await,
             (_, _, "") => {
                 let workload = WORKLOADS.iter().find(|(g, r, _)| (*g, *r) == (group, resource));
                 match workload.and_then(|(_, _, place)| object.pointer(place)) {

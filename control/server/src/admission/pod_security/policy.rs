@@ -100,6 +100,25 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether it asks for nothing; of `enforce` only where that counts.
+    pub(super) fn is_privileged(self, enforce: bool) -> bool {
+        let all = [self.audit, self.warn].into_iter().chain(enforce.then_some(self.enforce));
+        all.into_iter().all(|standard| standard.level == Level::Privileged)
+    }
+
+    /// The modes that labels of the namespace ask something for, as in `enforce=baseline:latest`.
+    pub(super) fn labelled(self, namespace: &Value) -> Vec<String> {
+        let labels = carrack_api::meta::labels(namespace);
+        let has = |name: &str| labels.is_some_and(|all| all.contains_key(&format!("{PREFIX}{name}")));
+        [("enforce", self.enforce), ("audit", self.audit), ("warn", self.warn)]
+            .into_iter()
+            .filter(|(mode, standard)| {
+                standard.level != Level::Privileged && (has(mode) || has(&format!("{mode}-version")))
+            })
+            .map(|(mode, standard)| format!("{mode}={standard}"))
+            .collect()
+    }
+
     /// The policy of a namespace with these labels, where `defaults` hold what no label says; and what is wrong with
     /// the labels. A wrong label enforces the strictest, and warns or notes nothing.
     pub fn of(namespace: &Value, defaults: Policy) -> (Policy, Vec<FieldError>) {

@@ -273,6 +273,26 @@ async fn exemptions_come_from_the_configuration() {
 }
 
 #[tokio::test]
+async fn labels_of_an_exempt_namespace_are_said_to_mean_nothing() {
+    let cluster = labelled(&[]);
+    let ask = |operation: Operation, old: Option<Value>| Ask {
+        operation,
+        old,
+        resource: "namespaces",
+        config: PodSecurityConfig { namespaces: vec!["safe".into()], ..PodSecurityConfig::default() },
+    };
+    let strict = namespace(&[("enforce", "baseline"), ("warn", "restricted"), ("warn-version", "v1.30")]);
+    let expected = "namespace \"safe\" is exempt from Pod Security, and the policy (enforce=baseline:latest, \
+                    warn=restricted:v1.30) will be ignored";
+    let created = ask(Operation::Create, None).of(&cluster, &strict).await.unwrap();
+    assert_eq!(created, [expected]);
+    let changed = ask(Operation::Update, Some(namespace(&[]))).of(&cluster, &strict).await.unwrap();
+    assert_eq!(changed, [expected]);
+    let plain = ask(Operation::Create, None).of(&cluster, &namespace(&[("enforce", "privileged")])).await;
+    assert_eq!(plain.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn labels_have_to_mean_something_and_changes_name_the_pods_that_violate() {
     let cluster = labelled(&[]);
     for (name, bad) in [("b", true), ("a", true), ("fine", false)] {
