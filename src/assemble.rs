@@ -84,18 +84,7 @@ pub(crate) async fn assemble(
     let nodes = nodes.context("what pods lead their nodes to")?;
     let nodes: Arc<dyn Authorizer> = nodes;
     let roles: Arc<dyn Authorizer> = rbac.clone();
-    let configured = match &settings.server.admission_control_config_file {
-        Some(file) => {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            let dir = file.parent().unwrap_or(Path::new(""));
-            admission::read_config(&text, dir).with_context(|| format!("{}", file.display()))?
-        }
-        None => admission::AdmissionConfig::default(),
-    };
-    let (enable, disable) =
-        (&settings.server.enable_admission_plugins, &settings.server.disable_admission_plugins);
-    let chosen = admission::Chosen::new(enable, disable)?;
+    let (configured, chosen) = settings.server.admission()?;
     let common = &settings.cluster.settings;
     let access = &settings.server.access;
     let authorizers = config::authorizers(&access.authorization()?, &nodes, &roles)?;

@@ -1,6 +1,6 @@
 //! The options of the audit, under upstream's names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -116,6 +116,15 @@ impl From<Mode> for audit::Mode {
 }
 
 impl AuditOptions {
+    /// Refuses what [`Self::open`] would refuse, and opens nothing.
+    pub(crate) fn check(&self) -> Result<()> {
+        let has_way = self.audit_log_path.is_some() || self.webhook.options()?.is_some();
+        if let Some(policy) = self.policy(has_way)? {
+            audit::check_policy(policy)?;
+        }
+        Ok(())
+    }
+
     /// The audit, where one is wanted.
     pub(crate) fn open(&self) -> Result<Option<Audit>> {
         let webhook = self.webhook.options()?;
@@ -127,8 +136,13 @@ impl AuditOptions {
             mode: self.audit_log_mode.into(),
         });
         let has_way = log.is_some() || webhook.is_some();
+        Ok(self.policy(has_way)?.map(|policy| Audit::open(policy, log, webhook)).transpose()?)
+    }
+
+    /// The policy's file; it and a way for events need each other.
+    fn policy(&self, has_way: bool) -> Result<Option<&Path>> {
         match &self.audit_policy_file {
-            Some(policy) if has_way => Ok(Some(Audit::open(policy, log, webhook)?)),
+            Some(policy) if has_way => Ok(Some(policy)),
             Some(_) => bail!(
                 "--audit-policy-file needs --audit-log-path or --audit-webhook-config-file, where events go"
             ),

@@ -41,6 +41,11 @@ pub(crate) struct Own<'a> {
     pub(crate) expects_others: bool,
 }
 
+/// What the cluster of `data_dir` was made with, or would be with these options; refused like a start with them.
+pub(crate) fn planned(data_dir: &Path, options: &ClusterOptions) -> Result<ClusterSettings> {
+    settings(options, read(&data_dir.join(FILE))?.as_ref().map(|saved| &saved.settings))
+}
+
 /// Finds out which cluster this host belongs to, or makes it belong to one. Also gives the members that it can ask who it
 /// is, if it has just joined.
 pub(crate) async fn enter(

@@ -5,6 +5,7 @@ mod access;
 mod assemble;
 mod audit;
 mod backup;
+mod checked;
 mod cli;
 mod cluster;
 mod config;

@@ -1,8 +1,10 @@
 //! What servers and nodes can be told.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+use carrack_server::admission::{self, AdmissionConfig, Chosen};
 use carrack_server::join::Token;
 use clap::{Args, ValueEnum};
 
@@ -54,6 +56,23 @@ pub(crate) struct ServerOptions {
     /// How long the API server goes on before it ends, its /readyz failing, so that nobody sends new clients to it
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     pub(crate) shutdown_delay_duration: jiff::SignedDuration,
+}
+
+impl ServerOptions {
+    /// What plugins of admission are told, and which of them run.
+    pub(crate) fn admission(&self) -> Result<(AdmissionConfig, Chosen)> {
+        let configured = match &self.admission_control_config_file {
+            Some(file) => {
+                let text =
+                    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+                let dir = file.parent().unwrap_or(Path::new(""));
+                admission::read_config(&text, dir).with_context(|| format!("{}", file.display()))?
+            }
+            None => AdmissionConfig::default(),
+        };
+        let chosen = Chosen::new(&self.enable_admission_plugins, &self.disable_admission_plugins)?;
+        Ok((configured, chosen))
+    }
 }
 
 /// How a server belongs to others.
@@ -133,7 +152,7 @@ pub(crate) enum Services {
 }
 
 /// An address under which other hosts can reach this one: what Kubernetes lets a node and an endpoint have.
-fn reachable(text: &str) -> Result<Ipv4Addr, String> {
+fn reachable(text: &str) -> std::result::Result<Ipv4Addr, String> {
     let ip: Ipv4Addr = text.parse().map_err(|_| "give an IPv4 address".to_owned())?;
     let kinds = [
         (ip.is_unspecified(), "unspecified"),

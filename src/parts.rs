@@ -148,9 +148,7 @@ impl Settings {
 
     /// The controllers' options.
     pub(crate) fn controllers(&self, pki: &Pki, candidate: String) -> Result<carrack_controllers::Options> {
-        let range = &self.cluster.settings.pod_cidr;
-        let cidr: ipnet::IpNet =
-            range.parse().with_context(|| format!("--pod-cidr {range} is not a range"))?;
+        let cidr = pod_range(&self.cluster.settings.pod_cidr)?;
         let mut options = carrack_controllers::Options::new(pki.ca_pem(), candidate);
         options.cluster_cidrs = vec![(cidr, NODE_PREFIX.max(cidr.prefix_len()))];
         Ok(options)
@@ -182,6 +180,11 @@ impl Settings {
     }
 }
 
+/// The addresses of pods.
+pub(crate) fn pod_range(cidr: &str) -> Result<ipnet::IpNet> {
+    cidr.parse().with_context(|| format!("--pod-cidr {cidr} is not a range"))
+}
+
 /// The agent's directories and control groups.
 pub(crate) fn agent_place(place: &Place) -> carrack_agent::Place {
     carrack_agent::Place {
@@ -191,7 +194,7 @@ pub(crate) fn agent_place(place: &Place) -> carrack_agent::Place {
     }
 }
 
-fn first_address(cidr: &str) -> Result<IpAddr> {
+pub(crate) fn first_address(cidr: &str) -> Result<IpAddr> {
     let range: ipnet::Ipv4Net =
         cidr.parse().with_context(|| format!("--service-cidr {cidr} is not a range"))?;
     let first = range.hosts().next().with_context(|| format!("--service-cidr {cidr} has no addresses"))?;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Server;
 use crate::parts::{Order, Settings};
-use crate::{assemble, cluster, face, instance, kubeconfigs, run};
+use crate::{assemble, checked, cluster, face, instance, kubeconfigs, run};
 
 /// How long the parts are given to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 pub(crate) fn run(options: Server) -> Result<()> {
     start_log(&options.log)?;
     let Server { dirs, server, .. } = options;
+    block_on(checked::check(&server, &dirs))?;
     let _instance = instance::take(&dirs.data_dir)?;
     block_on(serve(Order { dirs, server, node: None, expects_others: true }))?;
     tracing::info!("carrack has ended; the other members of the cluster go on");

@@ -4,12 +4,13 @@ use anyhow::Result;
 
 use crate::cli::Up;
 use crate::parts::Order;
-use crate::{down, instance, server};
+use crate::{checked, down, instance, server};
 
 /// Runs until Ctrl-C or SIGTERM.
 pub(crate) fn run(options: Up) -> Result<()> {
     server::start_log(&options.log)?;
     let Up { place, server, node, no_node, purge, .. } = options;
+    server::block_on(checked::check(&server, &place.dirs))?;
     let _instance = instance::take(&place.dirs.data_dir)?;
     let dirs = place.dirs.clone();
     let node = (!no_node).then(|| (node, place.clone()));

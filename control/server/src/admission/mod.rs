@@ -71,15 +71,25 @@ pub fn plugins_with(
     config: &AdmissionConfig,
     chosen: &Chosen,
 ) -> Result<Vec<Arc<dyn Admission>>, AdmissionConfigError> {
-    chosen.check(|name| match name {
-        "ImagePolicyWebhook" => config.image_policy.is_some(),
-        _ => config.event_limits.is_some(),
-    })?;
-    let policy = config.image_policy.as_ref().filter(|_| chosen.runs("ImagePolicyWebhook"));
-    let images = policy.map(|policy| ImagePolicyWebhook::new(policy.clone())).transpose();
-    let images =
-        images.map_err(|why| AdmissionConfigError::Wrong { plugin: "ImagePolicyWebhook".into(), why })?;
+    let images = config.prepare(chosen)?;
     Ok(Parts { objects, authorizers, config, images: images.map(Arc::new) }.list(rbac, chosen))
+}
+
+impl AdmissionConfig {
+    /// Refuses plugins that cannot run so, before there is anything that they could judge.
+    pub fn check(&self, chosen: &Chosen) -> Result<(), AdmissionConfigError> {
+        self.prepare(chosen).map(drop)
+    }
+
+    fn prepare(&self, chosen: &Chosen) -> Result<Option<ImagePolicyWebhook>, AdmissionConfigError> {
+        chosen.check(|name| match name {
+            "ImagePolicyWebhook" => self.image_policy.is_some(),
+            _ => self.event_limits.is_some(),
+        })?;
+        let policy = self.image_policy.as_ref().filter(|_| chosen.runs("ImagePolicyWebhook"));
+        let images = policy.map(|policy| ImagePolicyWebhook::new(policy.clone())).transpose();
+        images.map_err(|why| AdmissionConfigError::Wrong { plugin: "ImagePolicyWebhook".into(), why })
+    }
 }
 
 /// What plugins are made of.

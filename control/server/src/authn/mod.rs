@@ -90,6 +90,20 @@ pub struct AuthnOptions {
     pub anonymous: Option<Anonymous>,
 }
 
+impl AuthnOptions {
+    /// Refuses what [`Authn::with`] would refuse, as far as the cluster's own keys are not needed for it: before there
+    /// are any. `own` is the issuer of ServiceAccount tokens.
+    pub fn check(&self, own: &str) -> Result<(), AuthnError> {
+        for issuer in &self.issuers {
+            jwt::check(issuer, own)?;
+        }
+        if let Some(proxy) = &self.proxy {
+            crate::pki::verifier_of(&proxy.authority).map_err(AuthnError::Proxy)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it

@@ -61,6 +61,12 @@ struct Token<'a> {
     signature: Vec<u8>,
 }
 
+/// Refuses an issuer that nobody could be believed by; see [`Jwt::start`].
+pub(super) fn check(issuer: &Issuer, accounts: &str) -> Result<(), IssuerError> {
+    let checked = config::check(issuer, accounts).and_then(|_| Source::trust(issuer).map(drop));
+    checked.map_err(|why| IssuerError { url: issuer.url.clone(), why })
+}
+
 impl Jwt {
     /// Begins to fetch the issuer's keys. `accounts` is the issuer of ServiceAccount tokens.
     pub(super) fn start(

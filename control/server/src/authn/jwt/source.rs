@@ -47,8 +47,7 @@ impl Drop for Source {
 impl Source {
     /// Begins to fetch. Needs a runtime.
     pub(super) fn start(issuer: &Issuer) -> Result<Self, String> {
-        let trust = Trust::of_bundle(issuer.authority.as_deref().unwrap_or_default());
-        let trust = trust.map_err(|error| error.to_string())?;
+        let trust = Self::trust(issuer)?;
         let target = Target::new(Where::Url(issuer.url.clone()), trust);
         let (sender, keys) = watch::channel(Fetched::default());
         let wanted = Arc::new(Notify::new());
@@ -60,6 +59,11 @@ impl Source {
         };
         let task = tokio::spawn(keep(target, place, sender, Arc::clone(&wanted)));
         Ok(Self { keys, wanted, task })
+    }
+
+    /// The authorities that the issuer's server is believed by.
+    pub(super) fn trust(issuer: &Issuer) -> Result<Trust, String> {
+        Trust::of_bundle(issuer.authority.as_deref().unwrap_or_default()).map_err(|error| error.to_string())
     }
 
     /// The keys as they are known; `None` before the first fetch.
