@@ -1,7 +1,13 @@
 //! CertificateSigningRequests. Who asks is written down by admission, which knows the user.
 
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+
 use k8s_openapi::api::certificates::v1 as certificates;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 
 use super::PART;
@@ -160,48 +166,87 @@ impl Rules for CertificateRequestRules {
     fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
 
     fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
-        let has = |of: &Self::Object, kind: &str| {
-            let status = of.status.as_ref();
-            status.is_some_and(|s| validate::list(&s.conditions).iter().any(|c| c.type_ == kind))
-        };
+        kept(new, old, errors);
         let at = status_path().child("conditions");
         for kind in VERDICTS {
-            match (has(old, kind), has(new, kind)) {
-                (false, true) => {
-                    let why = format!("updates may not add a condition of type {kind:?}");
-                    errors.push(FieldError::forbidden(&at, why));
+            let (was, is) = (of_kind(old, kind), of_kind(new, kind));
+            let why = match is.len().cmp(&was.len()) {
+                Ordering::Greater => format!("updates may not add a condition of type {kind:?}"),
+                Ordering::Equal if is != was => {
+                    format!("updates may not modify a condition of type {kind:?}")
                 }
-                (true, false) => {
-                    let why = format!("updates may not remove a condition of type {kind:?}");
-                    errors.push(FieldError::forbidden(&at, why));
-                }
-                _ => {}
-            }
+                _ => continue,
+            };
+            errors.push(FieldError::forbidden(&at, why));
         }
         conditions(new, errors);
-        let certificate = |of: &Self::Object| of.status.as_ref().and_then(|s| s.certificate.clone());
-        if certificate(old).is_some() {
-            let at = status_path().child("certificate");
-            validate::unchanged(&at, &certificate(new), &certificate(old), errors);
+        let (was, is) = (certificate(old), certificate(new));
+        let at = status_path().child("certificate");
+        if was == is {
+            return;
+        }
+        if let Err(why) = check_certificates(is) {
+            errors.push(FieldError::invalid(&at, "<certificate data>", why));
+        }
+        if !was.is_empty() {
+            errors.push(FieldError::forbidden(&at, "updates may not modify existing certificate content"));
         }
     }
 
     fn validate_part_update(_part: &str, new: &Value, old: &Value, errors: &mut Errors) {
         let read = |of: &Value| serde_json::from_value::<Self::Object>(of.clone());
         match (read(new), read(old)) {
-            (Ok(new), Ok(_)) => conditions(&new, errors),
+            (Ok(new), Ok(old)) => {
+                conditions(&new, errors);
+                kept(&new, &old, errors);
+            }
             (Err(why), _) | (_, Err(why)) => errors.push(FieldError::internal(&FieldPath::default(), why)),
         }
-        for kind in VERDICTS {
-            let has = |of: &Value| {
-                read::list(of, "/status/conditions").iter().any(|c| read::text(c, "/type") == kind)
-            };
-            if has(old) && !has(new) {
-                let why = format!("updates may not remove a condition of type {kind:?}");
-                errors.push(FieldError::forbidden(&status_path().child("conditions"), why));
-            }
+    }
+}
+
+type Request = certificates::CertificateSigningRequest;
+
+/// The conditions of one type.
+fn of_kind<'a>(
+    request: &'a Request,
+    kind: &str,
+) -> Vec<&'a certificates::CertificateSigningRequestCondition> {
+    let all = request.status.as_ref().map_or(&[][..], |status| validate::list(&status.conditions));
+    all.iter().filter(|condition| condition.type_ == kind).collect()
+}
+
+/// What was decided, or has failed, stays so.
+fn kept(new: &Request, old: &Request, errors: &mut Errors) {
+    for kind in VERDICTS.into_iter().chain(["Failed"]) {
+        if of_kind(new, kind).len() < of_kind(old, kind).len() {
+            let why = format!("updates may not remove a condition of type {kind:?}");
+            errors.push(FieldError::forbidden(&status_path().child("conditions"), why));
         }
     }
+}
+
+fn certificate(request: &Request) -> &[u8] {
+    let certificate = request.status.as_ref().and_then(|status| status.certificate.as_ref());
+    certificate.map_or(&[], |certificate| &certificate.0)
+}
+
+/// What a signer gives has to be certificates, and nothing else.
+fn check_certificates(pem: &[u8]) -> Result<(), String> {
+    let mut found = 0;
+    for block in Pem::iter_from_buffer(pem) {
+        let Ok(block) = block else { break };
+        if block.label != "CERTIFICATE" {
+            return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+        }
+        found += 1;
+        let parsed = block.parse_x509().map_err(|why| format!("x509: malformed certificate: {why}"));
+        parsed?;
+    }
+    if found == 0 && !pem.is_empty() {
+        return Err("must contain one or more CERTIFICATE PEM blocks".to_owned());
+    }
+    Ok(())
 }
 
 fn conditions(request: &certificates::CertificateSigningRequest, errors: &mut Errors) {
