@@ -7,6 +7,7 @@ mod volume;
 use serde_json::{Map, Value};
 
 pub(crate) use pod::{pod, pod_template};
+pub(crate) use volume::source as volume_source;
 
 /// An object's fields.
 pub(crate) type Fields = Map<String, Value>;

@@ -12,6 +12,32 @@ const TOKEN_SECONDS: i64 = 60 * 60;
 /// Volume sources with a `defaultMode`.
 const WITH_MODE: &[&str] = &["secret", "configMap", "downwardAPI", "projected"];
 
+/// What sources of plugins have where nothing is said, in pods and in PersistentVolumes.
+const OF_SOURCES: &[(&str, &str, &str)] = &[
+    ("hostPath", "type", ""),
+    ("rbd", "pool", "rbd"),
+    ("rbd", "user", "admin"),
+    ("rbd", "keyring", "/etc/ceph/keyring"),
+    ("iscsi", "iscsiInterface", "default"),
+    ("azureDisk", "cachingMode", "ReadWrite"),
+    ("azureDisk", "kind", "Shared"),
+    ("azureDisk", "fsType", "ext4"),
+    ("scaleIO", "storageMode", "ThinProvisioned"),
+    ("scaleIO", "fsType", "xfs"),
+];
+
+/// Defaults of the source of a volume, which is a field among `fields`.
+pub(crate) fn source(fields: &mut Fields) {
+    for (source, field, value) in OF_SOURCES {
+        if let Some(source) = object(fields, source) {
+            set(source, field, *value);
+        }
+    }
+    if let Some(disk) = object(fields, "azureDisk") {
+        set(disk, "readOnly", false);
+    }
+}
+
 /// Defaults of one volume.
 pub(super) fn volume(volume: &mut Fields) {
     if volume.keys().all(|field| field == "name") {
@@ -33,9 +59,7 @@ pub(super) fn volume(volume: &mut Fields) {
             }
         }
     }
-    if let Some(host_path) = object(volume, "hostPath") {
-        set(host_path, "type", "");
-    }
+    source(volume);
     if let Some(image) = object(volume, "image") {
         let policy = container::pull_policy(super::text(image, "reference"));
         set(image, "pullPolicy", policy);

@@ -50,6 +50,7 @@ use std::sync::Arc;
 pub(crate) use certificate_request::USAGES as KEY_USAGES;
 pub(crate) use metrics::GROUP as METRICS_GROUP;
 pub(crate) use resource_quota::COUNTED;
+pub(crate) use volume::claim_spec;
 
 use crate::catalogue::intern;
 use crate::custom::Custom;

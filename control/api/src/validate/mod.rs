@@ -8,6 +8,7 @@ mod dns;
 mod environment;
 mod ephemeral;
 mod handler;
+mod iscsi;
 mod label_keys;
 mod os;
 mod pod;
@@ -19,6 +20,7 @@ mod scaled;
 mod security;
 mod selector;
 mod volume;
+mod volume_plugins;
 mod volume_source;
 mod warnings;
 
@@ -40,6 +42,7 @@ pub(crate) use resources::{can_overcommit, container_name as container_resource_
 pub(crate) use scaled::{int_or_percent, not_over_whole, part_of_whole};
 pub(crate) use selector::{label_map, label_selector};
 pub(crate) use volume::no_way_up;
+pub(crate) use volume_plugins::{Place as VolumePlace, check as volume_plugin, local as local_volume};
 pub(crate) use volume_source::host_path;
 pub(crate) use warnings::pod_warnings;
 
@@ -153,7 +156,7 @@ pub(crate) fn number(quantity: &ApiQuantity) -> Quantity {
 }
 
 /// A typed value as messages show it.
-pub(crate) fn shown<T: serde::Serialize>(value: &T) -> Value {
+pub(crate) fn shown<T: serde::Serialize + ?Sized>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn pod_template(template: &PodTemplateSpec, path: &FieldPath, errors:
 
 /// A pod's spec at `path`. The order is upstream's, since people read what is wrong in it.
 fn pod_spec(spec: &PodSpec, is_pod: bool, path: &FieldPath, errors: &mut Errors) {
-    let volumes = volume::all(spec, &path.child("volumes"), errors);
+    let volumes = volume::all(spec, is_pod, &path.child("volumes"), errors);
     claims::of_pod(list(&spec.resource_claims), &path.child("resourceClaims"), errors);
     let claims = claims::names_of(spec);
     let shared = Shared { spec, volumes: &volumes, claims: &claims, is_pod };

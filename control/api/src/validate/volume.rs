@@ -11,19 +11,19 @@ use crate::status::{FieldError, FieldPath};
 /// Names of a pod's volumes, and whether each is a claim.
 pub(super) type Volumes<'a> = BTreeMap<&'a str, bool>;
 
-/// All volumes of a pod's spec; answers them by name.
-pub(super) fn all<'a>(spec: &'a PodSpec, path: &FieldPath, errors: &mut Errors) -> Volumes<'a> {
+/// All volumes of a spec of a pod, or of a template of one; answers by name those with which nothing is wrong.
+pub(super) fn all<'a>(spec: &'a PodSpec, is_pod: bool, path: &FieldPath, errors: &mut Errors) -> Volumes<'a> {
     let mut volumes = Volumes::new();
     for (index, volume) in list(&spec.volumes).iter().enumerate() {
         let at = path.index(index);
-        let name_at = at.child("name");
-        volume_source::volume(volume, &at, errors);
-        if !require(&name_at, &volume.name, errors) {
-            continue;
-        }
-        super::refuse(&name_at, &volume.name, names::dns1123_label(&volume.name), errors);
-        if volumes.insert(&volume.name, is_claim(volume)).is_some() {
+        let (name_at, before) = (at.child("name"), errors.len());
+        volume_source::volume(volume, is_pod, &at, errors);
+        super::require_by(&name_at, &volume.name, names::dns1123_label, errors);
+        if volumes.contains_key(volume.name.as_str()) {
             errors.push(FieldError::duplicate(&name_at, volume.name.as_str()));
+        }
+        if errors.len() == before {
+            volumes.insert(&volume.name, is_claim(volume));
         }
     }
     volumes
@@ -152,7 +152,7 @@ pub(super) fn local_path(path: &FieldPath, text: &str, errors: &mut Errors) {
 /// A relative path whose first part is not one that atomic updates of files use.
 pub(super) fn unreserved_path(path: &FieldPath, text: &str, errors: &mut Errors) {
     local_path(path, text, errors);
-    if text.starts_with("..") && !text.split('/').any(|part| part == "..") {
+    if text.starts_with("..") && !text.starts_with("../") {
         errors.push(FieldError::invalid(path, text, "must not start with '..'"));
     }
 }

@@ -178,11 +178,7 @@ fn same_sources(claim: &mut Value) {
 }
 
 /// The spec of a claim, or of a template of one, at `path`.
-pub(in crate::kinds) fn spec(
-    spec: Option<&core::PersistentVolumeClaimSpec>,
-    path: &FieldPath,
-    errors: &mut Errors,
-) {
+pub(crate) fn spec(spec: Option<&core::PersistentVolumeClaimSpec>, path: &FieldPath, errors: &mut Errors) {
     let empty = core::PersistentVolumeClaimSpec::default();
     let spec = spec.unwrap_or(&empty);
     let modes = validate::list(&spec.access_modes);

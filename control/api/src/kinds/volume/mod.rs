@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::prelude::*;
 
-pub(super) use claim::{RESOURCE as CLAIM, defaults as claim_defaults, spec as claim_spec};
+pub(crate) use claim::spec as claim_spec;
+pub(super) use claim::{RESOURCE as CLAIM, defaults as claim_defaults};
 pub(super) use persistent::{RESOURCE as PERSISTENT, inline as inline_volume};
 
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];

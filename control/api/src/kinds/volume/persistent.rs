@@ -51,20 +51,6 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// What sources of volumes have where nothing is said.
-const SOURCE_DEFAULTS: &[(&str, &str, &str)] = &[
-    ("hostPath", "type", ""),
-    ("rbd", "pool", "rbd"),
-    ("rbd", "user", "admin"),
-    ("rbd", "keyring", "/etc/ceph/keyring"),
-    ("iscsi", "iscsiInterface", "default"),
-    ("azureDisk", "cachingMode", "ReadWrite"),
-    ("azureDisk", "kind", "Shared"),
-    ("azureDisk", "fsType", "ext4"),
-    ("scaleIO", "storageMode", "ThinProvisioned"),
-    ("scaleIO", "fsType", "xfs"),
-];
-
 /// What is true of persistentvolumes.
 pub(in crate::kinds) struct PersistentVolumeRules;
 
@@ -78,11 +64,7 @@ impl Rules for PersistentVolumeRules {
         let Some(spec) = spec_of(volume) else { return };
         set(spec, "persistentVolumeReclaimPolicy", "Retain");
         set(spec, "volumeMode", "Filesystem");
-        for (source, field, value) in SOURCE_DEFAULTS {
-            if let Some(source) = object(spec, source) {
-                set(source, field, *value);
-            }
-        }
+        defaults::volume_source(spec);
     }
 
     fn prepare_create(volume: &mut Value) {
@@ -93,7 +75,8 @@ impl Rules for PersistentVolumeRules {
 
     fn validate(volume: &Self::Object, errors: &mut Errors) {
         let empty = core::PersistentVolumeSpec::default();
-        spec(volume.spec.as_ref().unwrap_or(&empty), false, &spec_path(), errors);
+        let name = Some(validate::text(&volume.metadata.name));
+        spec(volume.spec.as_ref().unwrap_or(&empty), name, &spec_path(), errors);
     }
 
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
@@ -132,7 +115,7 @@ fn comparable(new: &core::PersistentVolumeSpec, old: &core::PersistentVolumeSpec
 
 /// The spec of a volume that another object holds.
 pub(in crate::kinds) fn inline(volume: &core::PersistentVolumeSpec, path: &FieldPath, errors: &mut Errors) {
-    spec(volume, true, path, errors);
+    spec(volume, None, path, errors);
 }
 
 const INLINE: &str = "in the context of inline volumes";
@@ -144,7 +127,9 @@ fn not_inline(is_set: bool, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
-fn spec(spec: &core::PersistentVolumeSpec, inline: bool, path: &FieldPath, errors: &mut Errors) {
+/// The spec of a volume, or of one without a `name` that another object holds.
+fn spec(spec: &core::PersistentVolumeSpec, name: Option<&str>, path: &FieldPath, errors: &mut Errors) {
+    let inline = name.is_none();
     let has_capacity = spec.capacity.as_ref().is_some_and(|capacity| !capacity.is_empty());
     if inline {
         not_inline(spec.claim_ref.is_some(), &path.child("claimRef"), errors);
@@ -181,7 +166,7 @@ fn spec(spec: &core::PersistentVolumeSpec, inline: bool, path: &FieldPath, error
             None => errors.push(FieldError::required(&at, "must specify required node constraints")),
         }
     }
-    source::check(spec, path, errors);
+    source::check(spec, name.unwrap_or_default(), path, errors);
     classes(spec, inline, path, errors);
 }
 

@@ -1,4 +1,4 @@
-//! Sources of PersistentVolumes: exactly one each, and what those that are in use need.
+//! Sources of PersistentVolumes: exactly one each, and what each needs.
 
 use k8s_openapi::api::core::v1 as core;
 
@@ -39,17 +39,26 @@ pub(super) fn all(spec: &core::PersistentVolumeSpec) -> Value {
     fields
 }
 
-/// The source of a volume whose spec is at `path`: the first is looked at, others are not allowed.
-pub(super) fn check(spec: &core::PersistentVolumeSpec, path: &FieldPath, errors: &mut Errors) {
+/// The source of the volume `name` whose spec is at `path`: the first is looked at, others are not allowed.
+pub(super) fn check(spec: &core::PersistentVolumeSpec, name: &str, path: &FieldPath, errors: &mut Errors) {
     let found = all(spec);
-    let mut present = SOURCES.iter().filter(|field| found.get(**field).is_some());
-    match present.next() {
-        None => errors.push(FieldError::required(path, "must specify a volume type")),
-        Some(field) => one(spec, field, path, errors),
+    let mut is_first = true;
+    for field in SOURCES {
+        let Some(source) = found.get(*field) else { continue };
+        // Upstream looks into this one even if it is not the first.
+        if is_first || *field == "flexVolume" {
+            let place = validate::VolumePlace { volume: name, persistent: true };
+            validate::volume_plugin(field, source, place, path, errors);
+            one(spec, field, path, errors);
+        } else {
+            // The name is upstream's.
+            let at = path.child(if *field == "cephfs" { "cephFS" } else { field });
+            errors.push(FieldError::forbidden(&at, "may not specify more than 1 volume type"));
+        }
+        is_first = false;
     }
-    for other in present {
-        let why = "may not specify more than 1 volume type";
-        errors.push(FieldError::forbidden(&path.child(other), why));
+    if is_first {
+        errors.push(FieldError::required(path, "must specify a volume type"));
     }
     let recycled = validate::text(&spec.persistent_volume_reclaim_policy) == "Recycle";
     if recycled && spec.host_path.as_ref().is_some_and(|host| is_root(&host.path)) {
@@ -71,16 +80,8 @@ fn one(spec: &core::PersistentVolumeSpec, field: &str, path: &FieldPath, errors:
     let at = path.child(field);
     if let Some(host) = spec.host_path.as_ref().filter(|_| field == "hostPath") {
         validate::host_path(host, &at, errors);
-    } else if let Some(nfs) = spec.nfs.as_ref().filter(|_| field == "nfs") {
-        require(&at.child("server"), &nfs.server, errors);
-        if require(&at.child("path"), &nfs.path, errors) && !nfs.path.starts_with('/') {
-            let why = "must be an absolute path";
-            errors.push(FieldError::invalid(&at.child("path"), nfs.path.as_str(), why));
-        }
     } else if let Some(local) = spec.local.as_ref().filter(|_| field == "local") {
-        if require(&at.child("path"), &local.path, errors) {
-            validate::no_way_up(&at.child("path"), &local.path, errors);
-        }
+        validate::local_volume(&local.path, &at.child("path"), errors);
         if spec.node_affinity.is_none() {
             let at = path.child("nodeAffinity");
             errors.push(FieldError::required(&at, "Local volume requires node affinity"));
