@@ -97,12 +97,14 @@ pub struct Subresource {
 }
 
 /// How a version that is not the stored one is translated. Both directions must keep every field.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Conversion {
     /// From the served form to the stored form, `apiVersion` and `kind` included.
     pub to_storage: fn(&mut Value),
     /// From the stored form to the served form.
     pub from_storage: fn(&mut Value),
+    /// The rules of writes in this version, about the stored form.
+    pub(crate) rules: &'static dyn Strategy,
 }
 
 /// A resource in one served version. All that the machinery knows about a kind hangs on this row.
@@ -190,6 +192,11 @@ impl Resource {
             Some(custom) => &**custom,
             None => self.strategy,
         }
+    }
+
+    /// The rules of the form that is stored, which is the form that writes work on.
+    pub fn stored_strategy(&self) -> &dyn Strategy {
+        self.conversion.map_or_else(|| self.strategy(), |conversion| conversion.rules)
     }
 
     /// Whether objects have a form in protobuf: custom resources have none, nor has what is used here.

@@ -119,14 +119,22 @@ fn refusal(resource: &Resource, object: &Value, errors: &[FieldError]) -> String
     status::invalid_object(resource, meta::name(object), errors).message
 }
 
+/// An object as the server stores it, which is what rules are about.
+fn stored(resource: &Resource, mut object: Value) -> Value {
+    if let Some(conversion) = resource.conversion {
+        (conversion.to_storage)(&mut object);
+    }
+    object
+}
+
 /// What a create does, as the server would: a valid object or a refusal.
 fn made(resource: &Resource, text: &str) -> Result<Value, String> {
     let decoded = read(resource, text)?;
     if let Some(why) = decoded.strict_error() {
         return Err(why);
     }
-    let mut object = decoded.value;
-    let strategy = resource.strategy();
+    let mut object = stored(resource, decoded.value);
+    let strategy = resource.stored_strategy();
     strategy.default(&mut object);
     let namespace = match meta::namespace(&object) {
         "" => "default".to_owned(),
@@ -141,7 +149,9 @@ fn made(resource: &Resource, text: &str) -> Result<Value, String> {
     let mut again = object.clone();
     strategy.default(&mut again);
     assert_eq!(again, object, "defaults are to change nothing the second time");
-    published(&resource.schema.shape(), None, &object, resource.kind);
+    if resource.is_storage_version() {
+        published(&resource.schema.shape(), None, &object, resource.kind);
+    }
     Ok(object)
 }
 
@@ -183,10 +193,10 @@ fn update(resource: &Resource, input: &str) -> String {
     let [old, new] = documents(input)[..] else { panic!("an update has two documents") };
     let old = made(resource, old).unwrap();
     let mut new = match read(resource, new) {
-        Ok(decoded) => decoded.value,
+        Ok(decoded) => stored(resource, decoded.value),
         Err(why) => return why,
     };
-    let strategy = resource.strategy();
+    let strategy = resource.stored_strategy();
     strategy.default(&mut new);
     meta::stamp_update(&mut new, &old);
     strategy.prepare_update(&mut new, &old);
@@ -195,8 +205,16 @@ fn update(resource: &Resource, input: &str) -> String {
 }
 
 fn status_update(resource: &Resource, input: &str) -> String {
-    let [old, new] = documents(input)[..] else { panic!("an update of status has two documents") };
-    let old = made(resource, old).unwrap();
+    // Of three, the second is what the status was before.
+    let (old, new) = match documents(input)[..] {
+        [old, new] => (made(resource, old).unwrap(), new),
+        [object, before, new] => {
+            let mut old = made(resource, object).unwrap();
+            old["status"] = read(resource, before).unwrap().value["status"].take();
+            (old, new)
+        }
+        _ => panic!("an update of status has two documents or three"),
+    };
     let mut new = read(resource, new).unwrap().value;
     let strategy = resource.strategy();
     meta::stamp_update(&mut new, &old);

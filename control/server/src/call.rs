@@ -214,13 +214,7 @@ impl Call {
 
     /// The rules of the form that is stored, which is the form that writes work on.
     pub(crate) fn strategy(&self) -> &dyn carrack_api::strategy::Strategy {
-        // The form that is stored of a custom resource has the fields of every version.
-        if self.resource.custom().is_some() {
-            return self.resource.strategy();
-        }
-        let stored =
-            |row: &&Resource| row.is_storage_version() && row.storage_prefix == self.resource.storage_prefix;
-        carrack_api::resources().iter().find(stored).map_or(self.resource.strategy(), Resource::strategy)
+        self.resource.stored_strategy()
     }
 
     /// What admission sees of this call.

@@ -196,6 +196,34 @@ async fn what_is_wrong_with_a_definition_is_said_in_upstreams_words() {
 }
 
 #[tokio::test]
+async fn finalizers_have_any_name_and_those_without_a_domain_are_advised_about() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    established(&client, &definition()).await;
+    let mut object = crontab("a");
+    object["metadata"]["finalizers"] =
+        json!(["resources-finalizer.argocd.argoproj.io", "example.com/a", "orphan"]);
+    let made = client.post(CRONTABS, &object).await;
+    let advice = "299 - \"metadata.finalizers: \\\"resources-finalizer.argocd.argoproj.io\\\": prefer a \
+                  domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other \
+                  finalizer writers\"";
+    assert_eq!(made.warnings(), [advice]);
+    let mut made = made.expect(201);
+    made["spec"]["image"] = json!("b");
+    let changed = client.put(&format!("{CRONTABS}/a"), &made).await;
+    assert_eq!(changed.warnings(), [""; 0], "it was there before");
+    changed.expect(200);
+    object["metadata"]["name"] = json!("b");
+    object["metadata"]["finalizers"] = json!(["a b"]);
+    let refused = client.post(CRONTABS, &object).await.expect(422);
+    let words = refused["message"].as_str().unwrap();
+    assert!(
+        words.contains("metadata.finalizers: Invalid value: \"a b\": name part must consist of"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
 async fn objects_are_pruned_defaulted_judged_and_changed() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

@@ -308,6 +308,27 @@ async fn events_are_written_with_a_lease() {
 }
 
 #[tokio::test]
+async fn events_are_judged_by_the_version_that_is_written() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let (old, new) =
+        ("/api/v1/namespaces/default/events", "/apis/events.k8s.io/v1/namespaces/default/events");
+    client.post(old, &event("A_b")).await.expect(201);
+    let found = client.get(&format!("{new}/A_b")).await.expect(200);
+    let refused = client.put(&format!("{new}/A_b"), &json!({"note": "x", "metadata": {"name": "A_b"}})).await;
+    let words = refused.expect(422)["message"].as_str().unwrap().to_owned();
+    assert!(words.contains("message: Invalid value: \"x\": field is immutable"), "{words}");
+    client.put(&format!("{new}/A_b"), &found).await.expect(200);
+    let made = client.post(new, &json!({"metadata": {"name": "b"}, "type": "Normal"})).await.expect(422);
+    let words = made["message"].as_str().unwrap();
+    assert!(
+        words.ends_with("eventTime: Required value]") || words.ends_with("eventTime: Required value"),
+        "{words}"
+    );
+    client.patch("merge", &format!("{old}/A_b"), &json!({"count": 2})).await.expect(200);
+}
+
+#[tokio::test]
 async fn status_and_the_rest_are_written_apart() {
     let cluster = Cluster::start().await;
     let client = cluster.client();
@@ -424,6 +445,11 @@ async fn namespaces_bound_their_content() {
     let refused = client.post("/api/v1/namespaces/team/configmaps", &map("b", "")).await.expect(403);
     assert_eq!(refused["details"]["causes"][0]["reason"], "NamespaceTerminating");
     let mut done = going.clone();
+    done["spec"]["finalizers"] = json!(["kubernetes", "mine"]);
+    let refused = client.put("/api/v1/namespaces/team/finalize", &done).await.expect(422);
+    let words = "Namespace \"team\" is invalid: spec.finalizers[1]: Invalid value: \"mine\": name is neither a \
+                 standard finalizer name nor is it fully qualified";
+    assert_eq!(refused["message"], words);
     done["spec"]["finalizers"] = json!([]);
     client.put("/api/v1/namespaces/team/finalize", &done).await.expect(200);
     assert_eq!(client.get("/api/v1/namespaces/team").await.code, 404);

@@ -121,8 +121,16 @@ impl Strategy for Custom {
         self.validate_update(new, old)
     }
 
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        Vec::new()
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        meta::finalizer_warnings(object, None)
+    }
+
+    fn review(&self, new: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<String>) {
+        let errors = match old {
+            None => self.validate_create(new),
+            Some(old) => self.validate_update(new, old),
+        };
+        (errors, meta::finalizer_warnings(new, old))
     }
 
     fn selectable_fields(&self) -> &[&'static str] {

@@ -56,6 +56,7 @@ pub(super) struct ApiServiceRules;
 impl Rules for ApiServiceRules {
     type Object = api::APIService;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     // `v1.` is the name of the core group's version.
     const NAME: NameRule = NameRule::PathSegment;

@@ -53,6 +53,8 @@ pub(super) struct DisruptionBudgetRules;
 impl Rules for DisruptionBudgetRules {
     type Object = policy::PodDisruptionBudget;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
+    const NAME: NameRule = NameRule::PathSegment;
     const HAS_STATUS: bool = true;
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

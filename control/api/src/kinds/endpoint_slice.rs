@@ -116,9 +116,6 @@ impl Rules for EndpointSliceRules {
             if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&at.child("name"), name));
             }
-            if let Some(number) = exposed.port {
-                validate::port(&at.child("port"), number, errors);
-            }
             let protocol = validate::text(&exposed.protocol);
             require_one_of(&at.child("protocol"), protocol, &["SCTP", "TCP", "UDP"], errors);
             if let Some(protocol) = exposed.app_protocol.as_deref() {

@@ -1,6 +1,7 @@
 //! Events, in both groups over one storage.
 
 mod print;
+mod rules;
 
 use std::borrow::Cow;
 
@@ -8,13 +9,11 @@ use k8s_openapi::api::{core as core_api, events};
 use serde_json::Value;
 
 use super::{BASE, core};
-use crate::meta;
-use crate::names;
+use crate::meta::{self, NameRule};
 use crate::resource::{Conversion, Resource};
 use crate::schema::TypeRef;
-use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
-use crate::validate::{Errors, refuse, require, text};
+use crate::validate::Errors;
 
 /// The row of core events, which is also how they are stored.
 pub(super) const CORE: Resource = Resource {
@@ -44,7 +43,7 @@ pub(super) const EVENTS_GROUP: Resource = Resource {
     storage: core("v1", "Event"),
     strategy: &Typed::<EventRules>::new(),
     schema: TypeRef::of::<events::v1::Event>("io.k8s.api.events.v1.Event"),
-    conversion: Some(Conversion { to_storage, from_storage }),
+    conversion: Some(Conversion { to_storage, from_storage, rules: &Typed::<WrittenEventRules>::new() }),
     printer: print::EVENTS_GROUP,
     ..BASE
 };
@@ -55,6 +54,9 @@ pub(super) struct CoreEventRules;
 impl Rules for CoreEventRules {
     type Object = core_api::v1::Event;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
+    // Events are named after their objects, of which some have any name.
+    const NAME: NameRule = NameRule::PathSegment;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = &[
         "metadata.name",
@@ -73,23 +75,7 @@ impl Rules for CoreEventRules {
     ];
 
     fn validate(event: &Self::Object, errors: &mut Errors) {
-        let own = event.metadata.namespace.as_deref().unwrap_or_default();
-        let object = event.involved_object.namespace.as_deref().unwrap_or_default();
-        // An event lives where its object lives; one about an object without a namespace lives where events of such
-        // are kept. Those that have a time of their own are of newer clients, who say who they are.
-        let misplaced = match (event.event_time.is_some(), object) {
-            (false, "") => !matches!(own, "" | "default"),
-            (false, object) => object != own,
-            (true, "") => !matches!(own, "default" | "kube-system"),
-            (true, _) => false,
-        };
-        if misplaced {
-            let at = FieldPath::root("involvedObject").child("namespace");
-            errors.push(FieldError::invalid(&at, object, "does not match event.namespace"));
-        }
-        if event.event_time.is_some() {
-            sender(event, errors);
-        }
+        rules::old(event, "reportingComponent", errors);
     }
 
     fn selectable<'a>(event: &'a Value, field: &str) -> Cow<'a, str> {
@@ -103,21 +89,20 @@ impl Rules for CoreEventRules {
     }
 }
 
-/// Who sent an event, and what about.
-fn sender(event: &core_api::v1::Event, errors: &mut Errors) {
-    let (at, component) = (FieldPath::root("reportingComponent"), text(&event.reporting_component));
-    require(&at, component, errors);
-    refuse(&at, component, names::qualified_name(component), errors);
-    for (field, given) in [
-        ("reportingInstance", text(&event.reporting_instance)),
-        ("action", text(&event.action)),
-        ("reason", text(&event.reason)),
-    ] {
-        let at = FieldPath::root(field);
-        require(&at, given, errors);
-        if given.len() > MAX_WORD {
-            errors.push(FieldError::invalid(&at, "", format!("can have at most {MAX_WORD} characters")));
-        }
+/// What is true of writes through events.k8s.io, about the stored form.
+pub(super) struct WrittenEventRules;
+
+impl Rules for WrittenEventRules {
+    type Object = core_api::v1::Event;
+
+    const CREATE_ON_UPDATE: bool = true;
+
+    fn validate(event: &Self::Object, errors: &mut Errors) {
+        rules::create(event, errors);
+    }
+
+    fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        rules::update(new, old, errors);
     }
 }
 
@@ -143,11 +128,8 @@ impl Rules for EventRules {
         "type",
     ];
 
-    // What is written is judged in the stored form, by the rules above.
+    // What is written is judged in the stored form.
 }
-
-/// Longest name of a sender, action or reason, in bytes.
-const MAX_WORD: usize = 128;
 
 /// Fields by their name in events.k8s.io and in core.
 const RENAMED: &[(&str, &str)] = &[

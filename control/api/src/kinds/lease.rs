@@ -47,6 +47,7 @@ pub(super) struct LeaseRules;
 impl Rules for LeaseRules {
     type Object = coordination::v1::Lease;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 

@@ -11,7 +11,7 @@ use crate::resource::{Resource, Scope, Subresource, Verb};
 use crate::schema::TypeRef;
 use crate::status::{FieldError, FieldPath};
 use crate::strategy::{Rules, Typed};
-use crate::table::read::{age, text};
+use crate::table::read::{self, age, text};
 use crate::table::{Column, Printer};
 use crate::validate::{Errors, list, refuse};
 
@@ -99,6 +99,23 @@ impl Rules for NamespaceRules {
 
     // Nothing of a namespace but its metadata can be changed so.
     fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
+
+    fn prepare_part_update(part: &str, new: &mut Value, old: &Value) -> bool {
+        let finalizers = new.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
+        new.clone_from(old);
+        let spec = new.as_object_mut().and_then(|fields| crate::defaults::make_object(fields, "spec"));
+        if let Some(spec) = spec {
+            spec.insert("finalizers".into(), finalizers);
+        }
+        part == "finalize"
+    }
+
+    fn validate_part_update(_part: &str, new: &Value, _old: &Value, errors: &mut Errors) {
+        let path = FieldPath::root("spec").child("finalizers");
+        for (index, name) in read::list(new, "/spec/finalizers").iter().enumerate() {
+            finalizer(name.as_str().unwrap_or_default(), &path.index(index), errors);
+        }
+    }
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
         let (allowed, deleted) =

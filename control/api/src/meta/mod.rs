@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use owner::{OwnerReference, controller_of, owners};
-pub use validate::{NameRule, validate_annotations, validate_create, validate_labels, validate_update};
+pub use validate::{
+    NameRule, finalizer_warnings, validate_annotations, validate_create, validate_kube_finalizers,
+    validate_labels, validate_update,
+};
 
 use crate::resource::{Resource, Scope};
 use crate::status::{FieldError, FieldPath, Status};

@@ -107,16 +107,43 @@ fn validate_common(object: &Value, errors: &mut Vec<FieldError>) {
     let at = path().child("finalizers");
     for finalizer in finalizers(object) {
         let wrong = names::qualified_name(finalizer);
-        if wrong.is_empty() && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(&at, finalizer, why));
-        }
         errors.extend(wrong.into_iter().map(|why| FieldError::invalid(&at, finalizer, why)));
+    }
+    let has = |name: &str| finalizers(object).any(|finalizer| finalizer == name);
+    if has(ORPHAN) && has(FOREGROUND) {
+        let all: Vec<&str> = finalizers(object).collect();
+        let why = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
+        errors.push(FieldError::invalid(&at, all, why));
     }
 }
 
-/// Finalizers that need no domain.
-const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// Whether a finalizer says whose it is, or is one that everybody knows.
+fn is_kube_finalizer(name: &str) -> bool {
+    name.contains('/') || matches!(name, "kubernetes" | ORPHAN | FOREGROUND)
+}
+
+/// Appends which finalizers have no domain: those of most built-in kinds have one.
+pub fn validate_kube_finalizers(object: &Value, errors: &mut Vec<FieldError>) {
+    let at = path().child("finalizers");
+    for (index, name) in finalizers(object).enumerate().filter(|(_, name)| !is_kube_finalizer(name)) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(&at.index(index), name, why));
+    }
+}
+
+/// Advice about the finalizers that a write brings: those of custom resources may have any name.
+pub fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let before: BTreeSet<&str> = old.into_iter().flat_map(finalizers).collect();
+    let added: BTreeSet<&str> = finalizers(new).filter(|f| !before.contains(f)).collect();
+    let at = path().child("finalizers");
+    let advice = "prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with \
+                  other finalizer writers";
+    let bare = added.into_iter().filter(|name| !is_kube_finalizer(name));
+    bare.map(|name| format!("{at}: {name:?}: {advice}")).collect()
+}
 
 /// Appends what is wrong with a map of labels at `at`.
 pub fn validate_labels(labels: &Map<String, Value>, at: &FieldPath, errors: &mut Vec<FieldError>) {

@@ -18,6 +18,8 @@ pub trait Rules: Send + Sync {
     /// The kind's type.
     type Object: DeserializeOwned;
 
+    /// Whether finalizers have to say whose they are. Upstream asks it of most kinds.
+    const FINALIZERS_HAVE_DOMAINS: bool = true;
     /// Namespaced or not.
     const SCOPE: Scope = Scope::Namespaced;
     /// What names are allowed.
@@ -106,6 +108,13 @@ fn typed<T: DeserializeOwned>(object: Lean<'_>, errors: &mut Vec<FieldError>) ->
     }
 }
 
+/// Finalizers of a kind whose finalizers have domains.
+fn kube_finalizers<R: Rules>(object: &Value, errors: &mut Vec<FieldError>) {
+    if R::FINALIZERS_HAVE_DOMAINS {
+        meta::validate_kube_finalizers(object, errors);
+    }
+}
+
 /// Keeps the generation, or raises it when what is wanted changed.
 fn count_generation<R: Rules>(new: &mut Value, old: &Value) {
     meta::copy_in_metadata(new, old, "generation");
@@ -172,6 +181,7 @@ impl<R: Rules> Strategy for Typed<R> {
             None => meta::validate_create(new, R::SCOPE, R::NAME, &mut errors),
             Some(old) => meta::validate_update(new, old, &mut errors),
         }
+        kube_finalizers::<R>(new, &mut errors);
         R::validate_presence(new, &mut errors);
         // Decoded once for all: that is most of the work.
         let Some(typed_new) = typed::<R::Object>(Lean::of(new), &mut errors) else {
@@ -195,6 +205,7 @@ impl<R: Rules> Strategy for Typed<R> {
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_update(new, old, &mut errors);
+        kube_finalizers::<R>(new, &mut errors);
         let old = if R::COMPARES_ONE_PART { Lean::without_spec(old) } else { Lean::of(old) };
         if let (Some(new), Some(old)) =
             (typed::<R::Object>(Lean::of(new), &mut errors), typed(old, &mut errors))
@@ -207,6 +218,7 @@ impl<R: Rules> Strategy for Typed<R> {
     fn validate_part_update(&self, part: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         meta::validate_update(new, old, &mut errors);
+        kube_finalizers::<R>(new, &mut errors);
         R::validate_part_update(part, new, old, &mut errors);
         errors
     }

@@ -80,6 +80,7 @@ pub(in crate::kinds) struct PolicyRules;
 impl Rules for PolicyRules {
     type Object = admission::MutatingAdmissionPolicy;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
@@ -159,6 +160,7 @@ pub(in crate::kinds) struct BindingRules;
 impl Rules for BindingRules {
     type Object = admission::MutatingAdmissionPolicyBinding;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

@@ -63,6 +63,7 @@ pub(in crate::kinds) struct PolicyRules;
 impl Rules for PolicyRules {
     type Object = admission::ValidatingAdmissionPolicy;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_STATUS: bool = true;
     const HAS_GENERATION: bool = true;

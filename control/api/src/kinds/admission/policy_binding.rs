@@ -57,6 +57,7 @@ pub(in crate::kinds) struct BindingRules;
 impl Rules for BindingRules {
     type Object = admission::ValidatingAdmissionPolicyBinding;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

@@ -62,6 +62,7 @@ pub(in crate::kinds) struct ValidatingRules;
 impl Rules for ValidatingRules {
     type Object = admission::ValidatingWebhookConfiguration;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
@@ -93,6 +94,7 @@ pub(in crate::kinds) struct MutatingRules;
 impl Rules for MutatingRules {
     type Object = admission::MutatingWebhookConfiguration;
 
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;

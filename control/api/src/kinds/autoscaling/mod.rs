@@ -35,7 +35,11 @@ pub(super) const V1: Resource = Resource {
     subresources: &[status(gvk("autoscaling", "v1", "HorizontalPodAutoscaler"))],
     printer: print::V1,
     storage: gvk("autoscaling", "v2", "HorizontalPodAutoscaler"),
-    conversion: Some(Conversion { to_storage: convert::to_v2, from_storage: convert::to_v1 }),
+    conversion: Some(Conversion {
+        to_storage: convert::to_v2,
+        from_storage: convert::to_v1,
+        rules: V2.strategy,
+    }),
     ..row!(
         "autoscaling" / "v1",
         "HorizontalPodAutoscaler",

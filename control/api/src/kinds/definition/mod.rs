@@ -38,6 +38,8 @@ pub(super) struct DefinitionRules;
 impl Rules for DefinitionRules {
     /// Schemas are judged as they are written: types would lose what is absent.
     type Object = Value;
+
+    const FINALIZERS_HAVE_DOMAINS: bool = false;
     const SCOPE: Scope = Scope::Cluster;
     const HAS_STATUS: bool = true;
     const HAS_GENERATION: bool = true;
