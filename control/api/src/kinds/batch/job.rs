@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::batch::v1 as batch;
 
-use super::job_rules;
+use super::{job_rules, job_status};
 use crate::kinds::prelude::*;
 use crate::kinds::workload;
 
@@ -124,18 +124,8 @@ impl Rules for JobRules {
         job_rules::update(new, old, errors);
     }
 
-    fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
-        let (Some(status), path) = (&new.status, status_path()) else { return };
-        let all = [
-            ("active", status.active),
-            ("succeeded", status.succeeded),
-            ("failed", status.failed),
-            ("ready", status.ready),
-            ("terminating", status.terminating),
-        ];
-        for (field, count) in all {
-            not_negative(&path.child(field), i64::from(count.unwrap_or_default()), errors);
-        }
+    fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        job_status::update(new, old, errors);
     }
 
     fn selectable<'a>(job: &'a Value, field: &str) -> std::borrow::Cow<'a, str> {

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use super::job_policies;
 use crate::kinds::prelude::*;
 use crate::kinds::workload;
+use crate::select::LabelSelector;
 
 /// Most pods at once of an indexed job, and most of its indexes.
 const MAX_PARALLELISM: i32 = 100_000;
@@ -14,15 +15,22 @@ const MAX_FAILED_INDEXES: i32 = 100_000;
 const MANY_COMPLETIONS: i32 = 100_000;
 const MAX_OF_MANY: i32 = 10_000;
 const NEEDS_INDEXES: &str = "requires indexed completion mode";
-/// The label by which generated selectors go.
-const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+
+/// The labels that tell a job's pods from others: those of old, and since when there are more, today's.
+const OLD_LABELS: [&str; 2] = ["controller-uid", "job-name"];
+const LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
 
 /// A Job that is made.
 pub(super) fn create(job: &batch::Job, errors: &mut Errors) {
+    whole(job, true, errors);
+}
+
+/// A Job as it stands. Those that were made before there were labels with a prefix may go without.
+fn whole(job: &batch::Job, with_prefix: bool, errors: &mut Errors) {
     let empty = batch::JobSpec::default();
     let spec = job.spec.as_ref().unwrap_or(&empty);
     if spec.manual_selector != Some(true) {
-        generated_selector(job, spec, errors);
+        generated_selector(job, spec, with_prefix, errors);
     }
     whole_spec(spec, errors);
     indexed_name(job, spec, errors);
@@ -42,19 +50,17 @@ fn whole_spec(spec: &batch::JobSpec, errors: &mut Errors) {
 }
 
 /// The selector that the server made has to be there still, with the labels that go with it.
-fn generated_selector(job: &batch::Job, spec: &batch::JobSpec, errors: &mut Errors) {
+fn generated_selector(job: &batch::Job, spec: &batch::JobSpec, with_prefix: bool, errors: &mut Errors) {
     let Some(selector) = &spec.selector else { return };
     let uid = job.metadata.uid.as_deref().unwrap_or_default();
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.as_ref());
     let at = spec_path().child("template").child("metadata").child("labels");
-    for (key, value) in [
-        ("controller-uid", uid),
-        ("job-name", name),
-        (UID_LABEL, uid),
-        ("batch.kubernetes.io/job-name", name),
-    ] {
-        match labels.and_then(|l| l.get(key)) {
+    let pairs = |keys: [&'static str; 2]| keys.into_iter().zip([uid, name]);
+    let today = with_prefix.then(|| pairs(LABELS)).into_iter().flatten();
+    let expected: Vec<(&str, &str)> = pairs(OLD_LABELS).chain(today).collect();
+    for (key, value) in &expected {
+        match labels.and_then(|l| l.get(*key)) {
             None => errors.push(FieldError::required(&at.key(key), format!("must be '{value}'"))),
             Some(found) if found != value => {
                 let shown = validate::shown(&labels);
@@ -63,8 +69,9 @@ fn generated_selector(job: &batch::Job, spec: &batch::JobSpec, errors: &mut Erro
             Some(_) => {}
         }
     }
-    let selected = selector.match_labels.as_ref().and_then(|l| l.get(UID_LABEL).or(l.get("controller-uid")));
-    if selected.map(String::as_str) != Some(uid) {
+    // One that asks for more than those labels is a user's own.
+    let Ok(selected) = LabelSelector::from_typed(selector) else { return };
+    if !selected.matches(|key| expected.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)) {
         let at = spec_path().child("selector");
         errors.push(FieldError::invalid(&at, validate::shown(selector), "`selector` not auto-generated"));
     }
@@ -209,7 +216,8 @@ fn template(template: &PodTemplateSpec, may_fail: bool, path: &FieldPath, errors
 /// What is wrong with changing `old` to `new`.
 pub(super) fn update(new: &batch::Job, old: &batch::Job, errors: &mut Errors) {
     let (Some(wanted), Some(before), path) = (&new.spec, &old.spec, spec_path()) else { return };
-    whole_spec(wanted, errors);
+    let labels = before.template.metadata.as_ref().and_then(|m| m.labels.as_ref());
+    whole(new, LABELS.iter().all(|label| labels.is_some_and(|l| l.contains_key(*label))), errors);
     let at = path.child("completions");
     if !is_indexed(wanted) {
         validate::unchanged(&at, &wanted.completions, &before.completions, errors);
