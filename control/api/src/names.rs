@@ -63,7 +63,9 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
     if text.len() > MAX_LABEL {
         wrong.push(max_length(MAX_LABEL));
     }
-    if !is_label(text) {
+    if !is_label(text) && text.split('.').all(is_label) {
+        wrong.push("must not contain dots".to_owned());
+    } else if !is_label(text) {
         let words = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
                      start and end with an alphanumeric character";
         wrong.push(pattern(words, LABEL_FORM, &["my-name", "123-abc"]));

@@ -82,8 +82,7 @@ impl<'a> Case<'a> {
             "update" => update(resource(1), self.input),
             "status" => status_update(resource(1), self.input),
             "part" => part_update(words[1], resource(2), self.input),
-            "warn" => made(resource(1), self.input)
-                .map_or_else(|w| w, |o| resource(1).strategy().warnings(&o).join("\n")),
+            "warn" => warn(resource(1), self.input),
             "decode" => decode(resource(1), self.input),
             "json" => decode_json(resource(1), self.input),
             "patch" => apply_patch(words[1], resource(2), self.input),
@@ -202,6 +201,26 @@ fn update(resource: &Resource, input: &str) -> String {
     strategy.prepare_update(&mut new, &old);
     let errors = strategy.validate_update(&new, &old);
     if errors.is_empty() { yaml(&new) } else { refusal(resource, &new, &errors) }
+}
+
+/// Advice about a new object, or about the second of two that replaces the first.
+fn warn(resource: &Resource, input: &str) -> String {
+    let strategy = resource.stored_strategy();
+    let (first, second) = match documents(input)[..] {
+        [only] => (only, None),
+        [first, second] => (first, Some(second)),
+        _ => panic!("advice is about one document or two"),
+    };
+    let old = match made(resource, first) {
+        Ok(old) => old,
+        Err(why) => return why,
+    };
+    let Some(second) = second else { return strategy.warnings(&old).join("\n") };
+    let mut new = stored(resource, read(resource, second).unwrap().value);
+    strategy.default(&mut new);
+    meta::stamp_update(&mut new, &old);
+    strategy.prepare_update(&mut new, &old);
+    strategy.review(&new, Some(&old)).1.join("\n")
 }
 
 fn status_update(resource: &Resource, input: &str) -> String {

@@ -93,9 +93,11 @@ impl Rules for DaemonSetRules {
         set_template_generation(new, if changed { before + 1 } else { before });
     }
 
-    fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_controller(warnings);
-        workload::template_warnings(object.spec.as_ref().map(|s| &s.template), warnings);
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let template = new.spec.as_ref().map(|s| &s.template);
+        workload::template_warnings(template, &workload::template_path(), metadata, warnings);
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {

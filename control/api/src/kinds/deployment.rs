@@ -97,8 +97,11 @@ impl Rules for DeploymentRules {
         }
     }
 
-    fn warnings(deployment: &Self::Object, warnings: &mut Vec<String>) {
-        workload::template_warnings(deployment.spec.as_ref().map(|s| &s.template), warnings);
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        workload::name_warnings(&new.metadata, old.is_none(), warnings);
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let template = new.spec.as_ref().map(|s| &s.template);
+        workload::template_warnings(template, &workload::template_path(), metadata, warnings);
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {

@@ -90,7 +90,7 @@ impl Rules for EndpointsRules {
         }
     }
 
-    fn warnings(_endpoints: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(_endpoints: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         warnings
             .push("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned());
     }

@@ -130,11 +130,12 @@ impl Rules for PodRules {
         parts::validate(part, new, old, errors);
     }
 
-    fn warnings(pod: &Self::Object, warnings: &mut Vec<String>) {
-        let path = FieldPath::root("spec");
-        if let Some(spec) = &pod.spec {
-            validate::pod_warnings(spec, &path, warnings);
-        }
+    // Pods are changed by programs, whom nobody reads to.
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        let (Some(spec), None) = (&new.spec, old) else { return };
+        validate::host_name(validate::text(&new.metadata.name), "the Pod's hostname", warnings);
+        let (annotations, base) = (new.metadata.annotations.as_ref(), &FieldPath::default());
+        validate::pod_warnings(validate::Subject { annotations, spec, base }, warnings);
     }
 
     fn validate(pod: &Self::Object, errors: &mut Vec<FieldError>) {

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 
 use super::prelude::*;
+use super::workload;
 
 /// The row of podtemplates.
 pub(super) const RESOURCE: Resource = Resource {
@@ -37,6 +38,11 @@ impl Rules for PodTemplateRules {
         if let Some(template) = object_.as_object_mut().and_then(|fields| object(fields, "template")) {
             defaults::pod_template(template);
         }
+    }
+
+    fn warnings(new: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        let path = FieldPath::root("template");
+        workload::template_warnings(new.template.as_ref(), &path, [None; 2], warnings);
     }
 
     fn validate(object: &Self::Object, errors: &mut Errors) {

@@ -87,8 +87,11 @@ impl Rules for ReplicaSetRules {
         }
     }
 
-    fn warnings(set: &Self::Object, warnings: &mut Vec<String>) {
-        workload::template_warnings(set.spec.as_ref().and_then(|s| s.template.as_ref()), warnings);
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        workload::name_warnings(&new.metadata, old.is_none(), warnings);
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let template = new.spec.as_ref().and_then(|s| s.template.as_ref());
+        workload::template_warnings(template, &workload::template_path(), metadata, warnings);
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {

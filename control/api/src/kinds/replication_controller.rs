@@ -76,9 +76,12 @@ impl Rules for ReplicationControllerRules {
         }
     }
 
-    fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_controller(warnings);
-        workload::template_warnings(object.spec.as_ref().and_then(|s| s.template.as_ref()), warnings);
+        workload::name_warnings(&new.metadata, old.is_none(), warnings);
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let template = new.spec.as_ref().and_then(|s| s.template.as_ref());
+        workload::template_warnings(template, &workload::template_path(), metadata, warnings);
     }
 
     fn validate(object: &Self::Object, errors: &mut Errors) {

@@ -1,5 +1,6 @@
 //! Services.
 
+mod advice;
 mod balancer;
 mod carry;
 mod families;
@@ -104,6 +105,10 @@ impl Rules for ServiceRules {
         carry::changed_address(new, old);
         carry::first_address(new);
         carry::drop_by_type(new, old);
+    }
+
+    fn warnings(new: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        advice::about(new, warnings);
     }
 
     fn validate(service: &Self::Object, errors: &mut Errors) {

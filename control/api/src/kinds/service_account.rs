@@ -48,4 +48,28 @@ pub(super) struct ServiceAccountRules;
 
 impl Rules for ServiceAccountRules {
     type Object = core_api::v1::ServiceAccount;
+
+    fn prepare_create(account: &mut Value) {
+        names_alone(account);
+    }
+
+    fn prepare_update(new: &mut Value, _old: &Value) {
+        names_alone(new);
+    }
+
+    fn warnings(new: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        const ENFORCED: &str = "kubernetes.io/enforce-mountable-secrets";
+        if new.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ENFORCED)) {
+            let why = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+            warnings.push(format!("metadata.annotations[{ENFORCED}]: {why}"));
+        }
+    }
+}
+
+/// Secrets of an account are in its namespace and are known by their names, whatever else is said of them.
+fn names_alone(account: &mut Value) {
+    let secrets = account.get_mut("secrets").and_then(Value::as_array_mut);
+    for secret in secrets.into_iter().flatten().filter_map(Value::as_object_mut) {
+        secret.retain(|field, _| field == "name");
+    }
 }

@@ -103,9 +103,31 @@ impl Rules for StatefulSetRules {
         zero_counts(object);
     }
 
-    fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_controller(warnings);
-        workload::template_warnings(object.spec.as_ref().map(|s| &s.template), warnings);
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let template = new.spec.as_ref().map(|s| &s.template);
+        workload::template_warnings(template, &workload::template_path(), metadata, warnings);
+        let Some(spec) = new
+            .spec
+            .as_ref()
+            .filter(|_| old.is_none_or(|o| o.metadata.generation != new.metadata.generation))
+        else {
+            return;
+        };
+        let all = spec_path().child("volumeClaimTemplates");
+        for (index, claim) in validate::list(&spec.volume_claim_templates).iter().enumerate() {
+            if let Some(spec) = &claim.spec {
+                // Upstream names it in one way at first and in another afterwards.
+                let at = all.index(index);
+                let at = if old.is_none() { at } else { at.child("Spec") };
+                validate::claim_warnings(spec, &at, warnings);
+            }
+        }
+        if spec.revision_history_limit.is_some_and(|limit| limit < 0) {
+            let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
+            warnings.push(format!("spec.revisionHistoryLimit: {why}"));
+        }
     }
 
     fn validate_presence(object: &Value, errors: &mut Errors) {
@@ -242,7 +264,6 @@ fn check(spec: Option<&apps::StatefulSetSpec>, strictness: Strictness, early: Er
         ("replicas", spec.replicas),
         ("minReadySeconds", spec.min_ready_seconds),
         ("ordinals.start", spec.ordinals.as_ref().and_then(|o| o.start)),
-        ("revisionHistoryLimit", spec.revision_history_limit),
     ];
     for (field, number) in numbers {
         not_negative(&path.child(field), i64::from(number.unwrap_or_default()), errors);

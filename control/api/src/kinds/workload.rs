@@ -1,7 +1,7 @@
 //! What kinds that make pods from a template share.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as ApiSelector, ObjectMeta};
 use serde_json::Value;
 
 use super::prelude::never_less;
@@ -162,12 +162,31 @@ pub(super) fn runs_for_good(kind: &str, template: &PodTemplateSpec, path: &Field
     }
 }
 
-/// Advice about the pods of `spec.template`.
-pub(super) fn template_warnings(template: Option<&PodTemplateSpec>, warnings: &mut Vec<String>) {
-    if let Some(spec) = template.and_then(|t| t.spec.as_ref()) {
-        let path = FieldPath::root("spec").child("template").child("spec");
-        validate::pod_warnings(spec, &path, warnings);
+/// Advice about the pods of a template at `path`, where there is a new one or what is wanted has changed.
+pub(super) fn template_warnings(
+    template: Option<&PodTemplateSpec>,
+    path: &FieldPath,
+    metadata: [Option<&ObjectMeta>; 2],
+    warnings: &mut Vec<String>,
+) {
+    let [new, old] = metadata.map(|metadata| metadata.map(|m| m.generation));
+    let Some(template) = template.filter(|_| old.is_none() || new != old) else { return };
+    let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    if let Some(spec) = &template.spec {
+        validate::pod_warnings(validate::Subject { annotations, spec, base: path }, warnings);
     }
+}
+
+/// Advice about the name of a new object that pods are named after.
+pub(super) fn name_warnings(new: &ObjectMeta, is_new: bool, warnings: &mut Vec<String>) {
+    if is_new {
+        validate::host_name(validate::text(&new.name), "Pod names and hostnames", warnings);
+    }
+}
+
+/// The path of the template of most kinds.
+pub(super) fn template_path() -> FieldPath {
+    FieldPath::root("spec").child("template")
 }
 
 /// A selector never changes.

@@ -58,7 +58,7 @@ pub trait Strategy: Send + Sync {
     /// [`prepare_part_update`](Strategy::prepare_part_update) knows, metadata included.
     fn validate_part_update(&self, part: &str, new: &Value, old: &Value) -> Vec<FieldError>;
 
-    /// What is allowed and yet unwise, for `Warning` headers.
+    /// What is allowed in a new object and yet unwise, for `Warning` headers.
     fn warnings(&self, object: &Value) -> Vec<String>;
 
     /// [`validate_create`](Strategy::validate_create) or, with `old`, [`validate_update`](Strategy::validate_update), and

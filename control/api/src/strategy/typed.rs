@@ -69,8 +69,8 @@ pub trait Rules: Send + Sync {
     }
     /// Validation of a change of status.
     fn validate_status_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Vec<FieldError>) {}
-    /// Advice for the user.
-    fn warnings(_object: &Self::Object, _warnings: &mut Vec<String>) {}
+    /// Advice for the user about a new object, or about what replaces an `old` one.
+    fn warnings(_new: &Self::Object, _old: Option<&Self::Object>, _warnings: &mut Vec<String>) {}
     /// Value of a selectable field; the default follows the name as a path.
     fn selectable<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
         meta::text_at(object, field)
@@ -188,17 +188,21 @@ impl<R: Rules> Strategy for Typed<R> {
             return (errors, warnings);
         };
         match old {
-            None => R::validate(&typed_new, &mut errors),
+            None => {
+                R::validate(&typed_new, &mut errors);
+                R::warnings(&typed_new, None, &mut warnings);
+            }
             Some(old) if R::COMPARES_ONE_PART && new.get("spec") == old.get("spec") => {
                 R::validate_update(&typed_new, &typed_new, &mut errors);
+                R::warnings(&typed_new, Some(&typed_new), &mut warnings);
             }
             Some(old) => {
                 if let Some(typed_old) = typed(Lean::of(old), &mut errors) {
                     R::validate_update(&typed_new, &typed_old, &mut errors);
+                    R::warnings(&typed_new, Some(&typed_old), &mut warnings);
                 }
             }
         }
-        R::warnings(&typed_new, &mut warnings);
         (errors, warnings)
     }
 
@@ -226,7 +230,7 @@ impl<R: Rules> Strategy for Typed<R> {
     fn warnings(&self, object: &Value) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Ok(object) = serde::Deserialize::deserialize(Lean::of(object)) {
-            R::warnings(&object, &mut warnings);
+            R::warnings(&object, None, &mut warnings);
         }
         warnings
     }

@@ -44,7 +44,10 @@ pub(crate) use selector::{label_map, label_selector};
 pub(crate) use volume::no_way_up;
 pub(crate) use volume_plugins::{Place as VolumePlace, check as volume_plugin, local as local_volume};
 pub(crate) use volume_source::host_path;
-pub(crate) use warnings::pod_warnings;
+pub(crate) use warnings::{
+    OLD_PLUGINS, Subject, Warnings, address as address_warnings, claim_warnings, host_name, node_terms,
+    pod_warnings,
+};
 
 /// Where validation puts what is wrong.
 pub(crate) type Errors = Vec<FieldError>;

@@ -16,7 +16,7 @@ impl Rules for AutoscalerRules {
 
     const HAS_STATUS: bool = true;
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(_object: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_controller(warnings);
     }
 

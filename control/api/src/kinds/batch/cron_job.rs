@@ -4,6 +4,7 @@ use k8s_openapi::api::batch::v1 as batch;
 
 use super::{job, job_rules, schedule};
 use crate::kinds::prelude::*;
+use crate::kinds::workload;
 use crate::select::LabelSelector;
 
 /// The row of cronjobs.
@@ -78,12 +79,21 @@ impl Rules for CronJobRules {
         }
     }
 
-    fn warnings(object: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_controller(warnings);
-        let template = object.spec.as_ref().and_then(|s| s.job_template.spec.as_ref()).map(|s| &s.template);
-        if let Some(spec) = template.and_then(|t| t.spec.as_ref()) {
-            let path = spec_path().child("jobTemplate").child("spec").child("template").child("spec");
-            validate::pod_warnings(spec, &path, warnings);
+        workload::name_warnings(&new.metadata, old.is_none(), warnings);
+        let Some(spec) = &new.spec else { return };
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let path = spec_path().child("jobTemplate").child("spec").child("template");
+        let template = spec.job_template.spec.as_ref().map(|s| &s.template);
+        workload::template_warnings(template, &path, metadata, warnings);
+        if spec.schedule.contains("TZ") {
+            // The path is upstream's.
+            warnings.push(
+                "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                    .to_owned(),
+            );
         }
     }
 

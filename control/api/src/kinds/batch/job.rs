@@ -111,9 +111,16 @@ impl Rules for JobRules {
         labels_of_template(job);
     }
 
-    fn warnings(job: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(new: &Self::Object, old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_controller(warnings);
-        workload::template_warnings(job.spec.as_ref().map(|s| &s.template), warnings);
+        workload::name_warnings(&new.metadata, old.is_none(), warnings);
+        let metadata = [Some(&new.metadata), old.map(|old| &old.metadata)];
+        let template = new.spec.as_ref().map(|s| &s.template);
+        workload::template_warnings(template, &workload::template_path(), metadata, warnings);
+        let changes = old.is_none_or(|old| old.metadata.generation != new.metadata.generation);
+        if changes && new.spec.as_ref().is_some_and(job_rules::is_hard_to_track) {
+            warnings.push(job_rules::HARD_TO_TRACK.to_owned());
+        }
     }
 
     fn validate(job: &Self::Object, errors: &mut Errors) {

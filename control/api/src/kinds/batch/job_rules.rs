@@ -159,6 +159,17 @@ fn mode(spec: &batch::JobSpec, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
+/// What is said of a job of very many indexes.
+pub(super) const HARD_TO_TRACK: &str = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes \
+     might not be able to track completedIndexes when a big number of indexes fail";
+
+/// Whether a job has so many indexes that its status may not tell of all.
+pub(super) fn is_hard_to_track(spec: &batch::JobSpec) -> bool {
+    is_indexed(spec)
+        && spec.completions.is_some_and(|completions| completions > MANY_COMPLETIONS)
+        && spec.parallelism.is_some_and(|at_once| at_once > MAX_OF_MANY)
+}
+
 fn at_most(path: &FieldPath, number: Option<i32>, most: i32, when: &str, errors: &mut Errors) {
     if let Some(number) = number.filter(|number| *number > most) {
         let why = format!("must be less than or equal to {most}{when}");

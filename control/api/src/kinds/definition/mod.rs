@@ -121,7 +121,7 @@ impl Rules for DefinitionRules {
         check::names(&new["status"]["acceptedNames"], &path, errors);
     }
 
-    fn warnings(definition: &Value, warnings: &mut Vec<String>) {
+    fn warnings(definition: &Value, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         for version in list(definition, "/spec/versions") {
             openapi::warnings(&version["schema"]["openAPIV3Schema"], warnings);
         }

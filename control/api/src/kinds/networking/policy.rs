@@ -61,7 +61,7 @@ impl Rules for NetworkPolicyRules {
         make_object(spec, "podSelector");
     }
 
-    fn warnings(_object: &Self::Object, warnings: &mut Vec<String>) {
+    fn warnings(_object: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_effect(warnings);
     }
 

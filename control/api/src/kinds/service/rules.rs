@@ -16,6 +16,8 @@ use crate::validate::{
 };
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+/// The port of nodes that firewalls of load balancers may open to everybody.
+const KUBELET_PORT: i32 = 10_250;
 const POLICIES: &[&str] = &["Cluster", "Local"];
 /// Whom of its endpoints a service prefers.
 const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];
@@ -35,6 +37,13 @@ pub(super) fn service(service: &Service, errors: &mut Errors) {
     let headless = families::is_headless(spec);
     if list(&spec.ports).is_empty() && !headless && kind != "ExternalName" {
         errors.push(FieldError::required(&path.child("ports"), ""));
+    }
+    let exposed = path.child("ports");
+    for (index, found) in list(&spec.ports).iter().enumerate().filter(|_| kind == "LoadBalancer") {
+        if found.port == KUBELET_PORT {
+            let why = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
+            errors.push(FieldError::invalid(&exposed.index(index), found.port, why));
+        }
     }
     match kind {
         "LoadBalancer" | "NodePort" if headless => {

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{
-    CLASS_ANNOTATION, VOLUME_MODES, access_modes, amount, basic_amount, class, more_than_nothing, or_unset,
-    phase, validate_access_modes, validate_class,
+    CLASS_ANNOTATION, VOLUME_MODES, access_modes, amount, basic_amount, class, more_than_nothing, old_class,
+    or_unset, phase, validate_access_modes, validate_class,
 };
 use crate::kinds::prelude::*;
 use crate::quantity::Quantity as Number;
@@ -92,6 +92,13 @@ impl Rules for PersistentVolumeClaimRules {
             only_known_source(new);
         }
         same_sources(new);
+    }
+
+    fn warnings(new: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        old_class(&new.metadata, warnings);
+        if let Some(spec) = &new.spec {
+            validate::claim_warnings(spec, &spec_path(), warnings);
+        }
     }
 
     fn validate(claim: &Self::Object, errors: &mut Errors) {

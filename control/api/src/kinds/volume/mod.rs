@@ -5,6 +5,7 @@ mod persistent;
 mod source;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::prelude::*;
 
@@ -47,6 +48,14 @@ fn amount(text: &str) -> &str {
 /// The phase, or that the object is going.
 fn phase(object: &Value) -> &str {
     if meta::is_deleting(object) { "Terminating" } else { read::text(object, "/status/phase") }
+}
+
+/// Advice about the annotation that there is a field for.
+fn old_class(metadata: &ObjectMeta, warnings: &mut Vec<String>) {
+    if metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CLASS_ANNOTATION)) {
+        let at = FieldPath::root("metadata").child("annotations").key(CLASS_ANNOTATION);
+        warnings.push(format!("{at}: deprecated since v1.8; use \"storageClassName\" attribute instead"));
+    }
 }
 
 /// Access modes of a volume or claim.

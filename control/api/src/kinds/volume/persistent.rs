@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    VOLUME_MODES, access_modes, amount, basic_amount, class, more_than_nothing, or_unset, phase, source,
-    validate_access_modes, validate_class,
+    VOLUME_MODES, access_modes, amount, basic_amount, class, more_than_nothing, old_class, or_unset, phase,
+    source, validate_access_modes, validate_class,
 };
 use crate::kinds::prelude::*;
 
@@ -70,6 +70,27 @@ impl Rules for PersistentVolumeRules {
     fn prepare_create(volume: &mut Value) {
         if let Some(fields) = volume.as_object_mut() {
             fields.insert("status".into(), json!({"phase": "Pending"}));
+        }
+    }
+
+    fn warnings(new: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        old_class(&new.metadata, warnings);
+        let (Some(spec), path) = (&new.spec, spec_path()) else { return };
+        if validate::text(&spec.persistent_volume_reclaim_policy) == "Recycle" {
+            let why = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic \
+                       provisioning.";
+            warnings.push(format!("{}: {why}", path.child("persistentVolumeReclaimPolicy")));
+        }
+        if let Some(required) = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref()) {
+            let at = path.child("nodeAffinity").child("required").child("nodeSelectorTerms");
+            validate::node_terms(&required.node_selector_terms, &at, warnings);
+        }
+        let sources = source::all(spec);
+        let silent = |field: &str| matches!(field, "gitRepo" | "flocker" | "quobyte");
+        for (field, name, why) in validate::OLD_PLUGINS.iter().filter(|(field, ..)| !silent(field)) {
+            if sources.get(*field).is_some() {
+                warnings.push(format!("{}: {why}", path.child(name)));
+            }
         }
     }
 
