@@ -138,6 +138,10 @@ impl Rules for PodRules {
         validate::pod_warnings(validate::Subject { annotations, spec, base }, warnings);
     }
 
+    fn validate_change(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        validate::pod_annotations_update(new, old, errors);
+    }
+
     fn validate(pod: &Self::Object, errors: &mut Vec<FieldError>) {
         validate::pod(pod, errors);
         validate::pod_create(pod, errors);

@@ -72,6 +72,11 @@ pub fn labels(object: &Value) -> Option<&Map<String, Value>> {
     metadata(object)?.get("labels")?.as_object()
 }
 
+/// `metadata.annotations`.
+pub fn annotations(object: &Value) -> Option<&Map<String, Value>> {
+    metadata(object)?.get("annotations")?.as_object()
+}
+
 /// One annotation.
 pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     metadata(object)?.get("annotations")?.get(key)?.as_str()

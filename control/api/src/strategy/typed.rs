@@ -61,6 +61,8 @@ pub trait Rules: Send + Sync {
     fn validate_part_update(_part: &str, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
     /// What the types cannot tell, such as whether a field was there at all; asked on create and update.
     fn validate_presence(_object: &Value, _errors: &mut Vec<FieldError>) {}
+    /// What is wrong with a change apart from what [`Rules::validate_update`] is told of, such as annotations.
+    fn validate_change(_new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
     /// Validation of a new object without metadata.
     fn validate(_object: &Self::Object, _errors: &mut Vec<FieldError>) {}
     /// Validation of a change; the default validates the new object.
@@ -179,7 +181,10 @@ impl<R: Rules> Strategy for Typed<R> {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         match old {
             None => meta::validate_create(new, R::SCOPE, R::NAME, &mut errors),
-            Some(old) => meta::validate_update(new, old, &mut errors),
+            Some(old) => {
+                meta::validate_update(new, old, &mut errors);
+                R::validate_change(new, old, &mut errors);
+            }
         }
         kube_finalizers::<R>(new, &mut errors);
         R::validate_presence(new, &mut errors);

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use super::handler::{self, ProbeKind};
 use super::volume::{self, Volumes};
 use super::{
-    Errors, claims, environment, list, port, refuse, require, require_by, require_one_of, resources, restart,
-    security, text,
+    Errors, claims, environment, list, port, refuse, require, require_by, require_in_order, require_one_of,
+    resources, restart, security, text,
 };
 use crate::names;
 use crate::status::{FieldError, FieldPath};
@@ -89,9 +89,9 @@ fn unique<'a>(name: &'a str, names: &mut BTreeSet<&'a str>, path: &FieldPath, er
 pub(super) fn common(container: &Container, pod: &Pod<'_>, path: &FieldPath, errors: &mut Errors) {
     require_by(&path.child("name"), &container.name, names::dns1123_label, errors);
     require(&path.child("image"), text(&container.image), errors);
-    let policies = ["FallbackToLogsOnError", "File"];
+    let policies = ["File", "FallbackToLogsOnError"];
     let policy = text(&container.termination_message_policy);
-    require_one_of(&path.child("terminationMessagePolicy"), policy, &policies, errors);
+    require_in_order(&path.child("terminationMessagePolicy"), policy, &policies, errors);
     ports(list(&container.ports), &path.child("ports"), errors);
     environment::of_container(&container.env, &container.env_from, path, errors);
     volume::mounts(container, pod.volumes, &path.child("volumeMounts"), errors);

@@ -1,6 +1,7 @@
 //! Validation that kinds share, typed, in upstream's words and paths.
 
 mod affinity;
+mod annotations;
 mod claims;
 mod conditions;
 mod container;
@@ -32,6 +33,7 @@ use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
 
 pub(crate) use affinity::{TAINT_EFFECTS, node_selector, tolerations};
+pub(crate) use annotations::pod_annotations_update;
 pub(crate) use conditions::conditions;
 pub(crate) use label_keys::merge as merge_label_keys;
 pub(crate) use pod::{pod, pod_create, pod_template};
@@ -90,6 +92,13 @@ pub(crate) fn require_one_of(path: &FieldPath, text: &str, allowed: &[&str], err
 pub(crate) fn one_in_order(path: &FieldPath, text: &str, allowed: &[&str], errors: &mut Errors) {
     if !allowed.contains(&text) {
         errors.push(FieldError::not_supported_in_order(path, text, allowed));
+    }
+}
+
+/// A text that has to be there and to be one of `allowed`, which upstream tells in this order.
+pub(crate) fn require_in_order(path: &FieldPath, text: &str, allowed: &[&str], errors: &mut Errors) {
+    if require(path, text, errors) {
+        one_in_order(path, text, allowed, errors);
     }
 }
 

@@ -1,27 +1,27 @@
 //! Pods and pod templates as a whole.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, ResourceRequirements};
 
 use super::container::{self, Pod as Shared};
 use super::{
-    Errors, affinity, claims, dns, environment, ephemeral, label_map, list, one_of, os, refuse,
-    require_one_of, resources, security, text, volume,
+    Errors, affinity, annotations, claims, dns, environment, ephemeral, label_map, list, os, refuse,
+    require_in_order, resources, security, text, volume,
 };
 use crate::meta;
 use crate::names;
 use crate::status::{FieldError, FieldPath};
 
-const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
 /// Longest host name that Linux takes.
 const MAX_HOST_NAME: usize = 64;
 
-/// A Pod without its metadata.
+/// A Pod without its metadata, but for the annotations that pods have.
 pub(crate) fn pod(pod: &Pod, errors: &mut Errors) {
-    let path = FieldPath::root("spec");
-    match &pod.spec {
-        Some(spec) => pod_spec(spec, true, &path, errors),
-        None => pod_spec(&PodSpec::default(), true, &path, errors),
-    }
+    let (path, empty) = (FieldPath::root("spec"), PodSpec::default());
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let at = FieldPath::root("metadata").child("annotations");
+    annotations::of_pod(pod.metadata.annotations.as_ref(), spec, &at, errors);
+    pod_spec(spec, true, &path, errors);
 }
 
 /// What is asked of a Pod when it is made, and not later.
@@ -35,6 +35,8 @@ pub(crate) fn pod_create(pod: &Pod, errors: &mut Errors) {
         let why = "cannot be set until all schedulingGates have been cleared";
         errors.push(FieldError::forbidden(&path.child("nodeName"), why));
     }
+    annotations::seccomp_matches(pod.metadata.annotations.as_ref(), spec, &path, errors);
+    annotations::app_armor_matches(pod.metadata.annotations.as_ref(), spec, &path, errors);
 }
 
 /// A `spec.template` at `path`, metadata included.
@@ -47,10 +49,13 @@ pub(crate) fn pod_template(template: &PodTemplateSpec, path: &FieldPath, errors:
             meta::validate_annotations(&annotations, &path.child("annotations"), errors);
         }
     }
+    annotations::of_template(template, path, errors);
     let path = path.child("spec");
     match &template.spec {
         Some(spec) => {
             pod_spec(spec, false, &path, errors);
+            let noted = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+            annotations::seccomp_matches(noted, spec, &path, errors);
             if !list(&spec.ephemeral_containers).is_empty() {
                 let why = "ephemeral containers not allowed in pod template";
                 errors.push(FieldError::forbidden(&path.child("ephemeralContainers"), why));
@@ -71,8 +76,8 @@ fn pod_spec(spec: &PodSpec, is_pod: bool, path: &FieldPath, errors: &mut Errors)
     resources::of_pod(spec, &path.child("resources"), errors);
     container::host_network(&shared, path, errors);
     let policies = ["Always", "OnFailure", "Never"];
-    require_one_of(&path.child("restartPolicy"), text(&spec.restart_policy), &policies, errors);
-    require_one_of(&path.child("dnsPolicy"), text(&spec.dns_policy), DNS_POLICIES, errors);
+    require_in_order(&path.child("restartPolicy"), text(&spec.restart_policy), &policies, errors);
+    require_in_order(&path.child("dnsPolicy"), text(&spec.dns_policy), DNS_POLICIES, errors);
     label_map(spec.node_selector.as_ref(), &path.child("nodeSelector"), errors);
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
@@ -95,7 +100,23 @@ fn pod_spec(spec: &PodSpec, is_pod: bool, path: &FieldPath, errors: &mut Errors)
     os::os(spec, path, errors);
     environment::files(&shared, path, errors);
     if is_pod {
+        tokens(spec, path, errors);
         container::only_for_pods(&shared, path, errors);
+    }
+}
+
+/// A token is one of an account.
+fn tokens(spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
+    if !text(&spec.service_account_name).is_empty() {
+        return;
+    }
+    for (index, volume) in list(&spec.volumes).iter().enumerate() {
+        let sources = volume.projected.as_ref().map(|projected| list(&projected.sources)).unwrap_or_default();
+        let at = path.child("volumes").index(index).child("projected").child("sources");
+        for (index, _) in sources.iter().enumerate().filter(|(_, s)| s.service_account_token.is_some()) {
+            let why = "must not be specified when serviceAccountName is not set";
+            errors.push(FieldError::forbidden(&at.index(index).child("serviceAccountToken"), why));
+        }
     }
 }
 
@@ -176,15 +197,20 @@ fn placement(spec: &PodSpec, path: &FieldPath, errors: &mut Errors) {
             refuse(&at.child("hostnames").index(index), name, names::dns1123_subdomain(name), errors);
         }
     }
-    let classes =
-        [("priorityClassName", &spec.priority_class_name), ("runtimeClassName", &spec.runtime_class_name)];
-    for (field, name) in classes {
-        let name = text(name);
-        if !name.is_empty() {
-            refuse(&path.child(field), name, names::dns1123_subdomain(name), errors);
-        }
+    let class = text(&spec.priority_class_name);
+    if !class.is_empty() {
+        refuse(&path.child("priorityClassName"), class, names::dns1123_subdomain(class), errors);
+    }
+    if let Some(class) = &spec.runtime_class_name {
+        refuse(&path.child("runtimeClassName"), class, names::dns1123_subdomain(class), errors);
     }
     if let Some(policy) = &spec.preemption_policy {
-        one_of(&path.child("preemptionPolicy"), policy, &["Never", "PreemptLowerPriority"], errors);
+        let policies = ["PreemptLowerPriority", "Never"];
+        require_in_order(&path.child("preemptionPolicy"), policy, &policies, errors);
+    }
+    if let Some(overhead) = &spec.overhead {
+        let limits = Some(overhead.clone());
+        let wanted = ResourceRequirements { limits, ..ResourceRequirements::default() };
+        resources::requirements(&wanted, &path.child("overhead"), errors);
     }
 }
