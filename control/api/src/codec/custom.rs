@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::notes::Failure;
-use super::{DecodeError, Decoded, seed};
+use super::{DecodeError, Decoded, Empty, seed};
 use crate::codec::StrictProblem;
 use crate::custom::structural::Structural;
 use crate::custom::{Custom, default, prune};
@@ -15,8 +15,9 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 pub(super) fn accept(mut value: Value, custom: &Custom, fill: bool) -> Result<Decoded, DecodeError> {
     let mut strict = Vec::new();
     let schema = &custom.version().schema;
-    metadata(&mut value, "", &mut strict)?;
-    embedded(&mut value, schema, "", &mut strict)?;
+    let empty = if fill { Empty::Dropped } else { Empty::Kept };
+    metadata(&mut value, "", &mut strict, empty)?;
+    embedded(&mut value, schema, "", &mut strict, empty)?;
     strict.extend(prune(&mut value, schema).into_iter().map(StrictProblem::UnknownField));
     if fill {
         default(&mut value, schema);
@@ -25,10 +26,15 @@ pub(super) fn accept(mut value: Value, custom: &Custom, fill: bool) -> Result<De
 }
 
 /// Brings the metadata of a resource at `path` into its form.
-fn metadata(resource: &mut Value, path: &str, strict: &mut Vec<StrictProblem>) -> Result<(), DecodeError> {
+fn metadata(
+    resource: &mut Value,
+    path: &str,
+    strict: &mut Vec<StrictProblem>,
+    empty: Empty,
+) -> Result<(), DecodeError> {
     if let Some(metadata) = resource.get_mut("metadata").filter(|metadata| !metadata.is_null()) {
         let shape = registry().find(OBJECT_META).map_or(Shape::Any, Shape::Object);
-        let decoded = seed::run(metadata.take(), &shape).map_err(Failure::into_decode_error)?;
+        let decoded = seed::run(metadata.take(), &shape, empty).map_err(Failure::into_decode_error)?;
         *metadata = decoded.value;
         let place = below(path, "metadata");
         strict.extend(decoded.strict.into_iter().map(|problem| match problem {
@@ -45,6 +51,7 @@ fn embedded(
     schema: &Structural,
     path: &str,
     strict: &mut Vec<StrictProblem>,
+    empty: Empty,
 ) -> Result<(), DecodeError> {
     match value {
         Value::Object(fields) => {
@@ -52,9 +59,9 @@ fn embedded(
                 let Some(of) = schema.field(name) else { continue };
                 let place = below(path, name);
                 if of.embedded {
-                    metadata(field, &place, strict)?;
+                    metadata(field, &place, strict, empty)?;
                 }
-                embedded(field, of, &place, strict)?;
+                embedded(field, of, &place, strict, empty)?;
             }
         }
         Value::Array(entries) => {
@@ -62,9 +69,9 @@ fn embedded(
             for (index, entry) in entries.iter_mut().enumerate() {
                 let place = format!("{path}[{index}]");
                 if of.embedded {
-                    metadata(entry, &place, strict)?;
+                    metadata(entry, &place, strict, empty)?;
                 }
-                embedded(entry, of, &place, strict)?;
+                embedded(entry, of, &place, strict, empty)?;
             }
         }
         _ => {}

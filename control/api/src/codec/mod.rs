@@ -1,8 +1,8 @@
 //! Bytes to values and back: strict decoding of requests, and the form in which objects are stored and sent.
 //!
 //! Decoding walks the type's [`Shape`] while it reads, in one pass: unknown and repeated fields are noted in the order of
-//! the text and dropped, wrong types are refused in the words of Go's decoder, nulls are treated as absent,
-//! quantities and times are brought into their canonical form.
+//! the text and dropped, wrong types are refused in the words of Go's decoder, nulls are treated as absent, and so are lists
+//! and maps of nothing (but in what is applied), quantities and times are brought into their canonical form.
 
 mod custom;
 mod lean;
@@ -120,14 +120,23 @@ impl DecodeError {
     }
 }
 
+/// What becomes of lists and maps of nothing, where a type says that an object need not have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Empty {
+    /// They are dropped, as by upstream, which writes what it read.
+    Dropped,
+    /// They stay: who applies a configuration owns what is in it.
+    Kept,
+}
+
 /// Decodes a body whose type is not known; only duplicate fields are noted.
 pub fn decode(body: &[u8], media: Media) -> Result<Decoded, DecodeError> {
-    decode_shape(body, media, &Shape::Any)
+    decode_shape(body, media, &Shape::Any, Empty::Kept)
 }
 
 /// Decodes a body of a known type: see the module for what is done to it.
 pub fn decode_type(body: &[u8], media: Media, of: &TypeRef) -> Result<Decoded, DecodeError> {
-    decode_shape(body, media, &of.shape())
+    decode_shape(body, media, &of.shape(), Empty::Dropped)
 }
 
 /// Decodes an object of `resource`, and fills or checks its `apiVersion` and `kind`.
@@ -148,7 +157,9 @@ pub fn decode_object(body: &[u8], media: Media, resource: &Resource) -> Result<D
 /// Decodes a configuration that is to be applied to an object of `resource`: as [`decode_object`], but that nothing is
 /// filled in, since its author is taken to want what it says.
 pub fn decode_config(body: &[u8], media: Media, resource: &Resource) -> Result<Decoded, DecodeError> {
-    let Some(custom) = resource.custom() else { return decode_type(body, media, &resource.schema) };
+    let Some(custom) = resource.custom() else {
+        return decode_shape(body, media, &resource.schema.shape(), Empty::Kept);
+    };
     let decoded = decode(body, media)?;
     let mut accepted = custom::accept(decoded.value, custom, false)?;
     accepted.strict.splice(0..0, decoded.strict);
@@ -160,7 +171,7 @@ pub fn check(value: Value, resource: &Resource) -> Result<Decoded, DecodeError> 
     if let Some(custom) = resource.custom() {
         return custom::accept(value, custom, true);
     }
-    seed::run(value, &resource.schema.shape()).map_err(|why| why.into_decode_error())
+    seed::run(value, &resource.schema.shape(), Empty::Dropped).map_err(|why| why.into_decode_error())
 }
 
 /// Fills `apiVersion` and `kind` where they are absent or empty, and refuses others.
@@ -186,17 +197,17 @@ fn text(value: Option<&Value>) -> &str {
     value.and_then(Value::as_str).unwrap_or_default()
 }
 
-fn decode_shape(body: &[u8], media: Media, shape: &Shape) -> Result<Decoded, DecodeError> {
+fn decode_shape(body: &[u8], media: Media, shape: &Shape, empty: Empty) -> Result<Decoded, DecodeError> {
     if body.len() > MAX_BODY {
         return Err(DecodeError::TooLarge);
     }
     match media {
         Media::Json => {
             let mut reader = serde_json::Deserializer::from_slice(body);
-            let decoded = seed::run(&mut reader, shape).map_err(|why| why.into_decode_error())?;
+            let decoded = seed::run(&mut reader, shape, empty).map_err(|why| why.into_decode_error())?;
             reader.end().map_err(|why| DecodeError::Syntax(why.to_string()))?;
             Ok(decoded)
         }
-        Media::Yaml => seed::run_yaml(body, shape),
+        Media::Yaml => seed::run_yaml(body, shape, empty),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use serde_json::Value;
 
 use super::seed::zero;
-use super::{DecodeError, Decoded, StrictProblem};
+use super::{DecodeError, Decoded, Empty, StrictProblem};
 use crate::schema::{Registry, Shape};
 
 /// More strict problems than this are not listed: an answer stays readable and memory bounded.
@@ -33,6 +33,7 @@ impl Failure {
 /// What is noted while reading.
 pub(super) struct Notes<'r> {
     pub(super) registry: &'r Registry,
+    pub(super) empty: Empty,
     path: String,
     pub(super) depth: usize,
     pub(super) too_deep: bool,
@@ -46,9 +47,10 @@ pub(super) struct Notes<'r> {
 }
 
 impl<'r> Notes<'r> {
-    pub(super) fn new(registry: &'r Registry) -> Self {
+    pub(super) fn new(registry: &'r Registry, empty: Empty) -> Self {
         Notes {
             registry,
+            empty,
             path: String::new(),
             depth: 0,
             too_deep: false,

@@ -6,24 +6,24 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use super::notes::{Failure, Notes};
-use super::{DecodeError, Decoded, MAX_DEPTH, StrictProblem};
+use super::{DecodeError, Decoded, Empty, MAX_DEPTH, StrictProblem};
 use crate::quantity;
-use crate::schema::{Shape, registry};
+use crate::schema::{Field, Shape, registry};
 
 /// Reads one value of `shape` from `source`.
-pub(super) fn run<'de, D>(source: D, shape: &Shape) -> Result<Decoded, Failure>
+pub(super) fn run<'de, D>(source: D, shape: &Shape, empty: Empty) -> Result<Decoded, Failure>
 where
     D: Deserializer<'de>,
 {
-    let mut notes = Notes::new(registry());
+    let mut notes = Notes::new(registry(), empty);
     let read = Seed { shape, notes: &mut notes }.deserialize(source);
     notes.finish(read, shape)
 }
 
 /// Reads one YAML document of `shape`.
-pub(super) fn run_yaml(body: &[u8], shape: &Shape) -> Result<Decoded, DecodeError> {
+pub(super) fn run_yaml(body: &[u8], shape: &Shape, empty: Empty) -> Result<Decoded, DecodeError> {
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
-    let mut notes = Notes::new(registry());
+    let mut notes = Notes::new(registry(), empty);
     let read = serde_saphyr::with_deserializer_from_slice_with_options(body, options, |source| {
         Seed { shape, notes: &mut notes }.deserialize(source)
     });
@@ -279,12 +279,23 @@ fn read_object<'de, 'r, A: MapAccess<'de>>(
         let value =
             notes.at_field(&key, |notes| source.next_value_seed(Seed { shape: &field.shape, notes }))?;
         notes.fields.pop();
-        match value {
+        match value.filter(|value| notes.empty == Empty::Kept || !is_nothing(value, field)) {
             Some(value) => out.insert(key.into_owned(), value),
             None => out.remove(&*key),
         };
     }
     Ok(out)
+}
+
+/// Whether Go's encoder leaves a value out: a list or map of nothing that an object need not have.
+fn is_nothing(value: &Value, field: &Field) -> bool {
+    let empty = match (&field.shape, value) {
+        (Shape::List(_), Value::Array(items)) => items.is_empty(),
+        (Shape::Map(_), Value::Object(entries)) => entries.is_empty(),
+        _ => false,
+    };
+    // Of an autoscaler, no policies is another thing than not a word about them: it is refused.
+    empty && !field.required && &*field.name != "policies"
 }
 
 fn read_map<'de, A: MapAccess<'de>>(

@@ -64,6 +64,8 @@ pub struct Field {
     pub name: Box<str>,
     /// What its value looks like.
     pub shape: Shape,
+    /// Whether the published type says that an object has it.
+    pub required: bool,
     /// How patches treat it, if not by replacing lists and merging objects.
     pub rule: Option<&'static ListRule>,
     /// Whether server-side apply takes the value as one piece, whatever its type says.
@@ -100,11 +102,13 @@ pub(super) fn object_type(name: &str, schema: &Value, names: &BTreeMap<String, T
     let package = parts.next().unwrap_or_default();
     let empty = Map::new();
     let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut fields: Vec<Field> = properties
         .iter()
         .map(|(field, schema)| Field {
             name: field.as_str().into(),
             shape: shape(schema, names),
+            required: required.iter().any(|name| name == field),
             rule: lists::find(name, field),
             atomic: atomic::is_field(name, field),
             granular: atomic::is_granular(name, field),
