@@ -281,13 +281,14 @@ fn apply_patch(kind: &str, resource: &Resource, input: &str) -> String {
     let [object, patch] = documents(input)[..] else { panic!("a patch has two documents") };
     let object = read(resource, object).unwrap().value;
     let body = codec::decode(patch.as_bytes(), Media::Yaml).unwrap().value.to_string();
-    match patch::apply(kind, resource, object, body.as_bytes()) {
+    match patch::apply(kind, resource, object.clone(), body.as_bytes()) {
         Ok(decoded) => match decoded.strict_error() {
             Some(why) => format!("{}{why}", yaml(&decoded.value)),
             None => yaml(&decoded.value),
         },
         Err(why) => {
-            let status = why.into_status(&body);
+            let told = || patch::wrong_result(kind, resource, object, body.as_bytes());
+            let status = why.into_status(told);
             format!("{} {}: {}", status.code, status.reason, status.to_value())
         }
     }

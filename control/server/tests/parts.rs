@@ -65,7 +65,11 @@ async fn scale_is_read_and_written() {
     let object = client.get(&format!("{DEPLOYMENTS}/web")).await.expect(200);
     assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(1), &json!(3)));
     assert_eq!(client.patch("merge", &path, &json!({"spec": {"replicas": -1}})).await.code, 422);
-    assert_eq!(client.patch("merge", &path, &json!({"spec": {"replicas": "x"}})).await.code, 400);
+    let refused = client.patch("strategic-merge", &path, &json!({"spec": {"replicas": "x"}})).await;
+    assert_eq!(refused.code, 422, "{}", refused.text());
+    let why = "patch: Invalid value: \"map[spec:map[replicas:x]]\": unrecognized type: int32";
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.ends_with(why), "{message}");
     assert_eq!(client.get(&format!("{DEPLOYMENTS}/none/scale")).await.code, 404);
 }
 

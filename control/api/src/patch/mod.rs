@@ -2,10 +2,12 @@
 //!
 //! Server-side apply is a fourth way with state of its own: see [`crate::apply`].
 
+mod misfits;
 mod strategic;
 
 use serde_json::Value;
 
+pub use misfits::{Misfit, wrong_result};
 pub use strategic::strategic_merge;
 
 use crate::codec::{self, DecodeError, Decoded, Media};
@@ -79,8 +81,8 @@ pub enum PatchError {
 }
 
 impl PatchError {
-    /// The refusal for a patch with text `patch`.
-    pub fn into_status(self, patch: &str) -> Status {
+    /// The refusal. `shown` says what upstream shows of a patch whose result is not of the type: see [`wrong_result`].
+    pub fn into_status(self, shown: impl FnOnce() -> Misfit) -> Status {
         match self {
             PatchError::Decode(why) => match why {
                 DecodeError::TooLarge => status::too_large(codec::MAX_BODY),
@@ -89,7 +91,10 @@ impl PatchError {
             PatchError::Malformed(why) => status::bad_request(why),
             PatchError::TooLarge(why) => status::request_too_large(&why),
             PatchError::DoesNotApply(why) | PatchError::TestFailed(why) => status::unprocessable(&why),
-            PatchError::Result(why) => status::invalid_patch(patch, &why.to_string()),
+            PatchError::Result(why) => {
+                let Misfit { shown, why: found } = shown();
+                status::invalid_patch(&shown, &found.unwrap_or_else(|| why.to_string()))
+            }
         }
     }
 }
@@ -103,18 +108,7 @@ pub fn apply(
     body: &[u8],
 ) -> Result<Decoded, PatchError> {
     let patch = codec::decode(body, Media::Json)?;
-    let mut patched = original;
-    match kind {
-        PatchKind::Json => json_patch(&mut patched, patch.value)?,
-        PatchKind::Merge => {
-            expect_object(&patch.value)?;
-            merge_patch(&mut patched, patch.value);
-        }
-        PatchKind::Strategic => {
-            expect_object(&patch.value)?;
-            patched = strategic_merge(resource, patched, patch.value)?;
-        }
-    }
+    let patched = patched(kind, resource, original, patch.value)?;
     let mut decoded = codec::check(patched, resource).map_err(PatchError::Result)?;
     codec::identify(&mut decoded.value, resource.api_version, resource.kind).map_err(PatchError::Result)?;
     let found = std::mem::replace(&mut decoded.strict, patch.strict);
@@ -122,30 +116,66 @@ pub fn apply(
     Ok(decoded)
 }
 
-fn expect_object(patch: &Value) -> Result<(), PatchError> {
+/// What a patch makes of an object, whatever it is then.
+fn patched(
+    kind: PatchKind,
+    resource: &Resource,
+    mut original: Value,
+    patch: Value,
+) -> Result<Value, PatchError> {
+    match kind {
+        PatchKind::Json => json_patch(&mut original, patch)?,
+        PatchKind::Merge => {
+            expect_object(&patch).map_err(|why| malformed(&why))?;
+            merge_patch(&mut original, patch);
+        }
+        PatchKind::Strategic => {
+            expect_object(&patch).map_err(PatchError::Malformed)?;
+            return strategic_merge(resource, original, patch);
+        }
+    }
+    Ok(original)
+}
+
+fn malformed(why: &str) -> PatchError {
+    PatchError::Malformed(format!("error decoding patch: {why}"))
+}
+
+/// Refuses a patch that is no object, in the words of Go's decoder.
+fn expect_object(patch: &Value) -> Result<(), String> {
     if patch.is_object() {
         return Ok(());
     }
-    let found = match patch {
+    Err(cannot_unmarshal(patch, "map[string]interface {}"))
+}
+
+fn cannot_unmarshal(found: &Value, wanted: &str) -> String {
+    let found = match found {
         Value::Array(_) => "array",
         Value::String(_) => "string",
         Value::Bool(_) => "bool",
-        _ => "number",
+        Value::Object(_) => "object",
+        Value::Number(_) | Value::Null => "number",
     };
-    Err(PatchError::Malformed(format!(
-        "error decoding patch: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
-    )))
+    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
 }
 
 /// Applies a JSON patch. On an error `target` is partly changed and to be thrown away.
 pub fn json_patch(target: &mut Value, patch: Value) -> Result<(), PatchError> {
+    // To Go, null is an empty list.
+    if patch.is_null() {
+        return Ok(());
+    }
+    if !patch.is_array() {
+        return Err(malformed(&cannot_unmarshal(&patch, "[]handlers.jsonPatchOp")));
+    }
     let count = patch.as_array().map_or(0, Vec::len);
     if count > MAX_OPERATIONS {
         let why = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}");
         return Err(PatchError::TooLarge(why));
     }
-    let operations: Vec<json_patch::PatchOperation> = serde_json::from_value(patch)
-        .map_err(|why| PatchError::Malformed(format!("error decoding patch: {why}")))?;
+    let operations: Vec<json_patch::PatchOperation> =
+        serde_json::from_value(patch).map_err(|why| malformed(&why.to_string()))?;
     let mut copied = 0;
     for operation in operations {
         check_depth(target, &operation)?;

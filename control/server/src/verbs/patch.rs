@@ -20,8 +20,10 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
     let kind = kind(call)?;
     let change = |old: &Value| {
         let served = as_served(&call.resource, old).into_owned();
-        let decoded = patch::apply(kind, &call.resource, served, &body)
-            .map_err(|why| why.into_status(&String::from_utf8_lossy(&body)))?;
+        let served_again = || as_served(&call.resource, old).into_owned();
+        let decoded = patch::apply(kind, &call.resource, served, &body).map_err(|why| {
+            why.into_status(|| patch::wrong_result(kind, &call.resource, served_again(), &body))
+        })?;
         let mut new = call.settle_strict(decoded, options.field_validation)?;
         check_kept(call, &new, old)?;
         to_storage(&call.resource, &mut new);

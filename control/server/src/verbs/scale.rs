@@ -42,15 +42,19 @@ pub(super) async fn patch(call: &Call, body: Body) -> Result<Answer, ApiError> {
         let mut scale = scale.clone();
         let decoded = codec::decode(&body, codec::Media::Json)
             .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+        let change = decoded.value.clone();
         match kind {
+            // Only its result can be of a wrong type, and that is looked at below.
             PatchKind::Json => patch::json_patch(&mut scale, decoded.value)
-                .map_err(|why| why.into_status(&String::from_utf8_lossy(&body)))?,
+                .map_err(|why| why.into_status(patch::Misfit::default))?,
             // A Scale has no lists, so that both kinds of merge mean the same.
             PatchKind::Merge | PatchKind::Strategic => patch::merge_patch(&mut scale, decoded.value),
         }
         let text = serde_json::to_vec(&scale).map_err(ApiError::internal)?;
-        let decoded = codec::decode_type(&text, codec::Media::Json, &bodies::SCALE)
-            .map_err(|e| ApiError::bad_request(format!("the patched Scale is not valid: {e}")))?;
+        let decoded = codec::decode_type(&text, codec::Media::Json, &bodies::SCALE).map_err(|error| {
+            let told = patch::Misfit::of(kind, &change, &scale, &bodies::SCALE.shape());
+            carrack_api::status::invalid_patch(&told.shown, &told.why.unwrap_or_else(|| error.to_string()))
+        })?;
         call.settle_strict(decoded, options.field_validation)
     })
     .await
