@@ -52,6 +52,19 @@ async fn every_cluster_has_upstreams_objects_and_keeps_them() {
             "workload-low"
         ]
     );
+    for accept in
+        ["application/json;as=Table;v=v1;g=meta.k8s.io", "application/yaml;as=Table;v=v1;g=meta.k8s.io"]
+    {
+        let table = client.with("accept", accept).get(SCHEMAS).await;
+        assert_eq!(table.code, 200, "{}", table.text());
+        let table = table.text();
+        let place =
+            |name: &str| table.find(&format!("name: {name}")).or(table.find(&format!("\"{name}\""))).unwrap();
+        // By matching precedence (1, 2, 500, 800, 800, 10000), and by name where it is the same.
+        let places =
+            ["exempt", "probes", "system-nodes", "kube-controller-manager", "kube-scheduler", "catch-all"];
+        assert!(places.map(place).is_sorted(), "{table}");
+    }
     client.delete(&format!("{SCHEMAS}/exempt")).await.expect(200);
     until(&client, &format!("{SCHEMAS}/exempt"), |s| dangling(s) == "False").await;
     let change = json!({"spec": {"limited": {"nominalConcurrencyShares": 7}}});

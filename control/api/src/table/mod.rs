@@ -4,12 +4,14 @@
 //! that a list of any length streams and a watch sends one row an event.
 
 pub mod duration;
+mod extras;
 pub(crate) mod read;
 mod stored;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+pub use extras::{Place, places};
 pub use stored::write_row;
 
 use crate::meta;
@@ -176,12 +178,19 @@ pub fn row(resource: &Resource, object: &Value, include: Include, version: Versi
         Some(custom) => custom.cells(object, now),
         None => (resource.printer.cells)(object, now),
     };
-    row_of(cells, object, include, version)
+    row_of(cells, extras::conditions(resource, object), object, include, version)
 }
 
-fn row_of(cells: Vec<Value>, object: &Value, include: Include, version: Version) -> Value {
+fn row_of(
+    cells: Vec<Value>,
+    conditions: Option<Value>,
+    object: &Value,
+    include: Include,
+    version: Version,
+) -> Value {
     let mut row = Map::new();
     row.insert("cells".into(), cells.into());
+    row.extend(conditions.map(|conditions| ("conditions".to_owned(), conditions)));
     match include {
         Include::None => {}
         Include::Metadata => {
@@ -196,7 +205,7 @@ fn row_of(cells: Vec<Value>, object: &Value, include: Include, version: Version)
 
 /// The table of a Scale (autoscaling/v1).
 pub fn scale_table(scale: &Value, include: Include, version: Version, now: Timestamp) -> Value {
-    let column = |name: &str, kind: &str, format: &str, description: &str| json!({"name": name, "type": kind, "format": format, "description": description, "priority": 0});
+    let column = |name: &str, kind: &str, description: &str| json!({"name": name, "type": kind, "format": "", "description": description, "priority": 0});
     let created = scale.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
     let cells = vec![
         scale["metadata"]["name"].clone(),
@@ -209,12 +218,12 @@ pub fn scale_table(scale: &Value, include: Include, version: Version, now: Times
         "apiVersion": version.api_version(),
         "metadata": {"resourceVersion": scale["metadata"]["resourceVersion"]},
         "columnDefinitions": [
-            column("Name", "string", "name", "Name must be unique within a namespace."),
-            column("Desired", "integer", "", "Number of desired replicas"),
-            column("Available", "integer", "", "Number of available replicas"),
-            column("Age", "date", "", "When the object was created."),
+            column("Name", "string", Column::NAME.description),
+            column("Desired", "integer", "Number of desired replicas"),
+            column("Available", "integer", "Number of available replicas"),
+            column("Age", "string", Column::AGE.description),
         ],
-        "rows": [row_of(cells, scale, include, version)],
+        "rows": [row_of(cells, None, scale, include, version)],
     })
 }
 

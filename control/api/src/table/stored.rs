@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Include, Version};
+use super::{Include, Version, extras};
 use crate::codec::{self, Lean};
 use crate::resource::Resource;
 
@@ -20,6 +20,10 @@ pub fn write_row(
     let Lean { object, metadata } = codec::read_lean(stored)?;
     out.extend_from_slice(b"{\"cells\":");
     serde_json::to_writer(&mut *out, &(resource.printer.cells)(&object, now))?;
+    if let Some(conditions) = extras::conditions(resource, &object) {
+        out.extend_from_slice(b",\"conditions\":");
+        serde_json::to_writer(&mut *out, &conditions)?;
+    }
     match include {
         Include::None => {}
         Include::Metadata => {
@@ -50,6 +54,12 @@ mod tests {
 
     #[test]
     fn a_row_of_text_says_what_the_row_of_the_value_says() {
+        for phase in ["Running", "Failed"] {
+            check(phase);
+        }
+    }
+
+    fn check(phase: &str) {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
@@ -57,7 +67,7 @@ mod tests {
                 "annotations": {"a\"b": "c"}, "managedFields": [{"manager": "m", "fieldsV1": {"f:a": {}}}],
             },
             "spec": {"nodeName": "n1", "containers": [{"name": "c"}, {"name": "d"}]},
-            "status": {"phase": "Running", "containerStatuses": [{"name": "c", "ready": true, "restartCount": 3, "state": {"running": {}}}]},
+            "status": {"phase": phase, "containerStatuses": [{"name": "c", "ready": true, "restartCount": 3, "state": {"running": {}}}]},
         });
         let resource = crate::find("", "v1", "pods").unwrap();
         let stored = codec::encode_storage(&pod).unwrap();
@@ -70,6 +80,7 @@ mod tests {
                 write_row(&mut out, resource, &stored, 42, (include, version), now).unwrap();
                 let read: Value = serde_json::from_slice(&out).unwrap();
                 assert_eq!(read, row(resource, &served, include, version, now));
+                assert_eq!(read.get("conditions").is_some(), phase == "Failed");
             }
         }
         let cut = &stored[..stored.len() - 2];

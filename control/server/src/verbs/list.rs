@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use carrack_api::select::Selection;
 use carrack_api::table::{self, Include, Version};
-use carrack_api::{ResourceRef, Scope, codec, status};
+use carrack_api::{Resource, ResourceRef, Scope, codec, status};
 use carrack_store::{KeyRange, Range, ReadError, Revision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -351,11 +351,12 @@ fn decimal_length(number: i64) -> usize {
 /// A list as a Table, row by row.
 fn tables(
     resource: ResourceRef,
-    objects: Vec<Found>,
+    mut objects: Vec<Found>,
     metadata: Value,
     version: Version,
     include: Include,
 ) -> Result<Pieces, ApiError> {
+    order(&resource, &mut objects);
     let mut opening = opening("Table", version.api_version(), &metadata)?;
     opening.extend_from_slice(b",\"columnDefinitions\":");
     serde_json::to_writer(&mut opening, &table::column_definitions(&resource)).map_err(ApiError::internal)?;
@@ -372,9 +373,20 @@ fn tables(
     Ok(Pieces { pieces: Box::new(Joined::new(opening, objects, b"]}\n", row)), length: None })
 }
 
+/// Brings a page into the order in which its rows are printed.
+fn order(resource: &Resource, objects: &mut [Found]) {
+    if let Some(place) = table::places(resource) {
+        // What is damaged is reported where its row is made.
+        objects.sort_by_cached_key(|object| place(&object.stored().served(resource).unwrap_or_default()));
+    }
+}
+
 /// A list as one value: for YAML, indented JSON and metadata alone.
-fn whole(call: &Call, objects: Vec<Found>, metadata: Value) -> Result<Answer, ApiError> {
+fn whole(call: &Call, mut objects: Vec<Found>, metadata: Value) -> Result<Answer, ApiError> {
     let resource = &call.resource;
+    if matches!(call.representation.transform, Transform::Table(_)) {
+        order(resource, &mut objects);
+    }
     let served = objects.iter().map(|object| object.stored().served(resource));
     let value = match call.representation.transform {
         Transform::None => {

@@ -38,7 +38,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let reference = object.pointer("/spec/paramRef").map_or_else(
         || "<unset>".to_owned(),
         |of| match (read::text(of, "/namespace"), read::text(of, "/name")) {
-            (_, "") => "<unset>".to_owned(),
+            (_, "") => of.get("selector").map_or_else(|| "<unset>".to_owned(), selector_in_go),
             ("", name) => format!("*/{name}"),
             (namespace, name) => format!("{namespace}/{name}"),
         },
@@ -49,6 +49,32 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         reference.into(),
         age(object, now),
     ]
+}
+
+/// A label selector as Go's generated code writes it, which is what upstream prints here.
+fn selector_in_go(selector: &Value) -> String {
+    let labels = selector.get("matchLabels").and_then(Value::as_object);
+    let mut labels: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default()))
+        .collect();
+    labels.sort_unstable();
+    let expressions: String = read::list(selector, "/matchExpressions")
+        .iter()
+        .map(|of| {
+            let values: Vec<&str> = read::list(of, "/values").iter().filter_map(Value::as_str).collect();
+            let (key, operator) = (read::text(of, "/key"), read::text(of, "/operator"));
+            format!(
+                "LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{}],}},",
+                values.join(" ")
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}",
+        labels.concat()
+    )
 }
 
 /// What is true of validatingadmissionpolicybindings.

@@ -54,6 +54,7 @@ fn ip_cells(object: &Value, now: Timestamp) -> Vec<Value> {
                 "" => {}
                 group => resource = format!("{resource}.{group}"),
             }
+            let resource = resource.to_lowercase();
             match read::text(of, "/namespace") {
                 "" => format!("{resource}/{}", read::text(of, "/name")),
                 namespace => format!("{resource}/{namespace}/{}", read::text(of, "/name")),

@@ -27,8 +27,14 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     )
 };
 
+const DEFAULT: &[&str] = &["volumeattributesclass.alpha.kubernetes.io/is-default-class"];
+
 fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![meta::name(object).into(), read::text(object, "/driverName").into(), age(object, now)]
+    vec![
+        super::class_name(object, DEFAULT).into(),
+        read::text(object, "/driverName").into(),
+        age(object, now),
+    ]
 }
 
 /// What is true of volumeattributesclasses.

@@ -76,7 +76,7 @@ fn capacity_cells(object: &Value, _now: Timestamp) -> Vec<Value> {
     vec![
         meta::name(object).into(),
         read::text(object, "/storageClassName").into(),
-        read::text(object, "/capacity").into(),
+        object.get("capacity").and_then(Value::as_str).unwrap_or("<unset>").into(),
     ]
 }
 
