@@ -417,6 +417,7 @@ async fn kubectl_logs_in_asks_and_gets_answers() {
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let me = raw(authentication, review.clone(), "").await;
     assert_eq!(me["status"]["userInfo"]["username"], "kubernetes-admin");
+    assert!(me["metadata"]["creationTimestamp"].is_string(), "{me}");
     let other = raw(authentication, review, who).await;
     assert_eq!(other["status"]["userInfo"]["groups"][1], "system:serviceaccounts:web");
     for (namespace, allowed) in [("web", true), ("default", false)] {

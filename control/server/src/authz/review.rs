@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use carrack_api::meta;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::asked::{self, Asked};
@@ -32,7 +34,7 @@ impl Reviewer {
         review: Value,
     ) -> Option<Result<Value, ApiError>> {
         Some(match resource {
-            "selfsubjectreviews" => Ok(with_status(review, json!({"userInfo": user_info(user)}))),
+            "selfsubjectreviews" => Ok(self_review(review, user)),
             "selfsubjectaccessreviews" => self.self_access(user, review).await,
             "subjectaccessreviews" => self.subject_access(review).await,
             "localsubjectaccessreviews" => self.local_access(namespace, review).await,
@@ -128,6 +130,12 @@ fn user_info(user: &UserInfo) -> Value {
         info["extra"] = json!(user.extra);
     }
     info
+}
+
+/// Who asks. Of the metadata that came nothing is given back; when it was asked is.
+fn self_review(mut review: Value, user: &UserInfo) -> Value {
+    review["metadata"] = json!({"creationTimestamp": meta::format_time(Timestamp::now())});
+    with_status(review, json!({"userInfo": user_info(user)}))
 }
 
 fn with_status(mut review: Value, status: Value) -> Value {
