@@ -68,9 +68,16 @@ async fn every_cluster_has_upstreams_objects_and_keeps_them() {
     client.delete(&format!("{SCHEMAS}/exempt")).await.expect(200);
     until(&client, &format!("{SCHEMAS}/exempt"), |s| dangling(s) == "False").await;
     let change = json!({"spec": {"limited": {"nominalConcurrencyShares": 7}}});
-    client.patch("merge", &format!("{LEVELS}/catch-all"), &change).await.expect(200);
-    until(&client, &format!("{LEVELS}/catch-all"), |l| l["spec"]["limited"]["nominalConcurrencyShares"] == 5)
-        .await;
+    client.patch("merge", &format!("{LEVELS}/catch-all"), &change).await.expect(422);
+    client
+        .patch("merge", &format!("{SCHEMAS}/catch-all"), &json!({"spec": {"matchingPrecedence": 5}}))
+        .await
+        .expect(422);
+    client.patch("merge", &format!("{LEVELS}/workload-high"), &change).await.expect(200);
+    until(&client, &format!("{LEVELS}/workload-high"), |l| {
+        l["spec"]["limited"]["nominalConcurrencyShares"] == 40
+    })
+    .await;
     // What people took over stays theirs.
     let mine = json!({
         "metadata": {"annotations": {"apf.kubernetes.io/autoupdate-spec": "false"}},

@@ -176,11 +176,16 @@ pub(super) fn amend(found: &Value, wanted: &Value) -> Option<Value> {
         Some("false") => false,
         _ => found["metadata"]["generation"] == 1,
     };
-    if !ours || (found["spec"] == wanted["spec"] && annotation.is_some()) {
+    let mut spec = wanted["spec"].clone();
+    if name == "exempt" && found["spec"]["exempt"].is_object() {
+        // How much of what it does not use is lent, people may say.
+        spec["exempt"] = found["spec"]["exempt"].clone();
+    }
+    if !ours || (found["spec"] == spec && annotation.is_some()) {
         return None;
     }
     let mut new = found.clone();
-    new["spec"] = wanted["spec"].clone();
+    new["spec"] = spec;
     if annotation.is_none() || is_mandatory(name) {
         new["metadata"]["annotations"][AUTO_UPDATE] = json!("true");
     }
@@ -208,6 +213,20 @@ mod tests {
                 assert_eq!(amended["spec"], find(name)["spec"]);
             }
         }
+    }
+
+    #[test]
+    fn what_the_exempt_level_lends_is_left_to_people() {
+        let wanted = &levels()[0];
+        let mut found = wanted.clone();
+        found["spec"]["exempt"]["lendablePercent"] = json!(50);
+        assert_eq!(amend(&found, wanted), None);
+        found["spec"]["type"] = json!("Limited");
+        let amended = amend(&found, wanted).unwrap();
+        assert_eq!(
+            (&amended["spec"]["type"], &amended["spec"]["exempt"]["lendablePercent"]),
+            (&json!("Exempt"), &json!(50))
+        );
     }
 
     #[test]

@@ -100,9 +100,7 @@ impl Rules for PolicyRules {
 pub(super) fn common(spec: &admission::ValidatingAdmissionPolicySpec, path: &FieldPath, errors: &mut Errors) {
     matching::policies(&spec.failure_policy, &None, path, errors);
     if let Some(kind) = &spec.param_kind {
-        let at = path.child("paramKind");
-        require(&at.child("apiVersion"), validate::text(&kind.api_version), errors);
-        require(&at.child("kind"), validate::text(&kind.kind), errors);
+        check_param_kind(kind, &path.child("paramKind"), errors);
     }
     let at = path.child("matchConstraints");
     match &spec.match_constraints {
@@ -116,6 +114,32 @@ pub(super) fn common(spec: &admission::ValidatingAdmissionPolicySpec, path: &Fie
     }
     matching::conditions(validate::list(&spec.match_conditions), &path.child("matchConditions"), errors);
     variables(validate::list(&spec.variables), &path.child("variables"), errors);
+}
+
+/// A kind of parameters is one that there could be.
+fn check_param_kind(param: &admission::ParamKind, path: &FieldPath, errors: &mut Errors) {
+    let (at, version) = (path.child("apiVersion"), validate::text(&param.api_version));
+    if require(&at, version, errors) {
+        let (group, own) = version.split_once('/').unwrap_or(("", version));
+        if own.contains('/') {
+            let why = format!("unexpected GroupVersion string: {version}");
+            errors.push(FieldError::invalid(&at, version, why));
+        } else {
+            if !group.is_empty() {
+                refuse(&at, group, names::dns1123_subdomain(group), errors);
+            }
+            refuse(&at, own, names::dns1035_label(own), errors);
+        }
+    }
+    let (at, kind) = (path.child("kind"), validate::text(&param.kind));
+    if require(&at, kind, errors) {
+        let wrong = names::dns1035_label(&kind.to_lowercase());
+        let wrong: Vec<String> = wrong
+            .iter()
+            .map(|why| format!("may have mixed case, but should otherwise match: {why}"))
+            .collect();
+        refuse(&at, kind, wrong, errors);
+    }
 }
 
 fn one_validation(validation: &admission::Validation, path: &FieldPath, errors: &mut Errors) {

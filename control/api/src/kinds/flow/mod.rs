@@ -1,5 +1,6 @@
 //! The kinds of flowcontrol.apiserver.k8s.io.
 
+mod mandatory;
 mod priority_level;
 mod schema;
 

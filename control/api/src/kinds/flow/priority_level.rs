@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::flowcontrol::v1 as flow;
 
-use super::{NONE, condition_types};
+use super::{NONE, condition_types, mandatory};
 use crate::kinds::prelude::*;
 
 /// The row of prioritylevelconfigurations.
@@ -113,11 +113,29 @@ impl Rules for LevelRules {
                 errors.push(FieldError::not_supported(&path.child("type"), other, &["Exempt", "Limited"]));
             }
         }
+        fixed(name, spec, errors);
     }
 
     fn validate_status_update(new: &Self::Object, _old: &Self::Object, errors: &mut Errors) {
         let conditions = new.status.as_ref().map_or(&[][..], |s| validate::list(&s.conditions));
         condition_types(conditions.iter().map(|c| validate::text(&c.type_)), errors);
+    }
+}
+
+/// What every server relies on stays as it is; administrators may change how much `exempt` lends.
+fn fixed(name: &str, spec: &flow::PriorityLevelConfigurationSpec, errors: &mut Errors) {
+    let fixed = mandatory::typed::<flow::PriorityLevelConfigurationSpec>(mandatory::priority_level(name));
+    let Some(fixed) = fixed else { return };
+    let (is_same, what) = match name {
+        "exempt" => (
+            (&spec.type_, &spec.limited) == (&fixed.type_, &fixed.limited),
+            "except the 'spec.exempt' field must equal",
+        ),
+        _ => (*spec == fixed, "must equal"),
+    };
+    if !is_same {
+        let why = format!("spec of '{name}' {what} the fixed value");
+        errors.push(FieldError::invalid(&spec_path(), validate::shown(spec), why));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::flowcontrol::v1 as flow;
 
-use super::{NONE, condition_types};
+use super::{NONE, condition_types, mandatory};
 use crate::kinds::prelude::*;
 
 /// The row of flowschemas.
@@ -98,6 +98,12 @@ impl Rules for SchemaRules {
         }
         for (index, rule) in validate::list(&spec.rules).iter().enumerate() {
             flow_rule(rule, &path.child("rules").index(index), errors);
+        }
+        let name = schema.metadata.name.as_deref().unwrap_or_default();
+        let fixed = mandatory::typed::<flow::FlowSchemaSpec>(mandatory::flow_schema(name));
+        if fixed.is_some_and(|fixed| fixed != *spec) {
+            let why = format!("spec of '{name}' must equal the fixed value");
+            errors.push(FieldError::invalid(&path, validate::shown(spec), why));
         }
     }
 
