@@ -527,6 +527,16 @@ async fn a_node_may_not_label_itself_into_a_reserved_place() {
     let tainted = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]}});
     let words = refusal(update(tainted, json!({"metadata": {"name": "n"}})).await).1;
     assert!(words.ends_with("node \"n\" is not allowed to modify taints"), "{words}");
+
+    let configured =
+        json!({"metadata": {"name": "n"}, "spec": {"configSource": {"configMap": {"name": "a"}}}});
+    let words = refusal(update(json!({"metadata": {"name": "n"}}), configured.clone()).await).1;
+    assert!(
+        words.ends_with("is not allowed to update configSource to a new non-nil configSource"),
+        "{words}"
+    );
+    assert!(update(configured.clone(), configured.clone()).await.is_ok(), "it may stay");
+    assert!(update(configured, json!({"metadata": {"name": "n"}})).await.is_ok(), "it may go");
 }
 
 #[tokio::test]

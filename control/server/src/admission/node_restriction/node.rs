@@ -41,6 +41,17 @@ pub(super) fn judge(node: &str, request: &AdmissionRequest<'_>, object: Option<&
     if updates && owners(object) != owners(old) {
         return Err(format!("node {node:?} is not allowed to modify ownerReferences"));
     }
+    match (source(object), updates) {
+        (Some(_), false) => {
+            return Err(format!("node {node:?} is not allowed to create pods with a non-nil configSource"));
+        }
+        (Some(new), true) if source(old) != Some(new) => {
+            return Err(format!(
+                "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+            ));
+        }
+        _ => {}
+    }
     let forbidden: Vec<String> = changed_labels(object, old).filter(|label| !own_label(label)).collect();
     match (forbidden.is_empty(), updates) {
         (true, _) => Ok(()),
@@ -49,6 +60,10 @@ pub(super) fn judge(node: &str, request: &AdmissionRequest<'_>, object: Option<&
             Err(format!("node {node:?} is not allowed to set the following labels: {}", forbidden.join(", ")))
         }
     }
+}
+
+fn source(node: &Value) -> Option<&Value> {
+    node.pointer("/spec/configSource").filter(|source| !source.is_null())
 }
 
 fn owners(node: &Value) -> Vec<&Value> {
