@@ -17,7 +17,7 @@ const WEBHOOK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Access {
     /// A file with an AuthenticationConfiguration (apiserver.config.k8s.io/v1)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["oidc_issuer_url", "anonymous_auth"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "oidc_issuer_url")]
     authentication_config: Option<PathBuf>,
     /// Whether requests without credentials go on as system:anonymous; only those for health and version by default
     #[arg(long, value_name = "BOOL")]
@@ -140,7 +140,13 @@ impl Access {
         if let Some(path) = &self.authentication_config {
             let settings = authn::read_authentication(path, own)?;
             options.issuers = settings.jwt;
-            options.anonymous = settings.anonymous;
+            if settings.anonymous.is_some() && options.anonymous.is_some() {
+                bail!(
+                    "anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in \
+                     authentication configuration file"
+                );
+            }
+            options.anonymous = settings.anonymous.or(options.anonymous);
         }
         Ok(options)
     }
@@ -308,6 +314,21 @@ mod tests {
         assert!(access(&["--oidc-issuer-url=https://i.example.com"]).is_err(), "no client");
         let both = ["--authentication-config=f", "--oidc-issuer-url=https://i", "--oidc-client-id=k"];
         assert!(access(&both).is_err(), "both ways at once");
+    }
+
+    #[test]
+    fn who_comes_anonymously_is_said_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("authentication.yaml");
+        let with = |rest: &str| {
+            let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n";
+            std::fs::write(&path, format!("{head}{rest}")).unwrap();
+            let file = format!("--authentication-config={}", path.display());
+            access(&[&file, "--anonymous-auth=true"]).unwrap().authentication("own")
+        };
+        assert!(with("").unwrap().anonymous.is_some_and(|anonymous| anonymous.enabled));
+        let error = with("anonymous: {enabled: false}\n").err().unwrap().to_string();
+        assert!(error.contains("--anonymous-auth flag cannot be set"), "{error}");
     }
 
     #[test]

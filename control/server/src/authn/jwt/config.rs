@@ -10,6 +10,8 @@ use super::expressions::{Expressions, Programs, Rule};
 use crate::settings::{self, SettingsError};
 
 const KIND: &str = "AuthenticationConfiguration";
+/// Upstream's figure.
+const MOST_ISSUERS: usize = 64;
 
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -170,12 +172,20 @@ pub(super) fn parse(text: &str, own: &str) -> Result<AuthenticationSettings, Str
                 .into(),
         );
     }
+    if document.jwt.len() > MOST_ISSUERS {
+        let found = document.jwt.len();
+        return Err(format!("jwt: Too many: {found}: must have at most {MOST_ISSUERS} items"));
+    }
     let mut issuers: Vec<Issuer> = Vec::new();
     for (index, entry) in document.jwt.into_iter().enumerate() {
         let issuer = issuer(entry).and_then(|issuer| check(&issuer, own).map(|_| issuer));
         let issuer = issuer.map_err(|why| format!("jwt[{index}].{why}"))?;
         if issuers.iter().any(|other| other.url == issuer.url) {
             return Err(format!("jwt[{index}].issuer.url: Duplicate value: {:?}", issuer.url));
+        }
+        let has_discovery = |other: &Issuer| other.discovery_url == issuer.discovery_url;
+        if let Some(url) = issuer.discovery_url.as_ref().filter(|_| issuers.iter().any(has_discovery)) {
+            return Err(format!("jwt[{index}].issuer.discoveryURL: Duplicate value: {url:?}"));
         }
         issuers.push(issuer);
     }
@@ -198,6 +208,14 @@ pub(super) fn check(issuer: &Issuer, own: &str) -> Result<Programs, String> {
     }
     if issuer.audiences.is_empty() {
         return Err("issuer.audiences: Required value: at least one issuer.audiences is required".into());
+    }
+    for (index, audience) in issuer.audiences.iter().enumerate() {
+        if audience.is_empty() {
+            return Err(format!("issuer.audiences[{index}]: Required value: audience can't be empty"));
+        }
+        if issuer.audiences[..index].contains(audience) {
+            return Err(format!("issuer.audiences[{index}]: Duplicate value: {audience:?}"));
+        }
     }
     if issuer.username.claim.is_empty() && issuer.expressions.username.is_empty() {
         return Err("claimMappings.username: Required value: claim or expression is required".into());

@@ -27,6 +27,12 @@ fn a_configuration_is_read() {
 #[test]
 fn what_is_wrong_with_a_configuration_is_named() {
     let changed = |from: &str, to: &str| format!("{HEAD}{}", ONE.replace(from, to));
+    let more = |of: &str| of.replace("jwt:\n", "").replace("issuer.example", "other.example");
+    let found_at = |url: &str| {
+        let one = ONE.replace("[kube]", &format!("[kube]\n    discoveryURL: {url}"));
+        format!("{HEAD}{one}{}", more(&one))
+    };
+    let many = format!("{HEAD}{ONE}{}", more(ONE).repeat(64));
     for (text, says) in [
         (
             changed("https:", "http:"),
@@ -36,6 +42,13 @@ fn what_is_wrong_with_a_configuration_is_named() {
         (changed("https://issuer.example.com", OWN), "must not overlap with disallowed issuers"),
         (changed("[kube]", "[]"), "at least one issuer.audiences is required"),
         (changed("[kube]", "[kube, b]"), "audienceMatchPolicy must be MatchAny for multiple audiences"),
+        (changed("[kube]", "['']"), "issuer.audiences[0]: Required value: audience can't be empty"),
+        (
+            changed("[kube]", "[kube, kube]\n    audienceMatchPolicy: MatchAny"),
+            "issuer.audiences[1]: Duplicate value: \"kube\"",
+        ),
+        (found_at("https://d.example.com/x"), "jwt[1].issuer.discoveryURL: Duplicate value"),
+        (many, "jwt: Too many: 65: must have at most 64 items"),
         (changed("[kube]", "[kube]\n    audienceMatchPolicy: MatchAll"), "Invalid value: \"MatchAll\""),
         (
             changed("[kube]", "[kube]\n    discoveryURL: https://issuer.example.com/"),

@@ -85,6 +85,8 @@ struct WebhookEntry {
     authorized_ttl: Option<String>,
     #[serde(rename = "unauthorizedTTL")]
     unauthorized_ttl: Option<String>,
+    cache_authorized_requests: Option<bool>,
+    cache_unauthorized_requests: Option<bool>,
     timeout: String,
     subject_access_review_version: String,
     #[serde(default)]
@@ -126,6 +128,12 @@ fn parse(text: &str, abac: Option<&Path>) -> Result<Vec<Choice>, String> {
         let at = format!("authorizers[{index}]");
         if entry.name.is_empty() {
             return Err(format!("{at}.name: Required value"));
+        }
+        if let Some(why) = carrack_api::names::dns1123_subdomain(&entry.name).first() {
+            return Err(format!(
+                "{at}.name: Invalid value: {:?}: authorizer name is invalid: {why}",
+                entry.name
+            ));
         }
         if !names.insert(entry.name.clone()) {
             return Err(format!("{at}.name: Duplicate value: {:?}", entry.name));
@@ -191,6 +199,15 @@ fn webhook(name: &str, entry: WebhookEntry) -> Result<Choice, String> {
         None => Ok(default),
         Some(text) => settings::duration(text).map_err(|why| format!("{field}: {why}")),
     };
+    // How long answers are remembered: nothing and none mean the default, as upstream has it.
+    let ttl = |field: &str, cached: Option<bool>, text: Option<&str>, default: Duration| {
+        let ttl = duration(field, text, default)?;
+        Ok::<_, String>(match (cached, ttl.is_zero()) {
+            (Some(false), _) => Duration::ZERO,
+            (_, true) => default,
+            (_, false) => ttl,
+        })
+    };
     let timeout = duration("timeout", Some(&entry.timeout), MOST_TIMEOUT)?;
     if timeout.is_zero() || timeout > MOST_TIMEOUT {
         return Err(format!("timeout: Invalid value: {:?}: must be above 0s and at most 30s", entry.timeout));
@@ -245,9 +262,15 @@ fn webhook(name: &str, entry: WebhookEntry) -> Result<Choice, String> {
         options: WebhookOptions {
             name: name.into(),
             version,
-            authorized_ttl: duration("authorizedTTL", entry.authorized_ttl.as_deref(), AUTHORIZED_TTL)?,
-            unauthorized_ttl: duration(
+            authorized_ttl: ttl(
+                "authorizedTTL",
+                entry.cache_authorized_requests,
+                entry.authorized_ttl.as_deref(),
+                AUTHORIZED_TTL,
+            )?,
+            unauthorized_ttl: ttl(
                 "unauthorizedTTL",
+                entry.cache_unauthorized_requests,
                 entry.unauthorized_ttl.as_deref(),
                 UNAUTHORIZED_TTL,
             )?,

@@ -27,6 +27,21 @@ fn the_order_is_that_of_the_file() {
 }
 
 #[test]
+fn answers_are_remembered_unless_the_file_says_otherwise() {
+    let ttls = |change: &str| {
+        let choices = parse(&hook(change), None).unwrap();
+        let Choice::Webhook { options, .. } = &choices[0] else { panic!() };
+        (options.authorized_ttl, options.unauthorized_ttl)
+    };
+    let also = |fields: &str| ttls(&format!("timeout: 3s>timeout: 3s\n    {fields}"));
+    assert_eq!(also("authorizedTTL: 0s"), (AUTHORIZED_TTL, UNAUTHORIZED_TTL));
+    let none = also("cacheAuthorizedRequests: false\n    unauthorizedTTL: 7s");
+    assert_eq!(none, (Duration::ZERO, Duration::from_secs(7)));
+    let some = also("cacheAuthorizedRequests: true\n    cacheUnauthorizedRequests: false");
+    assert_eq!(some, (AUTHORIZED_TTL, Duration::ZERO));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let file = |rest: &str| format!("{HEAD}authorizers:{rest}");
     for (text, says) in [
@@ -34,6 +49,10 @@ fn what_is_wrong_is_named() {
         (file("\n- type: Oracle\n  name: o\n"), "authorizers[0].type: Unsupported value: \"Oracle\""),
         (file("\n- {type: Node, name: a}\n- {type: Node, name: b}\n"), "[1].type: Duplicate value: \"Node\""),
         (file("\n- {type: Node, name: a}\n- {type: RBAC, name: a}\n"), "[1].name: Duplicate value: \"a\""),
+        (
+            file("\n- {type: Node, name: A_b}\n"),
+            "[0].name: Invalid value: \"A_b\": authorizer name is invalid",
+        ),
         (file("\n- {type: ABAC, name: a}\n"), "--authorization-policy-file"),
         (file("\n- {type: Webhook, name: a}\n"), "authorizers[0].webhook: it belongs"),
         (hook("timeout: 3s>timeout: 31s"), "webhook.timeout: Invalid value: \"31s\""),
