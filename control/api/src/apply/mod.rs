@@ -11,11 +11,13 @@ mod conflict;
 mod form;
 mod managed;
 mod merge;
+mod newborn;
 mod overlay;
 mod set;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use jiff::Timestamp;
@@ -147,8 +149,11 @@ fn take_over(
 /// Tracks a write that is no apply: `manager` owns what differs between `old` and `new`, and others no longer do. For a
 /// new object `old` is `None`. Both are in the form of the write's resource; `new` gets its `managedFields`.
 pub fn track(write: &Write<'_>, old: Option<&Value>, new: &mut Value) {
-    let nothing = Value::Object(serde_json::Map::new());
-    let before = old.unwrap_or(&nothing);
+    let before = match old {
+        Some(old) => newborn::with_parts(old, write.resource),
+        None => Cow::Owned(newborn::newborn(write.resource)),
+    };
+    let before = &*before;
     let mut managers = Managers::of_write(before, new, write.subresource);
     // What was never tracked is not tracked from the middle on: nobody could tell who set the rest.
     if managers.entries.is_empty() && old.is_some() {

@@ -203,7 +203,41 @@ fn subresources_have_entries_of_their_own() {
     let entries = new["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[1]["subresource"], "status");
-    assert_eq!(entries[1]["fieldsV1"], json!({"f:status": {".": {}, "f:replicas": {}}}));
+    assert_eq!(entries[1]["fieldsV1"], json!({"f:status": {"f:replicas": {}}}));
+}
+
+#[test]
+fn who_creates_an_object_owns_what_is_in_the_parts_that_it_always_has() {
+    let owned = |resource: &Resource, mut object: Value| {
+        track(&write(resource, "m", T1), None, &mut object);
+        object["metadata"]["managedFields"][0]["fieldsV1"].clone()
+    };
+    let mut web = deployment(Some(1), &[]);
+    web["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
+    let container = json!({
+        ".": {}, "f:name": {}, "f:image": {}, "f:env": {},
+        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
+    });
+    assert_eq!(
+        owned(deployments(), web),
+        json!({
+            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {
+                "f:replicas": {},
+                "f:selector": {},
+                "f:strategy": {"f:type": {}, "f:rollingUpdate": {".": {}, "f:maxSurge": {}}},
+                "f:template": {
+                    "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                    "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": container}},
+                },
+            },
+        })
+    );
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "v"}});
+    assert_eq!(
+        owned(crate::find("", "v1", "configmaps").unwrap(), map),
+        json!({"f:data": {".": {}, "f:k": {}}})
+    );
 }
 
 #[test]
