@@ -111,7 +111,7 @@ fn yaml(value: &Value) -> String {
 
 fn read(resource: &Resource, text: &str) -> Result<Decoded, String> {
     codec::decode_object(text.as_bytes(), Media::Yaml, resource)
-        .map_err(|why| why.into_status(resource).message)
+        .map_err(|why| why.into_status(resource, text.as_bytes()).message)
 }
 
 fn refusal(resource: &Resource, object: &Value, errors: &[FieldError]) -> String {
@@ -254,22 +254,22 @@ fn part_update(part: &str, resource: &Resource, input: &str) -> String {
     if errors.is_empty() { yaml(&new) } else { refusal(resource, &new, &errors) }
 }
 
-fn decoded_text(resource: &Resource, decoded: Result<Decoded, codec::DecodeError>) -> String {
-    match decoded {
+fn decoded_text(resource: &Resource, input: &str, media: Media) -> String {
+    match codec::decode_object(input.as_bytes(), media, resource) {
         Ok(decoded) => match decoded.strict_error() {
             Some(why) => why,
             None => yaml(&decoded.value),
         },
-        Err(why) => why.into_status(resource).message,
+        Err(why) => why.into_status(resource, input.as_bytes()).message,
     }
 }
 
 fn decode(resource: &Resource, input: &str) -> String {
-    decoded_text(resource, codec::decode_object(input.as_bytes(), Media::Yaml, resource))
+    decoded_text(resource, input, Media::Yaml)
 }
 
 fn decode_json(resource: &Resource, input: &str) -> String {
-    decoded_text(resource, codec::decode_object(input.as_bytes(), Media::Json, resource))
+    decoded_text(resource, input, Media::Json)
 }
 
 fn apply_patch(kind: &str, resource: &Resource, input: &str) -> String {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use carrack_api::codec::{self, Decoded};
 use carrack_api::schema::TypeRef;
-use carrack_api::{Resource, ResourceRef, Scope, Subresource, status};
+use carrack_api::{Resource, ResourceRef, Scope, Subresource, meta, status};
 use carrack_store::{KeyValue, Revision};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -175,8 +175,8 @@ impl Call {
             return Err(status::unsupported_media_type(TEXT).into());
         }
         let (text, media) = self.text_of(body, &self.resource.schema)?;
-        let decoded =
-            codec::decode_object(&text, media, &self.resource).map_err(|e| e.into_status(&self.resource))?;
+        let decoded = codec::decode_object(&text, media, &self.resource)
+            .map_err(|e| e.into_status(&self.resource, &text))?;
         self.settle_strict(decoded, options.field_validation)
     }
 
@@ -210,6 +210,20 @@ impl Call {
             }
             _ => Ok(decoded.value),
         }
+    }
+
+    /// Takes out owner references that are there twice, and warns of them, in upstream's words; `late` where admission may
+    /// have added them.
+    pub(crate) fn dedup_owners(&self, object: &mut Value, late: bool) {
+        let twice = meta::dedup_owners(object);
+        if twice.is_empty() {
+            return;
+        }
+        let when = if late { " after mutating admission happens" } else { "" };
+        self.warnings.add([format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )]);
     }
 
     /// The rules of the form that is stored, which is the form that writes work on.

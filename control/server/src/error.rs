@@ -67,7 +67,9 @@ impl ApiError {
     /// 403: the request is understood and refused.
     pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
         if resource.is_empty() {
-            return Self::new(403, "Forbidden", format!("forbidden: {why}"));
+            let mut error = Self::new(403, "Forbidden", format!("forbidden: {why}"));
+            error.0.details.get_or_insert_default();
+            return error;
         }
         status::forbidden_because(of(group, resource), name, why).into()
     }
@@ -98,7 +100,14 @@ impl ApiError {
     /// 405: the resource does not know this verb.
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(405, "MethodNotAllowed", message)
+        let mut error = Self::new(405, "MethodNotAllowed", message);
+        error.0.details.get_or_insert_default();
+        error
+    }
+
+    /// Whether this is [`ApiError::no_such_path`].
+    pub(crate) fn is_no_such_path(&self) -> bool {
+        *self.0 == status::no_such_path()
     }
 
     /// 406: none of the representations asked for exists.
@@ -136,9 +145,10 @@ impl ApiError {
         status::unavailable(message).into()
     }
 
-    /// 504: not done in time.
+    /// 504: not done in time. Says nothing about another try, which clients would make by themselves: what was asked for
+    /// may have been done.
     pub fn timeout(message: &str) -> Self {
-        status::timeout(message, 1).into()
+        status::timeout(message, 0).into()
     }
 
     /// The same error, telling the client when to try again.
@@ -216,4 +226,25 @@ fn too_old(asked: i64, oldest: i64) -> ApiError {
 /// 504: `asked` is not reached yet.
 pub(crate) fn too_new(asked: i64, current: i64) -> ApiError {
     status::too_large_resource_version(asked.unsigned_abs(), current.unsigned_abs()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_do_not_repeat_by_themselves_what_may_be_done() {
+        assert_eq!(ApiError::timeout("late").retry_after_seconds(), None);
+        assert_eq!(ApiError::from(WriteError::Unknown).retry_after_seconds(), None);
+        assert_eq!(too_new(9, 5).retry_after_seconds(), Some(1));
+    }
+
+    #[test]
+    fn refusals_about_paths_have_details_without_content() {
+        for refused in
+            [ApiError::forbidden("", "", "", "no"), ApiError::method_not_allowed(), ApiError::timeout("")]
+        {
+            assert_eq!(refused.details, Some(Box::default()), "{refused}");
+        }
+    }
 }

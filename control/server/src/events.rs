@@ -145,7 +145,7 @@ impl Encoder {
         revision: Revision,
         initial_end: bool,
     ) -> Result<(), ApiError> {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }

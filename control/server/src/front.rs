@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Peer};
 use crate::authn::anonymous;
+use crate::negotiate::RefusalForm;
 use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::{ApiServer, Inner};
@@ -266,7 +267,8 @@ fn unknown(server: &Inner, request: &Request<Incoming>, error: &ApiError) -> Res
             audit.refused(request, &info, &id, error);
         }
     }
-    let mut response = respond::refusal(error);
+    let form = RefusalForm::of(request).representation();
+    let mut response = respond::refusal_as(error, &form);
     response.headers_mut().insert(audit::ID, id);
     response
 }

@@ -16,7 +16,7 @@ use crate::authn::{fuzzing as authn, impersonation};
 use crate::authz::abac::Abac;
 use crate::encryption::Encryption;
 use crate::negotiate::{self, Representation};
-use crate::options::{DeleteOptions, ListOptions, WatchOptions, WriteOptions};
+use crate::options::{DeleteOptions, ListOptions, WatchOptions, WriteOptions, Writing};
 use crate::protobuf::{encode, to_json};
 use crate::query::Query;
 use crate::router::RequestInfo;
@@ -141,7 +141,7 @@ fn request(data: &[u8]) {
     let _ = (negotiate::content_type(&headers), negotiate::aggregated_discovery(&headers));
     let _ = impersonation(&headers, &UserInfo::new("u", ["g"]));
     let _ = (ListOptions::parse(&query), WatchOptions::parse(&query));
-    let _ = (WriteOptions::parse(&query, "Pod"), DeleteOptions::parse(&query, None));
+    let _ = (WriteOptions::parse(&query, Writing::Patch), DeleteOptions::parse(&query, None));
 }
 
 fn continue_token(data: &[u8]) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use carrack_api::codec::MAX_BODY;
+use carrack_api::status::go_quoted;
 use http_body_util::BodyExt;
 
 use crate::query::Query;
@@ -15,10 +16,20 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the request may take: what `timeout` of the query says, at most [`REQUEST_TIMEOUT`].
 pub(crate) fn timeout(query: &Query) -> Result<Duration, ApiError> {
     let Some(text) = query.non_empty("timeout") else { return Ok(REQUEST_TIMEOUT) };
-    let parsed = parse_duration(text).ok_or_else(|| {
-        ApiError::bad_request(format!("invalid timeout specified in the request URL: {text:?}"))
+    // Less than nothing asks for nothing special, as nothing does.
+    let (is_negative, amount) = match text.as_bytes() {
+        [b'-', ..] => (true, &text[1..]),
+        [b'+', ..] => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let parsed = if amount == "0" { Some(Duration::ZERO) } else { parse_duration(amount) };
+    let parsed = parsed.filter(|_| !amount.is_empty()).ok_or_else(|| {
+        let is_number = !amount.is_empty() && amount.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let what = if is_number { "missing unit in duration" } else { "invalid duration" };
+        let text = go_quoted(text);
+        ApiError::bad_request(format!("invalid timeout specified in the request URL - time: {what} {text}"))
     })?;
-    Ok(if parsed.is_zero() { REQUEST_TIMEOUT } else { parsed.min(REQUEST_TIMEOUT) })
+    Ok(if is_negative || parsed.is_zero() { REQUEST_TIMEOUT } else { parsed.min(REQUEST_TIMEOUT) })
 }
 
 /// Reads a duration as Go writes it, such as `32s`, `1m30s` or `500ms`.
@@ -81,7 +92,9 @@ mod tests {
             ("timeout=0s", Some(60_000)),
             ("timeout=1m30s", Some(60_000)),
             ("timeout=250ms", Some(250)),
-            ("timeout=-3s", None),
+            ("timeout=-3s", Some(60_000)),
+            ("timeout=0", Some(60_000)),
+            ("timeout=-", None),
             ("timeout=soon", None),
             ("timeout=3", None),
         ];

@@ -2,8 +2,8 @@
 
 use carrack_api::discovery::AggregatedVersion;
 use carrack_api::table::Version;
-use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use crate::query::Query;
 use crate::{ApiError, protobuf};
@@ -156,9 +156,19 @@ impl Representation {
         Ok(Representation { media, transform, pretty, gzip: accepts_gzip(headers) })
     }
 
-    /// The representation of errors: JSON whatever was asked for.
+    /// JSON whatever was asked for.
     pub(crate) fn plain() -> Self {
         Representation { media: Media::Json, transform: Transform::None, pretty: false, gzip: false }
+    }
+
+    /// The representation of a refusal, as upstream has it: in a text form that the client takes without anything done to
+    /// objects; where there is none, JSON that people can read.
+    fn of_refusal(headers: &HeaderMap, query: &str) -> Self {
+        let plain = |offer: &Accepted<'_>| offer.media().filter(|_| offer.parameter("as").is_none());
+        let media = accepted(headers).iter().find_map(plain);
+        let asked = Query::parse(query).ok().and_then(|query| query.optional_flag("pretty"));
+        let pretty = media.is_none() || asked.unwrap_or_else(|| is_for_eyes(headers));
+        Representation { media: media.unwrap_or(Media::Json), pretty, ..Self::plain() }
     }
 
     /// The same, compressed where the client takes it.
@@ -179,6 +189,37 @@ impl Representation {
     /// Whether the stored bytes can be sent as they are.
     pub(crate) fn is_verbatim(&self) -> bool {
         self.media == Media::Json && self.transform == Transform::None && !self.pretty
+    }
+}
+
+/// What says how a refusal is to be written, kept while a request is answered: most are not refused, so that reading it waits.
+pub(crate) struct RefusalForm {
+    accept: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+    uri: Uri,
+}
+
+impl RefusalForm {
+    /// Of this request.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let header = |name| request.headers().get(name).cloned();
+        RefusalForm { accept: header(ACCEPT), agent: header(USER_AGENT), uri: request.uri().clone() }
+    }
+
+    /// The path of the request.
+    pub(crate) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The representation.
+    pub(crate) fn representation(&self) -> Representation {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(ACCEPT, &self.accept), (USER_AGENT, &self.agent)] {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+        Representation::of_refusal(&headers, self.uri.query().unwrap_or_default())
     }
 }
 
@@ -273,6 +314,22 @@ mod tests {
         assert_eq!(chosen("image/png"), Err(406));
         assert_eq!(chosen("text/html;q=0.9,*/*;q=0.8"), Ok((Media::Json, Transform::None)));
         assert_eq!(chosen("application/json;q=0.5,application/yaml"), Ok((Media::Yaml, Transform::None)));
+    }
+
+    #[test]
+    fn refusals_are_in_the_form_that_was_asked_for() {
+        let of = |accept: &str, query: &str| {
+            let chosen = Representation::of_refusal(&headers(accept), query);
+            (chosen.media, chosen.pretty)
+        };
+        assert_eq!(of("application/json", ""), (Media::Json, false));
+        assert_eq!(of("application/json", "pretty=true"), (Media::Json, true));
+        assert_eq!(of("application/yaml", ""), (Media::Yaml, false));
+        assert_eq!(of("application/vnd.kubernetes.protobuf,application/json", ""), (Media::Protobuf, false));
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(of(&format!("{table},application/yaml"), ""), (Media::Yaml, false));
+        assert_eq!(of(table, ""), (Media::Json, true));
+        assert_eq!(of("image/png", "pretty=false"), (Media::Json, true));
     }
 
     #[test]

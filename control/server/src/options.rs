@@ -1,6 +1,6 @@
 //! The options of each verb, read from the query (and for deletions from the body) and checked.
 
-use carrack_api::status::{self, FieldError, FieldPath};
+use carrack_api::status::{self, FieldError, FieldPath, go_quoted, is_hidden};
 use serde_json::Value;
 
 use crate::ApiError;
@@ -54,61 +54,114 @@ pub(crate) struct WatchOptions {
     pub(crate) bookmarks: bool,
 }
 
-/// A refusal of list options, in upstream's words.
-fn invalid(field: &str, error: impl FnOnce(&FieldPath) -> FieldError) -> ApiError {
-    status::invalid("meta.k8s.io", "ListOptions", "", &[error(&FieldPath::root(field))]).into()
+/// A revision from its text. What no number holds is one that nobody has reached.
+fn parse_revision(text: &str) -> Result<i64, FieldError> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(revision) => Ok(i64::try_from(revision).unwrap_or(i64::MAX)),
+        Err(_) => {
+            let what = if is_number { "value out of range" } else { "invalid syntax" };
+            let why = format!("strconv.ParseUint: parsing {}: {what}", go_quoted(text));
+            Err(FieldError::invalid(&FieldPath::root("resourceVersion"), text, why))
+        }
+    }
 }
 
-/// `resourceVersion`: `None` when absent. 400 when it is no revision.
+/// `resourceVersion` of a read of one object or of a watch: `None` when absent. Upstream refuses what is no revision with 422,
+/// without details.
 pub(crate) fn revision(query: &Query) -> Result<Option<i64>, ApiError> {
-    let Some(text) = query.non_empty("resourceVersion") else { return Ok(None) };
-    match text.parse::<i64>() {
-        Ok(revision) if revision >= 0 => Ok(Some(revision)),
-        _ => {
-            Err(invalid("resourceVersion", |at| FieldError::invalid(at, text, "must be a resource version")))
-        }
-    }
+    let refuse = |error: FieldError| ApiError::new(422, "Invalid", error.to_string());
+    query.non_empty("resourceVersion").map(|text| parse_revision(text).map_err(refuse)).transpose()
 }
 
-/// What a list is to be consistent with.
+/// What a list is to be consistent with; its options fit together.
 fn consistency(query: &Query, limit: usize) -> Result<Consistency, ApiError> {
-    let revision = revision(query)?;
-    let continues = query.non_empty("continue").is_some();
-    match (query.non_empty("resourceVersionMatch"), revision) {
-        (Some(_), _) if continues => Err(invalid("resourceVersionMatch", |at| {
-            FieldError::forbidden(at, "resourceVersionMatch is forbidden when continue is provided")
-        })),
-        (Some(_), None) => Err(invalid("resourceVersionMatch", |at| {
-            FieldError::forbidden(at, "resourceVersionMatch is forbidden unless resourceVersion is provided")
-        })),
-        (Some("Exact"), Some(0)) => Err(invalid("resourceVersionMatch", |at| {
-            FieldError::forbidden(at, "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
-        })),
-        (Some("Exact"), Some(revision)) => Ok(Consistency::Exact(revision)),
-        (Some("NotOlderThan"), Some(0)) | (None, Some(0)) => Ok(Consistency::Any),
-        (Some("NotOlderThan"), Some(revision)) => Ok(Consistency::NotOlderThan(revision)),
-        (Some(other), Some(_)) => Err(invalid("resourceVersionMatch", |at| {
-            FieldError::not_supported(at, other, &["Exact", "NotOlderThan"])
-        })),
-        (None, None) => Ok(Consistency::Latest),
-        (None, Some(_)) if continues => {
-            Err(ApiError::bad_request("specifying resource version is not allowed when using continue"))
-        }
-        // As upstream: a page of a given version is exactly that version, an unpaged list at least that.
-        (None, Some(revision)) if limit > 0 => Ok(Consistency::Exact(revision)),
-        (None, Some(revision)) => Ok(Consistency::NotOlderThan(revision)),
+    let Some(text) = query.non_empty("resourceVersion") else { return Ok(Consistency::Latest) };
+    if query.non_empty("continue").is_some() {
+        // The token says what it continues.
+        return match text {
+            "0" => Ok(Consistency::Any),
+            _ => Err(ApiError::bad_request("specifying resource version is not allowed when using continue")),
+        };
     }
+    let refuse = |error: FieldError| ApiError::bad_request(format!("invalid resource version: {error}"));
+    let revision = parse_revision(text).map_err(refuse)?;
+    Ok(match query.non_empty("resourceVersionMatch") {
+        Some("Exact") => Consistency::Exact(revision),
+        _ if revision == 0 => Consistency::Any,
+        // As upstream: a page of a given version is exactly that version, an unpaged list at least that.
+        None if limit > 0 => Consistency::Exact(revision),
+        _ => Consistency::NotOlderThan(revision),
+    })
+}
+
+/// What a list's options have to fulfil. Upstream: `ValidateListOptions`.
+fn list_errors(query: &Query) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let at = FieldPath::root("resourceVersionMatch");
+    if let Some(matching) = query.non_empty("resourceVersionMatch") {
+        let revision = query.get("resourceVersion").unwrap_or_default();
+        if revision.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(&at, why));
+        }
+        if query.non_empty("continue").is_some() {
+            errors.push(FieldError::forbidden(&at, NOT_WITH_CONTINUE));
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            let supported = ["Exact", "NotOlderThan", ""];
+            errors.push(FieldError::not_supported_in_order(&at, matching, &supported));
+        }
+        if matching == "Exact" && revision == "0" {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(&at, why));
+        }
+    }
+    if query.get("sendInitialEvents").is_some() {
+        let at = FieldPath::root("sendInitialEvents");
+        errors.push(FieldError::forbidden(&at, "sendInitialEvents is forbidden for list"));
+    }
+    errors
+}
+
+const NOT_WITH_CONTINUE: &str = "resourceVersionMatch is forbidden when continue is provided";
+
+/// What a watch's options have to fulfil. Upstream: `validateWatchOptions`.
+fn watch_errors(query: &Query) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let at = FieldPath::root("resourceVersionMatch");
+    let matching = query.get("resourceVersionMatch").unwrap_or_default();
+    let initial = query.get("sendInitialEvents").is_some();
+    if initial && matching != "NotOlderThan" {
+        let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(FieldError::forbidden(&at, why));
+    }
+    if matching.is_empty() {
+        return errors;
+    }
+    if !initial {
+        let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        errors.push(FieldError::forbidden(&at, why));
+    }
+    if matching != "NotOlderThan" {
+        errors.push(FieldError::not_supported(&at, matching, &["NotOlderThan"]));
+    }
+    if query.non_empty("continue").is_some() {
+        errors.push(FieldError::forbidden(&at, NOT_WITH_CONTINUE));
+    }
+    errors
+}
+
+/// 422 for options of this kind, if anything is wrong with them.
+fn check(kind: &str, errors: &[FieldError]) -> Result<(), ApiError> {
+    if errors.is_empty() { Ok(()) } else { Err(status::invalid("meta.k8s.io", kind, "", errors).into()) }
 }
 
 impl ListOptions {
     /// Reads the options of a list or of a deletion of a collection.
     pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let mut options = Self::selection(query)?;
-        if query.flag("sendInitialEvents") {
-            return Err(invalid("sendInitialEvents", |at| {
-                FieldError::forbidden(at, "sendInitialEvents is forbidden for list")
-            }));
-        }
+        check("ListOptions", &list_errors(query))?;
         options.consistency = consistency(query, options.limit)?;
         Ok(options)
     }
@@ -116,15 +169,13 @@ impl ListOptions {
     /// What lists and watches read alike.
     fn selection(query: &Query) -> Result<Self, ApiError> {
         let limit = query.integer("limit")?.unwrap_or(0);
-        let limit = usize::try_from(limit).map_err(|_| {
-            invalid("limit", |at| FieldError::invalid(at, limit, "must be greater than or equal to 0"))
-        })?;
         let timeout = query.integer("timeoutSeconds")?.filter(|seconds| *seconds > 0);
         Ok(ListOptions {
             label_selector: query.get("labelSelector").unwrap_or_default().to_owned(),
             field_selector: query.get("fieldSelector").unwrap_or_default().to_owned(),
             consistency: Consistency::Latest,
-            limit,
+            // Less than nothing is no limit.
+            limit: usize::try_from(limit).unwrap_or(0),
             continue_token: query.non_empty("continue").map(str::to_owned),
             timeout_seconds: timeout.map(i64::unsigned_abs),
         })
@@ -135,36 +186,17 @@ impl WatchOptions {
     /// Reads the options of a watch.
     pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let list = ListOptions::selection(query)?;
-        let revision = revision(query)?;
+        check("ListOptions", &watch_errors(query))?;
+        let revision = revision(query)?.unwrap_or(0);
         let bookmarks = query.flag("allowWatchBookmarks");
-        let matching = query.non_empty("resourceVersionMatch");
-        let start = match (query.optional_flag("sendInitialEvents"), matching) {
-            (Some(_), None) => {
-                return Err(invalid("resourceVersionMatch", |at| {
-                    FieldError::forbidden(
-                        at,
-                        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                    )
-                }));
-            }
-            (Some(_), Some(other)) if other != "NotOlderThan" => {
-                return Err(invalid("resourceVersionMatch", |at| {
-                    FieldError::not_supported(at, other, &["NotOlderThan"])
-                }));
-            }
-            (None, Some(_)) => {
-                return Err(invalid("resourceVersionMatch", |at| {
-                    FieldError::forbidden(
-                        at,
-                        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                    )
-                }));
-            }
-            (Some(true), _) if bookmarks => WatchStart::StateThenBookmark(revision.unwrap_or(0)),
+        // Who begins with the state as of old is told when it is complete, too.
+        let initial = query.optional_flag("sendInitialEvents").or((revision == 0).then_some(true));
+        let start = match initial {
+            Some(true) if bookmarks => WatchStart::StateThenBookmark(revision),
             // Nobody waits for the mark of the end: the present state is as new as any revision.
-            (Some(true), _) => WatchStart::State,
-            (Some(false), _) => revision.filter(|r| *r > 0).map_or(WatchStart::Now, WatchStart::After),
-            (None, None) => revision.filter(|r| *r > 0).map_or(WatchStart::State, WatchStart::After),
+            Some(true) => WatchStart::State,
+            Some(false) if revision == 0 => WatchStart::Now,
+            _ => WatchStart::After(revision),
         };
         Ok(WatchOptions { list, start, bookmarks })
     }
@@ -188,35 +220,77 @@ pub(crate) struct WriteOptions {
     pub(crate) field_validation: FieldValidation,
 }
 
+/// The kinds of options that writes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    Create,
+    Update,
+    Patch,
+    /// A patch that is a configuration, whose manager has to be named.
+    Apply,
+}
+
 impl WriteOptions {
-    /// Reads the options; `kind` is the options' kind for messages, such as `CreateOptions`.
-    pub(crate) fn parse(query: &Query, kind: &str) -> Result<Self, ApiError> {
-        let field_validation = match query.non_empty("fieldValidation") {
-            None | Some("Warn") => FieldValidation::Warn,
+    /// Reads and checks the options. Upstream: `ValidateCreateOptions`, `ValidateUpdateOptions`, `ValidatePatchOptions`.
+    pub(crate) fn parse(query: &Query, writing: Writing) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let manager = query.get("fieldManager").unwrap_or_default();
+        match writing {
+            Writing::Patch if query.get("force").is_some() => {
+                let why = "may not be specified for non-apply patch";
+                errors.push(FieldError::forbidden(&FieldPath::root("force"), why));
+            }
+            Writing::Apply if manager.is_empty() => {
+                let why = "is required for apply patch";
+                errors.push(FieldError::required(&FieldPath::root("fieldManager"), why));
+            }
+            _ => {}
+        }
+        check_manager(manager, &mut errors);
+        let values: Vec<&str> = query.all("dryRun").collect();
+        let dry_run = dry_run(&values, &mut errors);
+        let field_validation = match query.get("fieldValidation") {
+            None | Some("" | "Warn") => FieldValidation::Warn,
             Some("Strict") => FieldValidation::Strict,
             Some("Ignore") => FieldValidation::Ignore,
             Some(other) => {
                 let path = FieldPath::root("fieldValidation");
-                let error = FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]);
-                return Err(status::invalid("meta.k8s.io", kind, "", &[error]).into());
+                errors.push(FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]));
+                FieldValidation::Warn
             }
         };
-        let dry_run = dry_run(query.all("dryRun"), kind)?;
+        let kind = match writing {
+            Writing::Create => "CreateOptions",
+            Writing::Update => "UpdateOptions",
+            Writing::Patch | Writing::Apply => "PatchOptions",
+        };
+        check(kind, &errors)?;
         Ok(WriteOptions { dry_run, field_validation })
     }
 }
 
-/// Whether nothing is to be stored; `All` is the only dry run there is.
-fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool, ApiError> {
-    let mut dry = false;
-    for value in values.filter(|v| !v.is_empty()) {
-        if value != "All" {
-            let error = FieldError::not_supported(&FieldPath::root("dryRun"), value, &["All"]);
-            return Err(status::invalid("meta.k8s.io", kind, "", &[error]).into());
-        }
-        dry = true;
+/// Longest name of a manager, in bytes; upstream's figure.
+pub(crate) const LONGEST_MANAGER: usize = 128;
+
+/// Names of managers are short and can be printed.
+fn check_manager(name: &str, errors: &mut Vec<FieldError>) {
+    let at = FieldPath::root("fieldManager");
+    if name.len() > LONGEST_MANAGER {
+        errors.push(FieldError::too_long(&at, LONGEST_MANAGER));
     }
-    Ok(dry)
+    for (position, letter) in name.char_indices().filter(|(_, letter)| is_hidden(*letter)) {
+        let why = format!("invalid character U+{:04X} (at position {position})", u32::from(letter));
+        errors.push(FieldError::invalid(&at, name, why));
+    }
+}
+
+/// Whether nothing is to be stored; `All` is the only dry run there is.
+fn dry_run(values: &[&str], errors: &mut Vec<FieldError>) -> bool {
+    if values.iter().any(|value| *value != "All") {
+        let found = Value::from(values);
+        errors.push(FieldError::not_supported(&FieldPath::root("dryRun"), found, &["All"]));
+    }
+    !values.is_empty()
 }
 
 /// What happens to the dependents of a deleted object.
@@ -237,6 +311,8 @@ pub(crate) struct DeleteOptions {
     /// Seconds of grace asked for.
     pub(crate) grace_seconds: Option<i64>,
     pub(crate) propagation: Option<Propagation>,
+    /// Whether `orphanDependents` says that dependents go, too.
+    pub(crate) cascades: bool,
     /// The UID that the object must have.
     pub(crate) uid: Option<String>,
     /// The resourceVersion that the object must have.
@@ -244,12 +320,17 @@ pub(crate) struct DeleteOptions {
 }
 
 impl DeleteOptions {
-    /// Reads the options from the body where there is one, otherwise from the query.
+    /// Reads the options: from the body where there is one, which then says everything, otherwise from the query.
+    /// Upstream: `ValidateDeleteOptions`.
     pub(crate) fn parse(query: &Query, body: Option<&Value>) -> Result<Self, ApiError> {
         let text = |pointer: &str| body.and_then(|b| b.pointer(pointer)).and_then(Value::as_str);
-        let of_query = |key: &str| query.non_empty(key).filter(|_| body.is_none());
-        let from_body = body.and_then(|b| b.get("dryRun")).and_then(Value::as_array);
-        let dry_values = from_body.into_iter().flatten().filter_map(Value::as_str).chain(query.all("dryRun"));
+        let dry_values: Vec<&str> = match body {
+            Some(body) => {
+                let values = body.get("dryRun").and_then(Value::as_array);
+                values.into_iter().flatten().filter_map(Value::as_str).collect()
+            }
+            None => query.all("dryRun").collect(),
+        };
         let grace = match body {
             Some(body) => body.get("gracePeriodSeconds").and_then(Value::as_i64),
             None => query.integer("gracePeriodSeconds")?,
@@ -258,121 +339,49 @@ impl DeleteOptions {
             Some(body) => body.get("orphanDependents").and_then(Value::as_bool),
             None => query.optional_flag("orphanDependents"),
         };
-        let policy = text("/propagationPolicy").or_else(|| of_query("propagationPolicy"));
+        let policy = match body {
+            Some(_) => text("/propagationPolicy"),
+            None => query.get("propagationPolicy"),
+        };
+        let mut errors = Vec::new();
+        let propagation = propagation(policy, orphan, &mut errors);
+        let dry_run = dry_run(&dry_values, &mut errors);
+        check("DeleteOptions", &errors)?;
         Ok(DeleteOptions {
-            dry_run: dry_run(dry_values, "DeleteOptions")?,
-            grace_seconds: grace.map(check_grace).transpose()?,
-            propagation: propagation(policy, orphan)?,
+            dry_run,
+            // As upstream, less than nothing is a second.
+            grace_seconds: grace.map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            propagation,
+            cascades: orphan == Some(false),
             uid: text("/preconditions/uid").map(str::to_owned),
             resource_version: text("/preconditions/resourceVersion").map(str::to_owned),
         })
     }
 }
 
-/// A refusal of delete options.
-fn invalid_delete(field: &str, error: impl FnOnce(&FieldPath) -> FieldError) -> ApiError {
-    status::invalid("meta.k8s.io", "DeleteOptions", "", &[error(&FieldPath::root(field))]).into()
-}
-
-/// Grace is not negative.
-fn check_grace(seconds: i64) -> Result<i64, ApiError> {
-    if seconds < 0 {
-        return Err(invalid_delete("gracePeriodSeconds", |at| {
-            FieldError::invalid(at, seconds, "must be greater than or equal to 0")
-        }));
-    }
-    Ok(seconds)
-}
-
 /// The propagation from its name, or from the older switch.
-fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Propagation>, ApiError> {
-    let supported = ["Background", "Foreground", "Orphan"];
+fn propagation(
+    policy: Option<&str>,
+    orphan: Option<bool>,
+    errors: &mut Vec<FieldError>,
+) -> Option<Propagation> {
+    let at = FieldPath::root("propagationPolicy");
+    if let (Some(policy), Some(_)) = (policy, orphan) {
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        errors.push(FieldError::invalid(&at, policy, why));
+    }
     match (policy, orphan) {
-        (Some(policy), Some(_)) => Err(invalid_delete("propagationPolicy", |at| {
-            FieldError::invalid(at, policy, "orphanDependents and deletionPropagation cannot be both set")
-        })),
-        (Some("Orphan"), _) => Ok(Some(Propagation::Orphan)),
-        (Some("Background"), _) => Ok(Some(Propagation::Background)),
-        (Some("Foreground"), _) => Ok(Some(Propagation::Foreground)),
+        (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+        (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+        (Some("Foreground"), _) => Some(Propagation::Foreground),
         (Some(other), _) => {
-            Err(invalid_delete("propagationPolicy", |at| FieldError::not_supported(at, other, &supported)))
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported_in_order(&at, other, &supported));
+            None
         }
-        (None, Some(true)) => Ok(Some(Propagation::Orphan)),
-        (None, Some(false)) => Ok(Some(Propagation::Background)),
-        (None, None) => Ok(None),
+        (None, None) => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn list(query: &str) -> Result<Consistency, u16> {
-        ListOptions::parse(&Query::parse(query).unwrap()).map(|o| o.consistency).map_err(|e| e.code)
-    }
-
-    #[test]
-    fn consistency_of_lists() {
-        let cases = [
-            ("", Ok(Consistency::Latest)),
-            ("resourceVersion=0", Ok(Consistency::Any)),
-            ("resourceVersion=5", Ok(Consistency::NotOlderThan(5))),
-            ("resourceVersion=5&limit=10", Ok(Consistency::Exact(5))),
-            ("resourceVersion=5&resourceVersionMatch=Exact", Ok(Consistency::Exact(5))),
-            ("resourceVersion=5&limit=3&resourceVersionMatch=NotOlderThan", Ok(Consistency::NotOlderThan(5))),
-            ("resourceVersion=0&resourceVersionMatch=Exact", Err(422)),
-            ("resourceVersionMatch=Exact", Err(422)),
-            ("resourceVersion=5&resourceVersionMatch=Newer", Err(422)),
-            ("resourceVersion=5&continue=x", Err(400)),
-            ("resourceVersion=five", Err(422)),
-            ("limit=-1", Err(422)),
-        ];
-        for (query, expected) in cases {
-            assert_eq!(list(query), expected, "{query:?}");
-        }
-    }
-
-    fn watch(query: &str) -> Result<WatchStart, u16> {
-        WatchOptions::parse(&Query::parse(query).unwrap()).map(|o| o.start).map_err(|e| e.code)
-    }
-
-    #[test]
-    fn starts_of_watches() {
-        let initial = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
-        let cases = [
-            ("", Ok(WatchStart::State)),
-            ("resourceVersion=0", Ok(WatchStart::State)),
-            ("resourceVersion=7", Ok(WatchStart::After(7))),
-            ("sendInitialEvents=true", Err(422)),
-            ("resourceVersionMatch=NotOlderThan", Err(422)),
-            (initial, Ok(WatchStart::State)),
-            (&format!("{initial}&allowWatchBookmarks=true"), Ok(WatchStart::StateThenBookmark(0))),
-            (
-                &format!("{initial}&allowWatchBookmarks=1&resourceVersion=9"),
-                Ok(WatchStart::StateThenBookmark(9)),
-            ),
-            ("sendInitialEvents=false&resourceVersionMatch=NotOlderThan", Ok(WatchStart::Now)),
-        ];
-        for (query, expected) in cases {
-            assert_eq!(watch(query), expected, "{query:?}");
-        }
-    }
-
-    #[test]
-    fn delete_options_from_body_and_query() {
-        let body = json!({"gracePeriodSeconds": 3, "propagationPolicy": "Foreground", "preconditions": {"uid": "u"}});
-        let options = DeleteOptions::parse(&Query::default(), Some(&body)).unwrap();
-        assert_eq!(options.grace_seconds, Some(3));
-        assert_eq!(options.propagation, Some(Propagation::Foreground));
-        assert_eq!(options.uid.as_deref(), Some("u"));
-        let query = Query::parse("gracePeriodSeconds=0&dryRun=All&orphanDependents=true").unwrap();
-        let options = DeleteOptions::parse(&query, None).unwrap();
-        assert_eq!((options.grace_seconds, options.dry_run), (Some(0), true));
-        assert_eq!(options.propagation, Some(Propagation::Orphan));
-        for wrong in ["gracePeriodSeconds=-1", "dryRun=Some", "propagationPolicy=Later"] {
-            let error = DeleteOptions::parse(&Query::parse(wrong).unwrap(), None).unwrap_err();
-            assert_eq!(error.code, 422, "{wrong}");
-        }
-    }
-}
+mod tests;

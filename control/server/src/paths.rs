@@ -2,8 +2,9 @@
 
 use carrack_api::openapi::{self, Document};
 use carrack_api::{Catalogue, discovery};
-use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::negotiate::{self, Representation, aggregated_discovery};
@@ -14,6 +15,9 @@ use crate::{ApiError, RequestBody, ResponseBody, UserInfo, health, metrics};
 
 /// What the version endpoint says beside the platform.
 const GIT_VERSION: &str = "v1.35.0+carrack";
+
+/// How long a document that is asked for by its hash may be kept: a year, as upstream.
+const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// The media type of OpenAPI v2 as protobuf. Older clients ask with an `@` in place of the second dot, which no media
 /// type may have; the answer is labelled like this for them, too.
@@ -47,10 +51,10 @@ pub(crate) async fn answer(
             let merged = merged.as_deref();
             if negotiate::wants_openapi_protobuf(headers) {
                 let own = || openapi::v2_protobuf(kinds);
-                openapi_document(merged.map_or_else(own, |m| &m.protobuf), OPENAPI_PROTOBUF, headers)?
+                tagged(merged.map_or_else(own, |m| &m.protobuf), OPENAPI_PROTOBUF, headers)?
             } else {
                 let own = || openapi::v2(kinds);
-                openapi_document(merged.map_or_else(own, |m| &m.json), "application/json", headers)?
+                tagged(merged.map_or_else(own, |m| &m.json), "application/json", headers)?
             }
         }
         ["openapi", "v3"] => {
@@ -60,14 +64,14 @@ pub(crate) async fn answer(
         }
         ["openapi", "v3", rest @ ..] => {
             let document = openapi::v3(kinds, &rest.join("/")).ok_or_else(ApiError::no_such_path)?;
-            openapi_document(document, "application/json", headers)?
+            let answer = tagged(document, "application/json", headers)?;
+            hashed(answer, document, path, query)
         }
         _ => match value(server, kinds, &segments, headers).await? {
             Answer::Plain(value) => json_value(&value, query, headers)?,
             Answer::Aggregated(value, version) => {
-                let mut response = json_value(&value, query, &HeaderMap::new())?;
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(version.content_type()));
-                response
+                let text = respond::to_text(&value, &Representation::plain())?;
+                tagged(&Document::of(text), version.content_type(), headers)?
             }
         },
     };
@@ -186,8 +190,8 @@ fn json_value(value: &Value, query: &Query, headers: &HeaderMap) -> Result<Respo
     Ok(response)
 }
 
-/// An OpenAPI document, or 304 when the client has it.
-fn openapi_document(
+/// A document, or 304 when the client has it.
+fn tagged(
     document: &Document,
     media: &'static str,
     headers: &HeaderMap,
@@ -198,8 +202,9 @@ fn openapi_document(
         respond::text(304, "")
     } else {
         let representation = match media {
-            OPENAPI_PROTOBUF => Representation::plain().compressed_for(headers),
-            _ => Representation::negotiate(headers, &Query::default(), false)?,
+            "application/json" => Representation::negotiate(headers, &Query::default(), false)?,
+            // Chosen by what the client takes.
+            _ => Representation::plain().compressed_for(headers),
         };
         Pieces::ready(vec![document.bytes.clone()]).into_response(200, &representation)
     };
@@ -209,6 +214,33 @@ fn openapi_document(
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
+}
+
+/// The answer about a document that the client may have asked for by its hash: that one never changes, and another one is
+/// where the index says now.
+fn hashed(
+    mut answer: Response<ResponseBody>,
+    document: &Document,
+    path: &str,
+    query: &Query,
+) -> Response<ResponseBody> {
+    let Some(hash) = query.non_empty("hash") else { return answer };
+    if *hash != *document.hash {
+        let place = format!("{path}?hash={}", document.hash);
+        let mut moved = respond::text(301, format!("<a href=\"{place}\">Moved Permanently</a>.\n\n"));
+        moved.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        if let Ok(place) = HeaderValue::from_str(&place) {
+            moved.headers_mut().insert(LOCATION, place);
+        }
+        return moved;
+    }
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    let expires = (Timestamp::now() + KEPT).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(expires) = HeaderValue::from_str(&expires) {
+        headers.insert(EXPIRES, expires);
+    }
+    answer
 }
 
 /// The metrics page.

@@ -1,5 +1,9 @@
 //! The query string and percent-encoded paths: decoding without surprises.
 
+use std::num::{IntErrorKind, ParseIntError};
+
+use carrack_api::status::go_quoted;
+
 use crate::ApiError;
 
 /// The decoded parameters of a query string, in order.
@@ -46,8 +50,11 @@ impl Query {
     pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, ApiError> {
         self.non_empty(key)
             .map(|text| {
-                text.parse().map_err(|_| {
-                    ApiError::bad_request(format!("query parameter {key}: {text:?} is not a whole number"))
+                text.parse().map_err(|why: ParseIntError| {
+                    let large = matches!(why.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow);
+                    let what = if large { "value out of range" } else { "invalid syntax" };
+                    // Go's words.
+                    ApiError::bad_request(format!("strconv.ParseInt: parsing {}: {what}", go_quoted(text)))
                 })
             })
             .transpose()

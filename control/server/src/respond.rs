@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
+use carrack_api::status::{FieldError, FieldPath};
 use carrack_api::table::{self, Include, Version};
 use carrack_api::{Resource, meta};
 use flate2::Compression;
@@ -155,11 +156,21 @@ pub(crate) fn text(code: u16, text: impl Into<Bytes>) -> Response<ResponseBody> 
     response
 }
 
-/// The response for a failed request: a `Status`, always as JSON.
+/// The response for a failed request: a `Status` as JSON.
 pub(crate) fn refusal(error: &ApiError) -> Response<ResponseBody> {
-    let mut body = error.to_json();
-    body.push(b'\n');
-    let mut response = Pieces::ready(vec![body.into()]).into_response(error.code, &Representation::plain());
+    refusal_as(error, &Representation::plain())
+}
+
+/// The response for a failed request: a `Status`.
+pub(crate) fn refusal_as(error: &ApiError, representation: &Representation) -> Response<ResponseBody> {
+    let mut response = match representation.media {
+        Media::Json => {
+            let mut body = if representation.pretty { error.to_json_pretty() } else { error.to_json() };
+            body.push(b'\n');
+            Pieces::ready(vec![body.into()]).into_response(error.code, representation)
+        }
+        Media::Yaml | Media::Protobuf => value(error.code, &error.to_value(), representation),
+    };
     if let Some(seconds) = error.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -167,6 +178,28 @@ pub(crate) fn refusal(error: &ApiError) -> Response<ResponseBody> {
         response.headers_mut().insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// The response to a request for what nobody serves: upstream has a `Status` for it where it knows the beginning of the path,
+/// and a line of text elsewhere.
+pub(crate) fn nothing_at(
+    path: &str,
+    error: &ApiError,
+    representation: &Representation,
+) -> Response<ResponseBody> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let known = match (segments.next(), segments.next()) {
+        (Some("api" | "version"), _) => true,
+        (Some("apis"), Some(group)) => carrack_api::resources().iter().any(|row| row.group == group),
+        _ => false,
+    };
+    if known { refusal_as(error, representation) } else { text(404, "404 page not found\n") }
+}
+
+/// Sets that no cache between may keep the answer, unless it says otherwise.
+pub(crate) fn keep_private(response: &mut Response<ResponseBody>) {
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
 }
 
 /// The response of a call.
@@ -235,9 +268,9 @@ fn single_table(resource: &Resource, object: &Value, include: Include, version: 
 pub(crate) fn include(query: &Query) -> Result<Include, ApiError> {
     let text = query.get("includeObject").unwrap_or_default();
     Include::parse(text).ok_or_else(|| {
-        ApiError::bad_request(format!(
-            "unrecognized includeObject value: {text:?} (None, Metadata or Object)"
-        ))
+        let why = "must be 'Metadata', 'Object', 'None', or empty";
+        let error = FieldError::invalid(&FieldPath::root("includeObject"), text, why);
+        ApiError::bad_request(format!("Unable to convert to Table as requested: {error}"))
     })
 }
 

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use carrack_api::{Scope, meta, status};
+use carrack_api::status::{self, FieldError, FieldPath};
+use carrack_api::{Scope, meta};
 use carrack_store::KeyValue;
 use serde_json::Value;
 
@@ -106,11 +107,14 @@ async fn round(
 ) -> Result<Round, ApiError> {
     check_identity(call, name, part, &mut new, old)?;
     prepare(call, part, &mut new, old)?;
+    // As upstream, which tells of a patch's only behind admission.
+    call.dedup_owners(&mut new, call.info.verb == "patch");
     if part != Part::Exact {
         tracking::track(call, Some(old), &mut new).await?;
     }
     let admission = call.admission(Operation::Update, call.resource.kind, Some(old), dry_run);
     if call.mutate(&admission, &mut new).await? {
+        call.dedup_owners(&mut new, true);
         check_identity(call, name, part, &mut new, old)?;
         prepare(call, part, &mut new, old)?;
     }
@@ -161,7 +165,7 @@ fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Va
     }
     let (wanted, found) = (meta::uid(new), meta::uid(old));
     if !wanted.is_empty() && wanted != found {
-        return Err(status::uid_precondition(&call.resource, name, wanted, found).into());
+        return Err(other_uid(call, name, wanted, found));
     }
     match meta::resource_version(new) {
         "" if part == Part::Object && !call.strategy().allows_unconditional_update() => {
@@ -178,6 +182,17 @@ fn check_identity(call: &Call, name: &str, part: Part, new: &mut Value, old: &Va
     meta::set(new, "resourceVersion", revision);
     meta::stamp_update(new, old);
     Ok(())
+}
+
+/// The refusal of a uid that is not the object's: an update takes it for a precondition, a patch would change it.
+pub(crate) fn other_uid(call: &Call, name: &str, wanted: &str, found: &str) -> ApiError {
+    if call.info.verb == "update" {
+        let key = call.resource.key(call.namespace(), name);
+        return status::uid_mismatch(&call.resource, name, &key, wanted, found).into();
+    }
+    let at = FieldPath::root("metadata").child("uid");
+    status::invalid_object(&call.resource, name, &[FieldError::invalid(&at, wanted, "field is immutable")])
+        .into()
 }
 
 /// Applies the kind's rules about what a write may change.

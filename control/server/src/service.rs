@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use carrack_api::status;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response};
@@ -20,7 +21,7 @@ use crate::authn::impersonation;
 use crate::authz::decide;
 use crate::call::{Answer, Call, Warnings};
 use crate::metrics::Subject;
-use crate::negotiate::{self, Representation};
+use crate::negotiate::{self, RefusalForm, Representation};
 use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::Inner;
@@ -96,6 +97,7 @@ pub(crate) async fn handle(
     let is_head = request.method() == Method::HEAD;
     let line = format!("{} {}", request.method(), request.uri().path());
     let id = audit::id(request.headers());
+    let form = RefusalForm::of(&request);
     let subject = Subject { verb: "other", ..Subject::default() };
     let mut notes = Notes { subject, marks: None, open: None };
     // Boxed, so that the types of the futures around it stay shallow enough for the compiler.
@@ -106,7 +108,10 @@ pub(crate) async fn handle(
         Ok(outcome) => {
             let (response, error) = match outcome {
                 Ok(response) => (response, None),
-                Err(error) => (respond::refusal(&error), Some(error)),
+                Err(error) if error.is_no_such_path() => {
+                    (respond::nothing_at(form.path(), &error, &form.representation()), Some(error))
+                }
+                Err(error) => (respond::refusal_as(&error, &form.representation()), Some(error)),
             };
             match notes.open.take() {
                 Some(open) => open.end(response, error.as_ref()).await,
@@ -120,9 +125,10 @@ pub(crate) async fn handle(
             if let Some(open) = notes.open.take() {
                 open.panicked(&error);
             }
-            respond::refusal(&error)
+            respond::refusal_as(&error, &form.representation())
         }
     };
+    respond::keep_private(&mut response);
     response.headers_mut().insert(audit::ID, id);
     if let Some(marks) = notes.marks {
         marks.write(response.headers_mut());
@@ -210,7 +216,10 @@ async fn carry_out(
     notes.subject.resource = Some((resource.group, resource.version, resource.plural));
     let subresource = match info.subresource.as_str() {
         "" => None,
-        name => Some(resource.subresource(name).ok_or_else(ApiError::no_such_path)?),
+        name => Some(resource.subresource(name).ok_or_else(|| match resource.custom() {
+            Some(_) => status::not_found(&resource, &info.name).into(),
+            None => ApiError::no_such_path(),
+        })?),
     };
     notes.subject.subresource = subresource.map_or("", |s| s.name);
     let stored = !resource.storage_prefix.is_empty() && subresource.is_none_or(|s| s.kind == resource.gvk());
@@ -229,7 +238,7 @@ async fn carry_out(
     let call = Call {
         representation,
         content_type: negotiate::content_type(request.headers()),
-        manager: tracking::manager(&query, request.headers(), &attributes.user, origin)?,
+        manager: tracking::manager(&query, request.headers(), &attributes.user, origin),
         server,
         resource,
         subresource,

@@ -1,7 +1,6 @@
 //! Who manages which fields: the manager of a request, and the tracking of its writes.
 
 use carrack_api::apply::{self, Versions, Write};
-use carrack_api::status::{self, FieldError, FieldPath};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use jiff::Timestamp;
@@ -10,37 +9,30 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::conversion::Forms;
 use crate::object::as_served;
+use crate::options::LONGEST_MANAGER;
 use crate::query::Query;
 use crate::service::Origin;
 use crate::{ApiError, UserInfo};
 
-/// Longest name of a manager, in bytes; upstream's figure.
-const LONGEST: usize = 128;
-
-/// The manager of a request: `fieldManager`, or what the client calls itself. Parts of this process are named
-/// after who they act as.
-pub(crate) fn manager(
-    query: &Query,
-    headers: &HeaderMap,
-    user: &UserInfo,
-    origin: Origin,
-) -> Result<String, ApiError> {
+/// The manager of a request: `fieldManager`, which the options of writes check, or what the client calls itself. Parts of
+/// this process are named after who they act as.
+pub(crate) fn manager(query: &Query, headers: &HeaderMap, user: &UserInfo, origin: Origin) -> String {
     if let Some(named) = query.non_empty("fieldManager") {
-        return checked(named);
+        return named.to_owned();
     }
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut name = String::new();
     for letter in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
-        if name.len() + letter.len_utf8() > LONGEST {
+        if name.len() + letter.len_utf8() > LONGEST_MANAGER {
             break;
         }
         name.push(letter);
     }
-    Ok(match (name.as_str(), origin) {
+    match (name.as_str(), origin) {
         ("", Origin::Network) => "unknown".to_owned(),
         ("", _) => of_user(&user.name).to_owned(),
         _ => name,
-    })
+    }
 }
 
 fn of_user(name: &str) -> &str {
@@ -49,19 +41,6 @@ fn of_user(name: &str) -> &str {
         account if account.starts_with("serviceaccount:kube-system:") => "kube-controller-manager",
         other => other,
     }
-}
-
-/// 422 for names that are too long or cannot be printed.
-fn checked(name: &str) -> Result<String, ApiError> {
-    let path = FieldPath::root("fieldManager");
-    let error = if name.len() > LONGEST {
-        FieldError::too_long(&path, LONGEST)
-    } else if name.chars().any(char::is_control) {
-        FieldError::invalid(&path, name, "should only contain printable characters")
-    } else {
-        return Ok(name.to_owned());
-    };
-    Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into())
 }
 
 /// What a call writes, for [`carrack_api::apply`]; `forms` are for objects that a webhook converts.
@@ -118,13 +97,13 @@ pub(crate) async fn track(call: &Call, old: Option<&Value>, new: &mut Value) -> 
 mod tests {
     use super::*;
 
-    fn named(query: &str, agent: &str, user: &str, origin: Origin) -> Result<String, u16> {
+    fn named(query: &str, agent: &str, user: &str, origin: Origin) -> String {
         let mut headers = HeaderMap::new();
         if !agent.is_empty() {
             headers.insert(USER_AGENT, agent.parse().unwrap());
         }
         let user = UserInfo::new(user, []);
-        manager(&Query::parse(query).unwrap(), &headers, &user, origin).map_err(|e| e.code)
+        manager(&Query::parse(query).unwrap(), &headers, &user, origin)
     }
 
     #[test]
@@ -138,10 +117,8 @@ mod tests {
             ("", "", "system:kube-scheduler", Origin::Process, "kube-scheduler"),
         ];
         for (query, agent, user, origin, expected) in cases {
-            assert_eq!(named(query, agent, user, origin).as_deref(), Ok(expected), "{query} {agent}");
+            assert_eq!(named(query, agent, user, origin), expected, "{query} {agent}");
         }
-        let long = format!("fieldManager={}", "x".repeat(129));
-        assert_eq!(named(&long, "", "u", Origin::Network), Err(422));
-        assert_eq!(named("", &"y".repeat(300), "u", Origin::Network).map(|n| n.len()), Ok(128));
+        assert_eq!(named("", &"y".repeat(300), "u", Origin::Network).len(), 128);
     }
 }

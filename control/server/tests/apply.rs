@@ -95,7 +95,7 @@ async fn status_is_applied_apart() {
     let main = format!("{PODS}/a?fieldManager=me&force=true");
     let ignored = client.patch("apply", &main, &status("Failed")).await.expect(200);
     assert_eq!(ignored["status"]["phase"], "Running");
-    let nothing = json!({"metadata": {"name": "b"}});
+    let nothing = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}});
     let path = format!("{PODS}/b/status?fieldManager=me");
     assert_eq!(client.patch("apply", &path, &nothing).await.code, 404);
 }
@@ -123,6 +123,18 @@ async fn what_is_refused() {
     managed["metadata"]["managedFields"] = json!([{"manager": "x", "operation": "Apply"}]);
     let refused = client.patch("apply", &path, &managed).await.expect(400);
     assert_eq!(refused["message"], "metadata.managedFields must be nil");
+    for (api_version, kind, found) in [
+        ("", "", "/, Kind="),
+        ("v1", "Secret", "/v1, Kind=Secret"),
+        ("apps/v1", "ConfigMap", "apps/v1, Kind=ConfigMap"),
+    ] {
+        let mut other = map("a", "1");
+        other["stringData"] = json!({"k": 1});
+        other["apiVersion"] = json!(api_version);
+        other["kind"] = json!(kind);
+        let refused = client.patch("apply", &path, &other).await.expect(400);
+        assert_eq!(refused["message"], format!("invalid object type: {found}"));
+    }
     let mut of_another = map("a", "1");
     of_another["metadata"]["uid"] = json!("u");
     assert_eq!(client.patch("apply", &path, &of_another).await.code, 409);

@@ -140,7 +140,6 @@ impl Watcher {
             let path = format!("{MAPS}?watch=1&{path}&{}", self.kind.selector());
             match self.world.client().await.try_watch(&path).await {
                 Ok(events) => self.follow(events).await,
-                Err(410) => self.start_over(),
                 // The server is away.
                 Err(500..) => tokio::time::sleep(Duration::from_millis(20)).await,
                 Err(code) => panic!("{path}: {code}"),

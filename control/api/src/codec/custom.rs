@@ -40,6 +40,7 @@ fn metadata(
         strict.extend(decoded.strict.into_iter().map(|problem| match problem {
             StrictProblem::UnknownField(at) => StrictProblem::UnknownField(format!("{place}.{at}")),
             StrictProblem::DuplicateField(at) => StrictProblem::DuplicateField(format!("{place}.{at}")),
+            of_a_patch @ StrictProblem::InPatch(_) => of_a_patch,
         }));
     }
     Ok(())

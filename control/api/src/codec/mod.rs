@@ -9,6 +9,7 @@ mod lean;
 mod notes;
 mod seed;
 mod store;
+mod syntax;
 
 use std::fmt;
 
@@ -43,6 +44,8 @@ pub enum StrictProblem {
     UnknownField(String),
     /// A field that is there twice; the last one counts.
     DuplicateField(String),
+    /// Something about an operation of a JSON patch.
+    InPatch(Box<StrictProblem>),
 }
 
 impl fmt::Display for StrictProblem {
@@ -50,6 +53,7 @@ impl fmt::Display for StrictProblem {
         match self {
             StrictProblem::UnknownField(path) => write!(f, "unknown field {path:?}"),
             StrictProblem::DuplicateField(path) => write!(f, "duplicate field {path:?}"),
+            StrictProblem::InPatch(problem) => write!(f, "json patch {problem}"),
         }
     }
 }
@@ -110,9 +114,14 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The refusal for a body that should have been an object of `resource`.
-    pub fn into_status(self, resource: &Resource) -> crate::Status {
+    /// The refusal for a `body` that should have been an object of `resource`.
+    pub fn into_status(self, resource: &Resource, body: &[u8]) -> crate::Status {
         match self {
+            DecodeError::Syntax(_) => crate::status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): {self} ({})",
+                resource.kind,
+                syntax::summary(body)
+            )),
             DecodeError::TooLarge => crate::status::too_large(MAX_BODY),
             DecodeError::Type(why) => crate::status::cannot_be_handled(resource, &why),
             other => crate::status::bad_request(other.to_string()),
@@ -204,8 +213,12 @@ fn decode_shape(body: &[u8], media: Media, shape: &Shape, empty: Empty) -> Resul
     match media {
         Media::Json => {
             let mut reader = serde_json::Deserializer::from_slice(body);
-            let decoded = seed::run(&mut reader, shape, empty).map_err(|why| why.into_decode_error())?;
-            reader.end().map_err(|why| DecodeError::Syntax(why.to_string()))?;
+            let broken = |found: &str| DecodeError::Syntax(syntax::in_go(body, found));
+            let decoded = seed::run(&mut reader, shape, empty).map_err(|why| match why.into_decode_error() {
+                DecodeError::Syntax(found) => broken(&found),
+                other => other,
+            })?;
+            reader.end().map_err(|why| broken(&why.to_string()))?;
             Ok(decoded)
         }
         Media::Yaml => seed::run_yaml(body, shape, empty),

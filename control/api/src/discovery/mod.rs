@@ -48,6 +48,27 @@ pub fn api_resource_list(kinds: &Catalogue, group: &str, version: &str) -> Optio
     )
 }
 
+/// How the groups of built-in kinds are ranked. `apiregistration.k8s.io` has no APIService and comes first of the groups.
+/// Upstream: pkg/controlplane/apiserver/aggregator.go and pkg/controlplane/instance.go; metrics-server's manifests.
+#[rustfmt::skip]
+const PRIORITIES: &[(&str, i64)] = &[
+    ("", 18000), ("apiregistration.k8s.io", 17900), ("apps", 17800), ("events.k8s.io", 17750), ("authentication.k8s.io", 17700),
+    ("authorization.k8s.io", 17600), ("autoscaling", 17500), ("batch", 17400),
+    ("certificates.k8s.io", 17300), ("networking.k8s.io", 17200), ("policy", 17100),
+    ("rbac.authorization.k8s.io", 17000), ("storage.k8s.io", 16800), ("apiextensions.k8s.io", 16700),
+    ("admissionregistration.k8s.io", 16700), ("scheduling.k8s.io", 16600), ("coordination.k8s.io", 16500),
+    ("node.k8s.io", 16300), ("discovery.k8s.io", 16200), ("flowcontrol.apiserver.k8s.io", 16100),
+    ("resource.k8s.io", 15900), ("metrics.k8s.io", 100),
+];
+
+/// How the groups of custom resources are ranked: behind the built-in ones. Upstream's figure.
+pub const CUSTOM_PRIORITY: i64 = 1000;
+
+/// The rank of a group of built-in kinds, the higher the earlier.
+pub fn priority(group: &str) -> Option<i64> {
+    PRIORITIES.iter().find(|(known, _)| *known == group).map(|(_, priority)| *priority)
+}
+
 /// Groups other than core, in the order of the catalogue.
 pub fn groups(kinds: &Catalogue) -> Vec<&'static str> {
     let mut out: Vec<&'static str> = Vec::new();

@@ -66,7 +66,8 @@ impl Rules for ConfigMapRules {
             total += value.0.len();
         }
         if total > MAX_DATA {
-            errors.push(FieldError::too_long(&FieldPath::default(), MAX_DATA));
+            // Upstream names no field here, which its messages show like this.
+            errors.push(FieldError::too_long(&FieldPath::root("[]"), MAX_DATA));
         }
     }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-pub use owner::{OwnerReference, controller_of, owners};
+pub use owner::{OwnerReference, controller_of, dedup_owners, owners};
 pub use validate::{
     NameRule, finalizer_warnings, validate_annotations, validate_create, validate_kube_finalizers,
     validate_labels, validate_update,
@@ -162,7 +162,7 @@ pub fn stamp_new(object: &mut Value, scope: Scope, namespace: &str, uid: &str, n
 }
 
 /// Fills, from the stored object, server-managed metadata that an update leaves out. What it contradicts is found by
-/// [`validate_update`].
+/// [`validate_update`], but for the times of creation and deletion, which an update cannot change and may say wrongly.
 pub fn stamp_update(new: &mut Value, old: &Value) {
     let old = metadata(old);
     let Some(new) = metadata_mut(new) else { return };
@@ -170,7 +170,8 @@ pub fn stamp_update(new: &mut Value, old: &Value) {
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "namespace"]
     {
         let absent = new.get(field).is_none_or(|v| v.is_null() || v.as_str() == Some(""));
-        if let (true, Some(value)) = (absent, old.and_then(|o| o.get(field))) {
+        let fixed = matches!(field, "creationTimestamp" | "deletionTimestamp");
+        if let (true, Some(value)) = (absent || fixed, old.and_then(|o| o.get(field))) {
             new.insert(field.to_owned(), value.clone());
         }
     }

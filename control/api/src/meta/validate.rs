@@ -214,6 +214,12 @@ const IMMUTABLE: &[&str] =
 /// Appends what is wrong with the metadata of an update.
 pub fn validate_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let (new_meta, old_meta) = (metadata(new), metadata(old));
+    if let (Some(now), before) = (super::deletion_grace(new), super::deletion_grace(old))
+        && before != Some(now)
+    {
+        let why = "field is immutable; may only be changed via deletion";
+        errors.push(FieldError::invalid(&path().child("deletionGracePeriodSeconds"), now, why));
+    }
     for field in IMMUTABLE {
         let (now, before) = (new_meta.and_then(|m| m.get(*field)), old_meta.and_then(|m| m.get(*field)));
         if !super::same(now, before) {

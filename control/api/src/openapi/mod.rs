@@ -35,9 +35,11 @@ pub struct Document {
 }
 
 impl Document {
-    fn of(bytes: Vec<u8>) -> Self {
+    /// The document of these bytes.
+    pub fn of(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
         let hash = format!("{:016X}", fingerprint(&bytes));
-        Document { bytes: bytes.into(), hash }
+        Document { bytes, hash }
     }
 }
 
@@ -66,7 +68,7 @@ fn make(kinds: &Catalogue, wanted: impl Fn(&Resource) -> bool) -> BTreeMap<Strin
     let mut out = BTreeMap::new();
     for row in kinds.rows().filter(|row| wanted(row)) {
         out.entry(path_of(row))
-            .or_insert_with(|| Document::of(v3_value(kinds, row.group, row.version).to_string().into()));
+            .or_insert_with(|| Document::of(v3_value(kinds, row.group, row.version).to_string()));
     }
     out
 }
@@ -108,7 +110,7 @@ fn shared(kinds: &Catalogue) -> &Catalogue {
 /// The answer of `/openapi/v2` as JSON.
 pub fn v2(kinds: &Catalogue) -> &Document {
     let kinds = shared(kinds);
-    kinds.documents().v2.get_or_init(|| Document::of(v2_value(kinds).to_string().into()))
+    kinds.documents().v2.get_or_init(|| Document::of(v2_value(kinds).to_string()))
 }
 
 /// The answer of `/openapi/v2` as protobuf.
@@ -122,7 +124,7 @@ pub fn v2_protobuf(kinds: &Catalogue) -> &Document {
 pub fn v2_with(kinds: &Catalogue, parts: &[Part<'_>]) -> (Document, Document) {
     let mut value = v2_value(shared(kinds));
     merge::merge(&mut value, parts);
-    (Document::of(value.to_string().into()), Document::of(protobuf::document(&value)))
+    (Document::of(value.to_string()), Document::of(protobuf::document(&value)))
 }
 
 /// A document of another server, put into an empty one.

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub use misfits::{Misfit, wrong_result};
 pub use strategic::strategic_merge;
 
-use crate::codec::{self, DecodeError, Decoded, Media};
+use crate::codec::{self, DecodeError, Decoded, Media, StrictProblem};
 use crate::resource::Resource;
 use crate::status::{self, Status};
 
@@ -86,11 +86,12 @@ impl PatchError {
         match self {
             PatchError::Decode(why) => match why {
                 DecodeError::TooLarge => status::too_large(codec::MAX_BODY),
+                DecodeError::Syntax(why) => status::bad_request(format!("error decoding patch: {why}")),
                 other => status::bad_request(format!("error decoding patch: {other}")),
             },
             PatchError::Malformed(why) => status::bad_request(why),
             PatchError::TooLarge(why) => status::request_too_large(&why),
-            PatchError::DoesNotApply(why) | PatchError::TestFailed(why) => status::unprocessable(&why),
+            PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => status::unprocessable(),
             PatchError::Result(why) => {
                 let Misfit { shown, why: found } = shown();
                 status::invalid_patch(&shown, &found.unwrap_or_else(|| why.to_string()))
@@ -107,7 +108,10 @@ pub fn apply(
     original: Value,
     body: &[u8],
 ) -> Result<Decoded, PatchError> {
-    let patch = codec::decode(body, Media::Json)?;
+    let mut patch = codec::decode(body, Media::Json)?;
+    if kind == PatchKind::Json {
+        note_operations(&mut patch);
+    }
     let patched = patched(kind, resource, original, patch.value)?;
     let mut decoded = codec::check(patched, resource).map_err(PatchError::Result)?;
     codec::identify(&mut decoded.value, resource.api_version, resource.kind).map_err(PatchError::Result)?;
@@ -139,6 +143,19 @@ fn patched(
 
 fn malformed(why: &str) -> PatchError {
     PatchError::Malformed(format!("error decoding patch: {why}"))
+}
+
+/// Notes which fields of the operations are none, beside those that are there twice.
+fn note_operations(patch: &mut Decoded) {
+    let is_known = |field: &str| matches!(field, "op" | "from" | "path" | "value");
+    let operations = patch.value.as_array().into_iter().flatten().enumerate();
+    let unknown = operations.flat_map(|(place, operation)| {
+        let fields = operation.as_object().into_iter().flat_map(|fields| fields.keys());
+        let unknown = fields.filter(|field| !is_known(field));
+        unknown.map(move |field| StrictProblem::UnknownField(format!("[{place}].{field}")))
+    });
+    let all = unknown.chain(std::mem::take(&mut patch.strict));
+    patch.strict = all.map(|problem| StrictProblem::InPatch(Box::new(problem))).collect();
 }
 
 /// Refuses a patch that is no object, in the words of Go's decoder.

@@ -218,7 +218,62 @@ impl fmt::Display for FieldError {
 /// A value as messages show it: text in Go's quotes, everything else as compact JSON.
 fn quoted(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => go_quoted(text),
         other => other.to_string(),
+    }
+}
+
+/// A text in quotes, as Go's `%q` writes it.
+pub fn go_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\u{b}' => out.push_str("\\v"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            _ if !is_hidden(letter) => out.push(letter),
+            _ if letter.is_ascii() => out.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            _ if u32::from(letter) <= 0xffff => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => out.push_str(&format!("\\U{:08x}", u32::from(letter))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a letter is not shown as it is: controls, what Rust would escape for being invisible, and spaces but the one.
+pub fn is_hidden(letter: char) -> bool {
+    letter.is_control()
+        || (letter.is_whitespace() && letter != ' ')
+        || (!letter.is_ascii() && letter.escape_debug().len() > 1 && !is_mark(letter))
+}
+
+/// Marks that combine with the letter before them, which Rust escapes and Go shows.
+fn is_mark(letter: char) -> bool {
+    matches!(u32::from(letter), 0x300..=0x36f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff | 0x20d0..=0x20ff | 0xfe20..=0xfe2f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_go_does() {
+        let cases = [
+            ("a'b\"c\\", r#""a'b\"c\\""#),
+            ("\u{7}\u{0}\n\u{7f}", r#""\a\x00\n\x7f""#),
+            ("\u{200b}\u{a0}é", r#""\u200b\u00a0é""#),
+            ("\u{e0001}", r#""\U000e0001""#),
+            ("e\u{301}", "\"e\u{301}\""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(go_quoted(text), expected);
+        }
     }
 }

@@ -9,9 +9,10 @@ mod reasons;
 
 use std::fmt;
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-pub use field::{ErrorType, FieldError, FieldPath};
+pub use field::{ErrorType, FieldError, FieldPath, go_quoted, is_hidden};
 pub use reasons::*;
 
 use crate::catalogue::ResourceRef;
@@ -132,6 +133,22 @@ impl Status {
 
     /// The body as a JSON value.
     pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// The body as JSON text, its fields in upstream's order.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The same over several lines, for people.
+    pub fn to_json_pretty(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut metadata = Map::new();
         if let Some(token) = &self.continue_token {
             metadata.insert("continue".into(), token.as_str().into());
@@ -139,29 +156,23 @@ impl Status {
         if let Some(left) = self.remaining_items {
             metadata.insert("remainingItemCount".into(), left.into());
         }
-        let mut body = Map::new();
-        body.insert("kind".into(), "Status".into());
-        body.insert("apiVersion".into(), "v1".into());
-        body.insert("metadata".into(), metadata.into());
-        body.insert("status".into(), if self.is_success() { "Success" } else { "Failure" }.into());
-        if !self.message.is_empty() {
-            body.insert("message".into(), self.message.as_str().into());
-        }
-        if !self.reason.is_empty() {
-            body.insert("reason".into(), self.reason.into());
+        let mut body = serializer.serialize_map(None)?;
+        body.serialize_entry("kind", "Status")?;
+        body.serialize_entry("apiVersion", "v1")?;
+        body.serialize_entry("metadata", &metadata)?;
+        body.serialize_entry("status", if self.is_success() { "Success" } else { "Failure" })?;
+        for (name, text) in [("message", self.message.as_str()), ("reason", self.reason)] {
+            if !text.is_empty() {
+                body.serialize_entry(name, text)?;
+            }
         }
         if let Some(details) = &self.details {
-            body.insert("details".into(), details.to_value());
+            body.serialize_entry("details", details)?;
         }
         if !self.is_success() {
-            body.insert("code".into(), self.code.into());
+            body.serialize_entry("code", &self.code)?;
         }
-        body.into()
-    }
-
-    /// The body as JSON text.
-    pub fn to_json(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
+        body.end()
     }
 }
 
@@ -173,34 +184,34 @@ impl fmt::Display for Status {
 
 impl std::error::Error for Status {}
 
-impl Details {
-    fn to_value(&self) -> Value {
-        let mut out = Map::new();
-        for (key, text) in
+impl Serialize for Details {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_map(None)?;
+        for (name, text) in
             [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
         {
             if !text.is_empty() {
-                out.insert(key.into(), text.as_str().into());
+                body.serialize_entry(name, text)?;
             }
         }
         if !self.causes.is_empty() {
-            out.insert("causes".into(), self.causes.iter().map(Cause::to_value).collect());
+            body.serialize_entry("causes", &self.causes)?;
         }
         if self.retry_after_seconds > 0 {
-            out.insert("retryAfterSeconds".into(), self.retry_after_seconds.into());
+            body.serialize_entry("retryAfterSeconds", &self.retry_after_seconds)?;
         }
-        out.into()
+        body.end()
     }
 }
 
-impl Cause {
-    fn to_value(&self) -> Value {
-        let mut out = Map::new();
-        for (key, text) in [("reason", &self.reason), ("message", &self.message), ("field", &self.field)] {
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_map(None)?;
+        for (name, text) in [("reason", &self.reason), ("message", &self.message), ("field", &self.field)] {
             if !text.is_empty() {
-                out.insert(key.into(), text.as_str().into());
+                body.serialize_entry(name, text)?;
             }
         }
-        out.into()
+        body.end()
     }
 }

@@ -55,15 +55,38 @@ pub fn conflict<'a>(resource: impl Into<GroupResource<'a>>, name: &str, why: &st
     Status::new(409, "Conflict", message).about(resource, name)
 }
 
-/// 409: a precondition on the uid does not hold. `wanted` came with the request, `found` is stored.
-pub fn uid_precondition<'a>(
-    resource: impl Into<GroupResource<'a>>,
+/// 409: an update is of another object than the one that is stored under `key`. `wanted` came with the request, `found` is
+/// stored, or empty where nothing is.
+pub fn uid_mismatch(resource: &Resource, name: &str, key: &str, wanted: &str, found: &str) -> Status {
+    conflict(resource, name, &storage_uid_mismatch(key, wanted, found))
+}
+
+/// What upstream's storage says of a uid that is not the stored one.
+pub fn storage_uid_mismatch(key: &str, wanted: &str, found: &str) -> String {
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    )
+}
+
+/// 409: a precondition of a deletion does not hold; `what` is `UID` or `ResourceVersion`. Upstream names the kind here, and
+/// has other words for kinds that look at preconditions themselves.
+pub fn deletion_precondition(
+    resource: &Resource,
     name: &str,
+    what: &str,
     wanted: &str,
     found: &str,
 ) -> Status {
-    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
-    conflict(resource, name, &why)
+    if matches!(resource.plural, "namespaces" | "customresourcedefinitions") {
+        let why =
+            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        return conflict(resource, name, &why);
+    }
+    let might = if what == "UID" { "deleted and then recreated" } else { "modified" };
+    let why = format!(
+        "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {might}"
+    );
+    conflict((resource.group, resource.kind), name, &why)
 }
 
 /// 422: the object breaks a rule. `kind` is the kind, not the resource.
@@ -265,10 +288,8 @@ pub fn request_too_large(why: &str) -> Status {
     Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
 }
 
-/// 422 without an object: a JSON patch that does not apply.
-pub fn unprocessable(why: &str) -> Status {
-    let cause =
-        Cause { reason: "UnexpectedServerResponse".into(), message: why.to_owned(), field: String::new() };
+/// 422 without an object: a JSON patch that does not apply. Upstream does not tell which part of it.
+pub fn unprocessable() -> Status {
     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-        .caused_by(vec![cause])
+        .caused_by(Vec::new())
 }

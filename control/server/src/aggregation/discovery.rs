@@ -1,8 +1,10 @@
 //! What other servers answer for, in this server's discovery. Merging is pure.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use carrack_api::discovery;
 use serde_json::{Map, Value, json};
 
 use super::remote::Remote;
@@ -30,6 +32,7 @@ impl Aggregation {
         let described = self.described().await?;
         if let Some(groups) = list["groups"].as_array_mut() {
             merge_groups(groups, &described);
+            put_in_order(groups, "/name", &described);
         }
         Ok(())
     }
@@ -52,6 +55,7 @@ impl Aggregation {
         let described = self.described().await?;
         if let Some(items) = list["items"].as_array_mut() {
             merge_items(items, &described);
+            put_in_order(items, "/metadata/name", &described);
         }
         Ok(())
     }
@@ -65,6 +69,19 @@ impl Aggregation {
         }
         Ok(())
     }
+}
+
+/// Sorts groups, whose names are at `name`, as their APIServices say: where several have a resource of one name, clients take
+/// the first.
+pub(super) fn put_in_order(groups: &mut [Value], name: &str, described: &[Described]) {
+    let priority = |group: &str| {
+        let remote = || described.iter().find(|(remote, _)| remote.group == group);
+        discovery::priority(group).or_else(|| remote().map(|(remote, _)| remote.group_priority))
+    };
+    groups.sort_by_cached_key(|group| {
+        let group = text(group, name);
+        (Reverse(priority(group).unwrap_or(discovery::CUSTOM_PRIORITY)), group.to_owned())
+    });
 }
 
 pub(super) fn merge_groups(groups: &mut Vec<Value>, described: &[Described]) {
@@ -98,7 +115,7 @@ pub(super) fn merge_items(items: &mut Vec<Value>, described: &[Described]) {
                 }
             }
             None => items.push(json!({
-                "metadata": {"name": remote.group, "creationTimestamp": null}, "versions": [version],
+                "metadata": {"name": remote.group}, "versions": [version],
             })),
         }
     }

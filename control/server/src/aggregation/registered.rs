@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use carrack_api::discovery::CUSTOM_PRIORITY;
 use carrack_api::{Catalogue, Resource, meta};
 use carrack_store::{Watch, Watcher};
 use serde_json::{Value, json};
@@ -20,8 +21,7 @@ const PLURAL: &str = "apiservices";
 const COLLECTION: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 /// Says that the server looks after an APIService; who wants to do so himself takes it away.
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
-/// Upstream's figures: custom resources come behind everything else, their versions by their names.
-const GROUP_PRIORITY: i64 = 1000;
+/// Upstream's figure: versions come by their names.
 const VERSION_PRIORITY: i64 = 100;
 /// Changes come in groups: this long is waited for the next one.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ fn wanted<'r>(custom: impl Iterator<Item = &'r Resource>) -> BTreeMap<String, Va
             "metadata": {"name": name, "labels": {LABEL: "true"}},
             "spec": {
                 "group": row.group, "version": row.version,
-                "groupPriorityMinimum": GROUP_PRIORITY, "versionPriority": VERSION_PRIORITY,
+                "groupPriorityMinimum": CUSTOM_PRIORITY, "versionPriority": VERSION_PRIORITY,
             },
         });
         (name, service)

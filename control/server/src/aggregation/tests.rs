@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Known;
 use super::available::{Condition, obstacle, with_condition};
-use super::discovery::{merge_groups, merge_items};
+use super::discovery::{merge_groups, merge_items, put_in_order};
 use super::proxy::name_user;
 use super::remote::Remote;
 use crate::UserInfo;
@@ -87,6 +87,11 @@ fn remote_groups_are_merged_into_discovery() {
     merge_groups(&mut groups, &described);
     assert_eq!(groups.len(), 2);
     assert_eq!(groups[1]["preferredVersion"]["groupVersion"], "g.example/v1");
+    groups.insert(0, json!({"name": "custom.example"}));
+    groups.insert(0, json!({"name": "batch"}));
+    put_in_order(&mut groups, "/name", &described);
+    let names: Vec<&str> = groups.iter().filter_map(|group| group["name"].as_str()).collect();
+    assert_eq!(names, ["apps", "batch", "custom.example", "g.example"]);
     let mut items = Vec::new();
     merge_items(&mut items, &described[..1]);
     let version = &items[0]["versions"][0];

@@ -109,7 +109,7 @@ fn queries_become_the_nodes_paths() {
         ("log", "container=a&limitBytes=0", 422, "limitBytes: Invalid value: 0: must be greater than 0"),
         ("log", "container=a&sinceSeconds=5&sinceTime=2026-01-02T03:04:05Z", 422, "at most one of"),
         ("log", "container=a&sinceTime=yesterday", 400, "is not an RFC 3339 time"),
-        ("log", "container=a&tailLines=x", 400, "is not a whole number"),
+        ("log", "container=a&tailLines=x", 400, "parsing \"x\": invalid syntax"),
         ("log", "container=a&stream=Both", 422, "Unsupported value: \"Both\""),
         ("log", "", 400, "a container name must be specified"),
         ("exec", "container=a&stdout=1", 400, "at least one command"),

@@ -4,14 +4,14 @@ use carrack_api::apply;
 use carrack_api::codec::{self, DecodeError, Decoded, Media, StrictProblem};
 use carrack_api::meta;
 use carrack_api::schema::bodies;
-use carrack_api::status::{self, FieldError, FieldPath};
+use carrack_api::status;
 use serde_json::{Map, Value, json};
 
 use super::scale;
 use crate::call::{Answer, Body, Call};
 use crate::conversion::Forms;
 use crate::object::{as_served, to_storage};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::rewrite::{Part, Rewritten, rewrite};
 use crate::{ApiError, tracking};
 
@@ -63,12 +63,7 @@ pub(super) async fn apply_scale(call: &Call, body: Body) -> Result<Answer, ApiEr
 
 /// The options; a manager has to be named.
 fn options(call: &Call) -> Result<WriteOptions, ApiError> {
-    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
-    if call.query.non_empty("fieldManager").is_none() {
-        let error = FieldError::required(&FieldPath::root("fieldManager"), "is required for apply patch");
-        return Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into());
-    }
-    Ok(options)
+    WriteOptions::parse(&call.query, Writing::Apply)
 }
 
 /// The configuration: YAML, which JSON is a part of. Fields that the kind does not have cannot be owned.
@@ -85,21 +80,37 @@ fn decode(
         Err(codec::DecodeError::Syntax(_)) if media == Media::Json => read(body, Media::Yaml),
         other => other,
     };
-    let mut decoded = decoded.map_err(|why| match why {
+    let decoded = decoded.map_err(|why| match why {
         codec::DecodeError::TooLarge => ApiError::too_large(codec::MAX_BODY),
         codec::DecodeError::Syntax(why) => ApiError::bad_request(format!("error decoding YAML: {why}")),
-        other => untyped(call, (api_version, kind), &other.to_string()),
+        other => match codec::decode(body, media) {
+            // What is of another kind cannot be of this kind's type.
+            Ok(any) => check_kind(&any.value, (api_version, kind))
+                .err()
+                .unwrap_or_else(|| untyped(call, (api_version, kind), &other.to_string())),
+            Err(_) => untyped(call, (api_version, kind), &other.to_string()),
+        },
     })?;
+    check_kind(&decoded.value, (api_version, kind))?;
     let unknown = decoded.strict.iter().find_map(|problem| match problem {
         StrictProblem::UnknownField(path) => Some(path),
-        StrictProblem::DuplicateField(_) => None,
+        _ => None,
     });
     if let Some(path) = unknown {
         return Err(untyped(call, (api_version, kind), &format!(".{path}: field not declared in schema")));
     }
-    codec::identify(&mut decoded.value, api_version, kind)
-        .map_err(|why| ApiError::bad_request(why.to_string()))?;
     call.settle_strict(decoded, options.field_validation)
+}
+
+/// A configuration says what it is of.
+fn check_kind(config: &Value, (api_version, kind): (&str, &str)) -> Result<(), ApiError> {
+    let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (found_version, found) = (text("apiVersion"), text("kind"));
+    if (found_version, found) == (api_version, kind) {
+        return Ok(());
+    }
+    let slash = if found_version.contains('/') { "" } else { "/" };
+    Err(ApiError::bad_request(format!("invalid object type: {slash}{found_version}, Kind={found}")))
 }
 
 /// The refusal of a configuration that is not of the kind's type, in upstream's words; upstream's code is 500, which says that

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::budget::set_condition;
 use crate::admission::optional::LABELS;
 use crate::call::{Answer, Body, Call};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::rewrite::{Part, rewrite};
 use crate::{ApiError, Operation};
 
 /// Binds the pod that the path (or, for `bindings`, the body) names to the node in the body.
 pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Create)?;
     let mut binding = call.decode_as(&body, &bodies::BINDING, ("v1", "Binding"), &options)?;
     let name = if call.name().is_empty() { meta::name(&binding).to_owned() } else { call.name().to_owned() };
     if call.subresource.is_some() {
@@ -70,7 +70,12 @@ fn bind(pod: &Value, binding: &Value, node: &str, now: Timestamp) -> Result<Valu
     let conflict = |why: String| Err(ApiError::conflict("", "pods/binding", name, &why));
     let wanted = meta::uid(binding);
     if !wanted.is_empty() && wanted != meta::uid(pod) {
-        return Err(status::uid_precondition(("", "pods"), name, wanted, meta::uid(pod)).into());
+        let why = status::storage_uid_mismatch(
+            &format!("/registry/pods/{}/{name}", meta::namespace(pod)),
+            wanted,
+            meta::uid(pod),
+        );
+        return Err(ApiError::conflict("", "bindings", name, &why));
     }
     if meta::is_deleting(pod) {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));

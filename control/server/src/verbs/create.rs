@@ -10,7 +10,7 @@ use crate::authz::decide;
 use crate::call::{Answer, Body, Call};
 use crate::definitions::rules;
 use crate::object::{to_served, to_storage};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::registry::{Beside, Swap};
 use crate::service::Origin;
 use crate::{ApiError, Operation, namespaces, quota, side, tracking};
@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 64;
 
 /// Creates the object in the body.
 pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Create)?;
     let object = call.decode(&body, &options)?;
     check(call, &object)?;
     from_object(call, object, &options).await
@@ -44,7 +44,8 @@ fn check(call: &Call, object: &Value) -> Result<(), ApiError> {
     if !call.namespace().is_empty() {
         meta::check_namespace(object, call.namespace())?;
     }
-    if !meta::resource_version(object).is_empty() {
+    // Upstream takes "0" for unset.
+    if !matches!(meta::resource_version(object), "" | "0") {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
     Ok(())
@@ -53,8 +54,9 @@ fn check(call: &Call, object: &Value) -> Result<(), ApiError> {
 /// 405 while the definition of the resource is being deleted: its objects go first, so that none may come.
 pub(super) fn refuse_while_terminating(call: &Call) -> Result<(), ApiError> {
     if call.server.kinds.now().is_terminating(&call.resource) {
-        let why = "create not allowed while custom resource definition is terminating";
-        return Err(ApiError::new(405, "MethodNotAllowed", why));
+        let mut refusal = status::method_not_allowed(&call.resource, "create");
+        refusal.message = "create not allowed while custom resource definition is terminating".to_owned();
+        return Err(refusal.into());
     }
     Ok(())
 }
@@ -90,9 +92,11 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     to_storage(&call.resource, &mut new);
     call.strategy().default(&mut new);
     call.strategy().prepare_create(&mut new);
+    call.dedup_owners(&mut new, false);
     tracking::track(call, None, &mut new).await?;
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
     if call.mutate(&admission, &mut new).await? {
+        call.dedup_owners(&mut new, true);
         if !call.namespace().is_empty() {
             meta::check_namespace(&new, call.namespace())?;
         }

@@ -74,6 +74,8 @@ pub(super) async fn delete_named(
     options: &DeleteOptions,
 ) -> Result<Answer, ApiError> {
     let key = call.resource.key(call.namespace(), name);
+    // As upstream: only who says that dependents are not orphaned, in the old way, is told that the object is still there.
+    let marked = if options.cascades { 202 } else { 200 };
     let mut present = call.registry().get_key(key.clone()).await?;
     for _ in 0..ATTEMPTS {
         let Some(kv) = present else {
@@ -90,11 +92,11 @@ pub(super) async fn delete_named(
             plan(call.strategy(), &old, options, now)
         };
         present = match plan {
-            Plan::Pending => return Ok(Answer::Stored(200, call.read(&kv).await?)),
+            Plan::Pending => return Ok(Answer::Stored(marked, call.read(&kv).await?)),
             Plan::Remove if options.dry_run => return Ok(removed(call, name, old)),
             Plan::Mark(mut object) if options.dry_run => {
                 to_served(&call.resource, &mut object);
-                return Ok(Answer::Object(200, object));
+                return Ok(Answer::Object(marked, object));
             }
             Plan::Remove => {
                 let beside = side::prepare(call, Some(&old), None, false).await?;
@@ -108,7 +110,7 @@ pub(super) async fn delete_named(
                 let value = call.encode(&object).await?;
                 match call.put(&key, kv.mod_revision, value.clone(), side::keep(&kv)).await? {
                     Swap::Done(revision) => {
-                        return Ok(Answer::Stored(200, call.written(value, revision).await?));
+                        return Ok(Answer::Stored(marked, call.written(value, revision).await?));
                     }
                     Swap::Lost(found) => found,
                 }
@@ -137,16 +139,15 @@ pub(super) fn check_preconditions(
     if let Some(uid) = &options.uid
         && uid != meta::uid(old)
     {
-        return Err(status::uid_precondition(&call.resource, name, uid, meta::uid(old)).into());
+        return Err(status::deletion_precondition(&call.resource, name, "UID", uid, meta::uid(old)).into());
     }
     if let Some(wanted) = &options.resource_version
         && wanted != meta::resource_version(old)
     {
         let found = meta::resource_version(old);
-        let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
+        return Err(
+            status::deletion_precondition(&call.resource, name, "ResourceVersion", wanted, found).into()
         );
-        return Err(status::conflict(&call.resource, name, &why).into());
     }
     Ok(())
 }

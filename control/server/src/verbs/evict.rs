@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::budget::{self, Standing, Verdict};
 use super::delete;
 use crate::call::{Answer, Body, Call};
-use crate::options::{DeleteOptions, WriteOptions};
+use crate::options::{DeleteOptions, WriteOptions, Writing};
 use crate::registry::Swap;
 use crate::{ApiError, Operation, side};
 
@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 128;
 
 /// Deletes the pod as the Eviction in the body asks; 429 where its budget does not allow it now.
 pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Create)?;
     let mut eviction = call.decode_as(&body, &bodies::EVICTION, EVICTION, &options)?;
     meta::check_name(&eviction, call.name())?;
     meta::check_namespace(&eviction, call.namespace())?;

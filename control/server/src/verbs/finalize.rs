@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::rewrite::{Part, rewrite};
 
 /// Takes the finalizers from the body.
 pub(super) async fn update(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Update)?;
     let wanted = call.decode(&body, &options)?;
     carrack_api::meta::check_name(&wanted, call.name())?;
     let revision = carrack_api::meta::resource_version(&wanted).to_owned();

@@ -44,7 +44,10 @@ impl ContinueToken {
     }
 
     pub(crate) fn decode(text: &str) -> Result<Self, ApiError> {
-        let wrong = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+        let wrong = |why: &str| {
+            let why = format!("invalid continue token: continue key is not valid: {why}");
+            ApiError::bad_request(why)
+        };
         let text = text.trim_end_matches('=');
         let bytes = URL_SAFE_NO_PAD
             .decode(text)
@@ -170,7 +173,9 @@ fn continued(call: &Call, token: &ContinueToken, keys: &KeyRange) -> Result<KeyR
         {
             Ok(KeyRange::span(start, end.clone()))
         }
-        _ => Err(ApiError::bad_request("continue key is not valid: it belongs to another list")),
+        _ => Err(ApiError::bad_request(
+            "invalid continue token: continue key is not valid: it belongs to another list",
+        )),
     }
 }
 

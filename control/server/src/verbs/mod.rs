@@ -23,7 +23,7 @@ mod watch;
 #[cfg(any(test, fuzzing))]
 pub(crate) use list::ContinueToken;
 
-use carrack_api::{Scope, Verb};
+use carrack_api::{Scope, Verb, status};
 use futures::future::BoxFuture;
 
 use crate::call::{Answer, Body, Call};
@@ -51,7 +51,10 @@ pub(crate) fn check_path(call: &Call) -> Result<(), ApiError> {
         && !in_namespace
         && !matches!(call.info.verb, "list" | "watch")
     {
-        return Err(ApiError::method_not_allowed());
+        return Err(match call.resource.custom() {
+            Some(_) => ApiError::no_such_path(),
+            None => ApiError::method_not_allowed(),
+        });
     }
     Ok(())
 }
@@ -73,10 +76,15 @@ pub(crate) fn check_verb(call: &Call) -> Result<(), ApiError> {
     if call.info.is_proxy() && call.info.verb == "options" {
         return Ok(());
     }
-    let verb = verb_of(call.info.verb).ok_or_else(ApiError::method_not_allowed)?;
+    let refuse = || match call.resource.custom() {
+        // Upstream answers for these itself, and leaves built-in kinds to its router.
+        Some(_) => status::method_not_allowed(&call.resource, call.info.verb).into(),
+        None => ApiError::method_not_allowed(),
+    };
+    let verb = verb_of(call.info.verb).ok_or_else(refuse)?;
     let verbs = call.subresource.map_or(call.resource.verbs, |s| s.verbs);
     if !verbs.contains(&verb) {
-        return Err(ApiError::method_not_allowed());
+        return Err(refuse());
     }
     if matches!(verb, Verb::Update | Verb::Patch) && call.info.name.is_empty() {
         return Err(ApiError::method_not_allowed());

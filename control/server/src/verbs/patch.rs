@@ -1,14 +1,13 @@
 //! `patch`: JSON, merge and strategic merge patches, and server-side apply, tried anew when the object changes meanwhile.
 
 use carrack_api::patch::{self, PatchKind};
-use carrack_api::status::{FieldError, FieldPath};
 use carrack_api::{meta, status};
 use serde_json::Value;
 
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
 use crate::object::{as_served, to_storage};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::rewrite::{Part, rewrite};
 
 /// Patches the object that the request names, or its status.
@@ -16,8 +15,8 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
     if call.is_apply() {
         return super::apply::apply(call, body, part).await;
     }
-    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let kind = kind(call)?;
+    let options = WriteOptions::parse(&call.query, Writing::Patch)?;
     let change = |old: &Value| {
         let served = as_served(&call.resource, old).into_owned();
         let served_again = || as_served(&call.resource, old).into_owned();
@@ -35,11 +34,6 @@ pub(super) async fn patch(call: &Call, body: Body, part: Part) -> Result<Answer,
 
 /// The kind of patch; 415 for what is not understood.
 pub(super) fn kind(call: &Call) -> Result<PatchKind, ApiError> {
-    if call.query.get("force").is_some() {
-        let path = FieldPath::root("force");
-        let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
-        return Err(status::invalid("meta.k8s.io", "PatchOptions", "", &[error]).into());
-    }
     let allowed = PatchKind::media_types_of(&call.resource);
     PatchKind::from_media_type(&call.content_type)
         .filter(|_| allowed.contains(&call.content_type.as_str()))

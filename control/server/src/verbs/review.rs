@@ -5,11 +5,11 @@ use carrack_api::meta;
 use crate::ApiError;
 use crate::authz::Reviewer;
 use crate::call::{Answer, Body, Call};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 
 /// Answers the review in the body.
 pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Create)?;
     let review = call.decode(&body, &options)?;
     if !call.namespace().is_empty() {
         meta::check_namespace(&review, call.namespace())?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::ApiError;
 use crate::call::{Answer, Body, Call};
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::rewrite::{Part, rewrite};
 
 pub(super) const SCALE: (&str, &str) = ("autoscaling/v1", "Scale");
@@ -25,7 +25,7 @@ pub(super) async fn get(call: &Call) -> Result<Answer, ApiError> {
 
 /// Sets the replicas from a Scale.
 pub(super) async fn update(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Update)?;
     let wanted = call.decode_as(&body, &bodies::SCALE, SCALE, &options)?;
     meta::check_name(&wanted, call.name())?;
     write(call, options.dry_run, |_| Ok(wanted.clone())).await
@@ -36,8 +36,8 @@ pub(super) async fn patch(call: &Call, body: Body) -> Result<Answer, ApiError> {
     if call.is_apply() {
         return super::apply::apply_scale(call, body).await;
     }
-    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let kind = super::patch::kind(call)?;
+    let options = WriteOptions::parse(&call.query, Writing::Patch)?;
     write(call, options.dry_run, |scale| {
         let mut scale = scale.clone();
         let decoded = codec::decode(&body, codec::Media::Json)

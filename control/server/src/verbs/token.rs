@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::call::{Answer, Body, Call};
 use crate::object::Stored;
-use crate::options::WriteOptions;
+use crate::options::{WriteOptions, Writing};
 use crate::{ApiError, Operation};
 
 const TOKEN_REQUEST: (&str, &str) = ("authentication.k8s.io/v1", "TokenRequest");
@@ -16,7 +16,7 @@ const BINDABLE: &[(&str, &str)] = &[("Pod", "pods"), ("Secret", "secrets"), ("No
 
 /// Issues a token as the TokenRequest in the body asks.
 pub(super) async fn create(call: &Call, body: Body) -> Result<Answer, ApiError> {
-    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(&call.query, Writing::Create)?;
     let mut request = call.decode_as(&body, &bodies::TOKEN_REQUEST, TOKEN_REQUEST, &options)?;
     meta::check_name(&request, call.name())?;
     meta::check_namespace(&request, call.namespace())?;
@@ -55,7 +55,11 @@ async fn bound(call: &Call, request: &Value) -> Result<Option<Value>, ApiError> 
     let object = Stored::from(&*found.ok_or_else(|| status::not_found(resource, text("name")))?).object()?;
     let uid = meta::uid(&object);
     if !text("uid").is_empty() && text("uid") != uid {
-        return Err(status::uid_precondition(resource, text("name"), text("uid"), uid).into());
+        let why = format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+            text("uid")
+        );
+        return Err(ApiError::conflict(resource.group, resource.kind, text("name"), &why));
     }
     Ok(Some(object))
 }

@@ -26,7 +26,7 @@ use crate::interest::Feed;
 use crate::kinds::End;
 use crate::negotiate::Media;
 use crate::options::{WatchOptions, WatchStart};
-use crate::{ApiError, BoxError, protobuf, respond};
+use crate::{ApiError, BoxError, ResponseBody, full, protobuf, respond};
 
 /// About how many bytes of events are put together before they are sent.
 const PIECE: usize = 64 * 1024;
@@ -36,6 +36,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// all come back at once. Upstream's figure.
 const LEAST_DURATION: Duration = Duration::from_secs(1800);
 
+/// The reason of what is asked for from a revision whose events are gone.
+const EXPIRED: &str = "Expired";
+
 /// Starts the watch that the call asks for.
 pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
     let options = WatchOptions::parse(&call.query)?;
@@ -43,23 +46,37 @@ pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
         Media::Json => "application/json",
         Media::Protobuf => protobuf::encode::WATCH_MEDIA_TYPE,
         Media::Yaml => {
-            let why = "a watch is sent as application/json or application/vnd.kubernetes.protobuf";
-            return Err(ApiError::not_acceptable(why));
+            let streams = ["application/json;stream=watch", protobuf::encode::WATCH_MEDIA_TYPE];
+            return Err(carrack_api::status::not_acceptable(&streams).into());
         }
     };
     let selection = super::list::selection(call, &options.list)?;
-    let session = session(call, &options, selection).await?;
+    let session = match session(call, &options, selection).await {
+        Ok(session) => session,
+        // As upstream: who may watch, and from where has passed, is told in the stream.
+        Err(error) if error.reason == EXPIRED => {
+            let include = respond::include(&call.query)?;
+            let encoder = Encoder::new(call.resource.clone(), &call.representation, include);
+            return Ok(streamed(full(encoder.error(&error)), media));
+        }
+        Err(error) => return Err(error),
+    };
     call.server.metrics.watch_started(&call.resource);
     let open = call.server.metrics.open_watch();
     let frames = stream::unfold((session, open), |(mut session, open)| async move {
         let piece = session.next_piece().await?;
         Some((Ok::<_, BoxError>(Frame::data(piece)), (session, open)))
     });
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    Ok(streamed(StreamBody::new(frames).boxed_unsync(), media))
+}
+
+/// The answer with this stream of events.
+fn streamed(events: ResponseBody, media: &'static str) -> Answer {
+    let mut response = Response::new(events);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    Ok(Answer::Ready(response))
+    Answer::Ready(response)
 }
 
 /// Reads the state that the watch begins with, and opens it right behind.

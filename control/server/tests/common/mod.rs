@@ -191,7 +191,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The body; a line of text, as for paths that nobody serves, is a text.
     pub fn json(&self) -> Value {
+        if self.headers.get("content-type").is_some_and(|kind| kind == "text/plain; charset=utf-8") {
+            return self.text().into();
+        }
         serde_json::from_slice(&self.bytes)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.bytes)))
     }
