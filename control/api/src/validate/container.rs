@@ -165,10 +165,6 @@ fn ports(ports: &[ContainerPort], path: &FieldPath, errors: &mut Errors) {
             port(&at.child("hostPort"), host_port, errors);
         }
         require_one_of(&at.child("protocol"), text(&exposed.protocol), &["SCTP", "TCP", "UDP"], errors);
-        let host_ip = text(&exposed.host_ip);
-        if !host_ip.is_empty() {
-            refuse(&at.child("hostIP"), host_ip, names::ip_address(host_ip), errors);
-        }
     }
 }
 

@@ -160,7 +160,7 @@ fn ip_block(block: &net::IPBlock, path: &FieldPath, errors: &mut Errors) {
     for (index, text) in validate::list(&block.except).iter().enumerate() {
         let at = path.child("except").index(index);
         refuse(&at, text, names::cidr(text), errors);
-        let Ok(part) = text.parse::<IpNet>() else { return };
+        let Ok(part) = text.parse::<IpNet>() else { continue };
         if !whole.contains(&part.network()) || whole.prefix_len() >= part.prefix_len() {
             errors.push(FieldError::invalid(&at, text.as_str(), "must be a strict subset of `cidr`"));
         }
