@@ -243,8 +243,9 @@ impl fmt::Display for Quantity {
         if self.nano == 0 {
             return f.write_str("0");
         }
-        if self.format == Format::BinarySi && self.nano.abs() >= 1024 * NANO {
-            let mut units = divide_up(self.nano, NANO);
+        // What is no whole number of bytes would lose its fraction, as 1.6Gi would.
+        if self.format == Format::BinarySi && self.nano.abs() >= 1024 * NANO && self.is_whole() {
+            let mut units = self.nano / NANO;
             let mut suffix = "";
             for (next, _) in BINARY {
                 if units % 1024 != 0 {

@@ -214,10 +214,11 @@ fn decode_shape(body: &[u8], media: Media, shape: &Shape, empty: Empty) -> Resul
         Media::Json => {
             let mut reader = serde_json::Deserializer::from_slice(body);
             let broken = |found: &str| DecodeError::Syntax(syntax::in_go(body, found));
-            let decoded = seed::run(&mut reader, shape, empty).map_err(|why| match why.into_decode_error() {
-                DecodeError::Syntax(found) => broken(&found),
-                other => other,
-            })?;
+            let decoded =
+                seed::run(&mut reader, shape, empty).map_err(|why| match why.into_decode_error() {
+                    DecodeError::Syntax(found) => broken(&found),
+                    other => other,
+                })?;
             reader.end().map_err(|why| broken(&why.to_string()))?;
             Ok(decoded)
         }
