@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 
 use crate::query::Query;
 use crate::server::Inner;
+use crate::slis::Slis;
 use crate::{ResponseBody, respond};
 
 /// Says how something is.
@@ -17,6 +18,8 @@ pub(crate) type Asked = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub(crate) struct Health {
     reported: RwLock<BTreeMap<String, Result<(), String>>>,
     asked: RwLock<BTreeMap<String, Asked>>,
+    /// How the checks went.
+    pub(crate) slis: Slis,
 }
 
 impl Health {
@@ -66,10 +69,10 @@ fn checks(server: &Inner, path: &str, question: Question) -> Vec<(String, Result
 /// Answers a health path; `None` when the path is none.
 pub(crate) fn answer(server: &Inner, path: &str, query: &Query) -> Option<Response<ResponseBody>> {
     let mut parts = path.trim_matches('/').splitn(2, '/');
-    let name = parts.next()?;
-    let question = match name {
-        "healthz" | "livez" => Question::Live,
-        "readyz" => Question::Ready,
+    let (name, question) = match parts.next()? {
+        "healthz" => ("healthz", Question::Live),
+        "livez" => ("livez", Question::Live),
+        "readyz" => ("readyz", Question::Ready),
         _ => return None,
     };
     let mut checks = checks(server, name, question);
@@ -82,6 +85,9 @@ pub(crate) fn answer(server: &Inner, path: &str, query: &Query) -> Option<Respon
         });
     }
     let excluded: Vec<&str> = query.all("exclude").collect();
+    for (check, state) in checks.iter().filter(|(check, _)| !excluded.contains(&check.as_str())) {
+        server.health.slis.count(name, check, state.is_ok());
+    }
     Some(report(name, &checks, &excluded, query.flag("verbose")))
 }
 

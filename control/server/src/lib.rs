@@ -52,6 +52,7 @@ mod service_range;
 mod services;
 mod settings;
 mod side;
+mod slis;
 mod stall;
 mod start;
 mod store_objects;

@@ -45,7 +45,8 @@ pub(crate) async fn answer(
     let now = server.kinds.now();
     let kinds = &*now;
     let response = match segments.as_slice() {
-        ["metrics"] => text_metrics(server),
+        ["metrics"] => text_metrics(metrics::page(server)),
+        ["metrics", "slis"] => text_metrics(server.health.slis.page()),
         ["openapi", "v2"] => {
             let merged = server.aggregation.openapi_v2(now.clone()).await?;
             let merged = merged.as_deref();
@@ -152,6 +153,7 @@ fn paths(kinds: &Catalogue) -> Value {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/readyz",
@@ -243,9 +245,9 @@ fn hashed(
     answer
 }
 
-/// The metrics page.
-fn text_metrics(server: &Inner) -> Response<ResponseBody> {
-    let mut response = respond::text(200, metrics::page(server));
+/// A page of metrics.
+fn text_metrics(page: String) -> Response<ResponseBody> {
+    let mut response = respond::text(200, page);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response

@@ -243,6 +243,13 @@ async fn discovery_openapi_version_health_and_metrics() {
     let line = "apiserver_request_total{code=\"404\",component=\"apiserver\",dry_run=\"\",group=\"\",\
                 resource=\"configmaps\",scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"v1\"} 1";
     assert!(metrics.contains(line), "{metrics}");
+    let slis = client.get("/metrics/slis").await.text();
+    assert!(slis.contains("kubernetes_healthcheck{name=\"scheduler\",type=\"readyz\"} 1\n"), "{slis}");
+    assert!(
+        slis.contains(
+            "kubernetes_healthchecks_total{name=\"scheduler\",status=\"error\",type=\"readyz\"} 2\n"
+        )
+    );
     let head = client.send(Method::HEAD, "/version", "").await;
     assert_eq!((head.code, head.bytes.len()), (200, 0));
 }

@@ -111,14 +111,20 @@ impl Recovery {
             path: path.to_owned(),
             file: Arc::from(file),
             end: end as u64,
-            len,
+            len: len.max(end as u64),
         };
+        if end > bytes.len() {
+            if !newest {
+                return Err(corrupt(format!("byte {len}: the end of its last frame is missing")));
+            }
+            fill_frame(&segment, len).map_err(failed)?;
+        }
         if newest {
             check_tail(&bytes, end, header.salt, self.log.next_frame).map_err(corrupt)?;
             clear_tail(&segment, &bytes, end).map_err(failed)?;
         } else {
             // Nothing is ever written to it again.
-            segment.end = len;
+            segment.end = segment.len;
         }
         self.log.segments.push_back(segment);
         Ok(())
@@ -210,11 +216,19 @@ fn check_tail(bytes: &[u8], end: usize, salt: u64, missing: u64) -> Result<(), S
     Ok(())
 }
 
+/// Writes the zeros that fill the last frame of a file that ends at `len`. A disk that ran full keeps what a frame says
+/// without them; what reads the frame reads all of its sectors.
+fn fill_frame(segment: &Segment, len: u64) -> io::Result<()> {
+    let missing = usize::try_from(segment.end.saturating_sub(len)).unwrap_or(ALIGN).min(ALIGN);
+    segment.file.write_at(&[0; ALIGN][..missing], len)?;
+    segment.file.sync()
+}
+
 /// Overwrites a torn tail with zeros, so that no frame in it can later be taken for a successor of new ones.
 fn clear_tail(segment: &Segment, bytes: &[u8], end: usize) -> io::Result<()> {
     let zeros = [0u8; ALIGN];
     let mut torn = 0u64;
-    for (nth, sector) in bytes[end..].chunks(ALIGN).enumerate() {
+    for (nth, sector) in bytes.get(end..).unwrap_or_default().chunks(ALIGN).enumerate() {
         if sector != &zeros[..sector.len()] {
             segment.file.write_at(&zeros[..sector.len()], (end + nth * ALIGN) as u64)?;
             torn += 1;

@@ -148,6 +148,23 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
 }
 
 #[test]
+fn a_frame_needs_what_fills_its_sector_to_be_read_and_not_to_be_believed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (mut log, _) = reopen(&dir);
+    put(&mut log, 1, 0..2, b"kept");
+    let end = log.segments[0].end;
+    drop(log);
+    // As a disk that ran full leaves it.
+    segment_file(&dir, 1).set_len(end - 100).expect("cut");
+    let (mut log, found) = reopen(&dir);
+    assert_eq!(indexes(&found), [0, 1]);
+    assert_eq!(indexes(&log.read(0..2).expect("read")), [0, 1]);
+    put(&mut log, 1, 2..3, b"after");
+    drop(log);
+    assert_eq!(indexes(&reopen(&dir).1), [0, 1, 2]);
+}
+
+#[test]
 fn damage_to_acknowledged_entries_is_refused_and_leaves_the_files_alone() {
     let dir = tempfile::tempdir().expect("dir");
     let (mut log, _) = reopen(&dir);

@@ -22,8 +22,8 @@ const FORMS: &[(&str, &str)] = &[
 
 /// Time to the first and to the last byte, server's processor time, size, and memory at the end.
 pub(crate) async fn all(server: &Server) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
     let before = server.memory()?;
+    let mut figures = vec![Figure::new("memory with 10,000 pods of 4 kB", before as f64 / 1e6, "MB")];
     for (name, accept) in FORMS {
         eprintln!("list in {name}");
         let mut client = server.client().await?;
