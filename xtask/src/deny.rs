@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{root, toolchain};
+use crate::{cargo, root, toolchain};
 
 /// The version that is installed where there is none.
 const VERSION: &str = "^0.20";
@@ -14,6 +14,8 @@ const VERSION: &str = "^0.20";
 pub(crate) fn run() -> Result<()> {
     println!("── dependencies");
     let program = find()?;
+    // It reads every crate of the lock file, those for other systems too, which no build here has fetched.
+    crate::run(&mut cargo(&["fetch", "--quiet", "--locked"]))?;
     let status = Command::new(program)
         .current_dir(root())
         .args(["--offline", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
