@@ -1,6 +1,6 @@
 //! Containers of all kinds in one pod, as far as they are most likely not meant so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EphemeralContainer, ResourceRequirements, SecurityContext,
@@ -74,8 +74,11 @@ pub(super) fn all(of: Subject<'_>, path: &FieldPath, warnings: &mut Warnings) {
         if let Some(resources) = view.resources {
             for name in ["memory", "ephemeral-storage"] {
                 for (field, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
-                    let at = view.at.child("resources").child(field).key(name);
-                    fractional(amounts.as_ref().and_then(|amounts| amounts.get(name)), &at, warnings);
+                    // Paths are made where there is something to say of: every new pod comes this way.
+                    if let Some(amount) = amounts.as_ref().and_then(|amounts| amounts.get(name)) {
+                        let at = view.at.child("resources").child(field).key(name);
+                        fractional(Some(amount), &at, warnings);
+                    }
                 }
             }
         }
@@ -90,6 +93,9 @@ fn seccomp(of: Subject<'_>, key: &str) -> String {
 
 /// Profiles that are told in annotations and not in fields.
 fn annotations(of: Subject<'_>, view: &View<'_>, warnings: &mut Warnings) {
+    if of.annotations.is_none_or(BTreeMap::is_empty) {
+        return;
+    }
     let key = format!("{SECCOMP_OF_CONTAINER}{}", view.name);
     if view.security.is_none_or(|c| c.seccomp_profile.is_none()) && of.has(&key) {
         warnings.push(seccomp(of, &key));
