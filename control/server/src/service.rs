@@ -166,7 +166,8 @@ async fn process(
         open.received().await?;
     }
     let trail = notes.open.as_ref().map(|open| open.trail.clone());
-    let work = carry_out(server, user, request, origin, query, info, trail.clone(), notes);
+    // Boxed, so that it is not moved from future to future around it.
+    let work = Box::pin(carry_out(server, user, request, origin, query, info, trail.clone(), notes));
     audit::scope(trail, work).await
 }
 
@@ -210,7 +211,7 @@ async fn carry_out(
         Err(own) => own,
     };
     if !info.is_resource() {
-        return paths::answer(&server, &attributes.user, request, &info.path, &query).await;
+        return Box::pin(paths::answer(&server, &attributes.user, request, &info.path, &query)).await;
     }
     let resource = definitions::find(&server, &info).await?;
     notes.subject.resource = Some((resource.group, resource.version, resource.plural));
@@ -284,7 +285,7 @@ async fn run(
     trail: Option<Arc<Trail>>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     if verbs::is_connection(&call) {
-        let answer = verbs::connect(&call, request).await?;
+        let answer = Box::pin(verbs::connect(&call, request)).await?;
         return respond::respond(&call, answer);
     }
     let timeout = limits::timeout(&call.query)?;
@@ -298,7 +299,7 @@ async fn run(
         }
         let answer = verbs::answer(&call, body).await?;
         match trail.filter(|trail| trail.wants_response()) {
-            Some(trail) => tell_answer(&call, answer, trail).await,
+            Some(trail) => Box::pin(tell_answer(&call, answer, trail)).await,
             None => respond::respond(&call, answer),
         }
     };

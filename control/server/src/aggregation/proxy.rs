@@ -24,7 +24,8 @@ impl Aggregation {
         let Some((group, version)) = group_version(&info.path) else { return Ok(Err(request)) };
         let Some(remote) = self.remote(group, version).await? else { return Ok(Err(request)) };
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Ok(self.proxy(&remote, &path, info.is_long_running(), user, request).await))
+        // Boxed, as all that few requests need: room for it is not moved about with every request.
+        Ok(Ok(Box::pin(self.proxy(&remote, &path, info.is_long_running(), user, request)).await))
     }
 
     /// The OpenAPI v3 document of another server, when the path is one's.
@@ -39,7 +40,7 @@ impl Aggregation {
         };
         let Some(remote) = self.remote(group, version).await? else { return Ok(Err(request)) };
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Ok(self.proxy(&remote, &path, false, user, request).await))
+        Ok(Ok(Box::pin(self.proxy(&remote, &path, false, user, request)).await))
     }
 
     /// Sends the request to `remote` at `path`.
