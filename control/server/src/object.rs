@@ -92,10 +92,10 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
 /// What selectors of a built-in kind look at. Made once for each stored object, and shared by all who ask for the
 /// stored version; other versions may show other fields, so that they get their own.
 pub(crate) fn view(resource: &Resource, kv: &KeyValue) -> Arc<View> {
-    let make = |bytes: &Bytes| {
-        let mut object = codec::read_lean(bytes).map_or(Value::Null, |lean| lean.object);
-        to_served(resource, &mut object);
-        View::of(resource, &object)
-    };
-    if resource.is_storage_version() { kv.decoded(make) } else { Arc::new(make(&kv.value)) }
+    if resource.is_storage_version() {
+        return kv.decoded(|bytes| View::read(resource, bytes).unwrap_or_default());
+    }
+    let mut object = codec::read_lean(&kv.value).map_or(Value::Null, |lean| lean.object);
+    to_served(resource, &mut object);
+    Arc::new(View::of(resource, &object))
 }

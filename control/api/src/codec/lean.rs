@@ -1,12 +1,12 @@
 //! Reading stored objects without what nobody looks at who only prints, selects or counts them.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use super::parts::Key;
 
 /// An object without `metadata.managedFields`, which is often most of it, and the text of its metadata.
 pub struct Lean<'a> {
@@ -81,8 +81,3 @@ impl<'de> Visitor<'de> for Metadata {
         Ok(out.into())
     }
 }
-
-/// A key, borrowed where it has no escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -7,6 +7,7 @@
 mod custom;
 mod lean;
 mod notes;
+mod parts;
 mod seed;
 mod store;
 mod syntax;
@@ -19,6 +20,7 @@ use crate::resource::Resource;
 use crate::schema::{Shape, TypeRef};
 
 pub use lean::{Lean, read_lean};
+pub use parts::Parts;
 pub use store::{EncodeError, encode_storage, head_length, splice, splice_head, write_head};
 
 /// Largest body that is read, in bytes; what upstream's API server takes.

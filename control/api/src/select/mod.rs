@@ -3,13 +3,18 @@
 mod field;
 mod label;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 pub use field::{FieldSelector, FieldTerm};
 pub use label::{LabelSelector, Operator, Requirement};
 
+use crate::codec::{Parts, read_lean};
 use crate::meta;
 use crate::resource::Resource;
+use crate::resources;
 
 /// Why a selector cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +40,32 @@ pub struct View {
     fields: Box<[(&'static str, Box<str>)]>,
 }
 
+/// Kinds some of whose selectable fields are not named after where they are.
+const ELSEWHERE: &[(&str, &str)] = &[("", "events"), ("batch", "jobs"), ("events.k8s.io", "events")];
+
+/// Where the labels and selectable fields of each built-in kind are.
+static PARTS: LazyLock<HashMap<(&str, &str), Parts>> = LazyLock::new(|| {
+    let rows = resources().iter().filter(|row| row.is_storage_version());
+    let rows = rows.filter(|row| !ELSEWHERE.contains(&(row.group, row.plural)));
+    rows.map(|row| ((row.group, row.plural), parts(row))).collect()
+});
+
+fn parts(resource: &Resource) -> Parts {
+    let fields = resource.strategy().selectable_fields().iter().map(|field| field.split('.').collect());
+    Parts::at(std::iter::once(vec!["metadata", "labels"]).chain(fields))
+}
+
 impl View {
+    /// The view of the text of a stored object of `resource`, which is the version that is stored; fails when the text
+    /// is damaged.
+    pub fn read(resource: &Resource, text: &[u8]) -> Result<Self, serde_json::Error> {
+        let object = match PARTS.get(&(resource.group, resource.plural)) {
+            Some(parts) => parts.read(text)?,
+            None => read_lean(text)?.object,
+        };
+        Ok(Self::of(resource, &object))
+    }
+
     /// The view of an object of `resource`.
     pub fn of(resource: &Resource, object: &Value) -> Self {
         let mut labels: Vec<(Box<str>, Box<str>)> = meta::labels(object)
@@ -90,5 +120,46 @@ impl Selection {
     /// Whether the object of that view matches.
     pub fn matches(&self, view: &View) -> bool {
         self.labels.matches(|key| view.label(key)) && self.fields.matches(|name| view.field(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An object with something at each of the paths that the kind's selectable fields name.
+    fn with_fields(resource: &Resource) -> Value {
+        let mut object = json!({
+            "metadata": {"name": "n", "namespace": "web", "labels": {"a": "b"}, "managedFields": [{"manager": "m"}]},
+            "reportingComponent": "kubelet",
+            "source": {"component": ""},
+            "status": {"succeeded": 1, "podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]},
+            "spec": {"parentRef": {"resource": "services", "namespace": "web", "name": "s"}}
+        });
+        for field in resource.strategy().selectable_fields() {
+            let pointer = format!("/{}", field.replace('.', "/"));
+            if object.pointer(&pointer).is_some() {
+                continue;
+            }
+            let mut within = &mut object;
+            for name in field.split('.') {
+                within = &mut within[name];
+            }
+            *within = format!("value of {field}").into();
+        }
+        object
+    }
+
+    #[test]
+    fn views_of_texts_are_those_of_objects() {
+        for resource in resources().iter().filter(|row| row.is_storage_version()) {
+            let object = with_fields(resource);
+            let read = View::read(resource, object.to_string().as_bytes()).unwrap();
+            assert_eq!(read, View::of(resource, &object), "{resource:?}");
+            assert_eq!(read.label("a"), Some("b"), "{resource:?}");
+        }
+        assert!(View::read(crate::find("", "v1", "pods").unwrap(), b"{").is_err());
     }
 }

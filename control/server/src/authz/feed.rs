@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use carrack_api::codec;
 use carrack_store::{
     EventKind, KeyValue, Range, ReadError, Revision, Store, Watch, WatchBatch, WatchError, Watcher,
 };
@@ -185,8 +186,12 @@ impl Line {
 
 fn put<I: Index>(index: &mut I, resource: usize, prefix: &str, kv: &KeyValue) {
     let (namespace, name) = split_key(&kv.key, prefix);
-    match carrack_api::codec::read_lean(&kv.value) {
-        Ok(lean) => index.put(resource, &namespace, &name, &lean.object),
+    let read = match I::parts(resource) {
+        Some(parts) => parts.read(&kv.value),
+        None => codec::read_lean(&kv.value).map(|lean| lean.object),
+    };
+    match read {
+        Ok(object) => index.put(resource, &namespace, &name, &object),
         Err(error) => {
             tracing::error!(key = ?kv.key, %error, "a damaged object grants nothing");
         }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use carrack_api::codec::Parts;
 use serde_json::Value;
 
 use crate::admission::is_mirror;
@@ -58,6 +59,16 @@ const VOLUME_SECRETS: &[&str] = &[
     "controllerExpandSecretRef",
     "nodeExpandSecretRef",
 ];
+
+/// What [`Graph::put_pod`] looks at of a pod.
+pub(super) fn parts_of_pods() -> Parts {
+    let whole: [&[&str]; 2] = [&["metadata", "annotations"], &["spec", "nodeName"]];
+    let of_pods = POD_REFERENCES.iter().map(|(_, path)| path.to_vec());
+    let of_containers = CONTAINERS
+        .iter()
+        .flat_map(|field| CONTAINER_REFERENCES.iter().map(|(_, path)| [&["spec", *field], *path].concat()));
+    Parts::at(whole.iter().map(|path| path.to_vec()).chain(of_pods).chain(of_containers))
+}
 
 /// A pod on a node.
 #[derive(Debug)]

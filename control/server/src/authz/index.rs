@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use carrack_api::codec::Parts;
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +25,12 @@ pub(crate) trait Index: Default + Send + Sync + 'static {
     /// Group and plural name of what it is made of.
     const RESOURCES: &'static [(&'static str, &'static str)];
 
-    /// Takes in an object of the resource at that place of [`Index::RESOURCES`].
+    /// What [`Index::put`] looks at of an object of the resource at that place of [`Index::RESOURCES`]; `None` for all.
+    fn parts(_resource: usize) -> Option<&'static Parts> {
+        None
+    }
+
+    /// Takes in an object of the resource at that place of [`Index::RESOURCES`], or the parts of it.
     fn put(&mut self, resource: usize, namespace: &str, name: &str, object: &Value);
 
     /// Forgets one.

@@ -1,14 +1,15 @@
 //! The Node authorizer: a node may do what the role `system:node` lists; objects that pods bring along (Secrets, ConfigMaps,
 //! claims, volumes, tokens) it reaches by name alone, and only if a pod on it leads there. Upstream's rules.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use carrack_api::codec::Parts;
 use carrack_store::Store;
 use serde_json::Value;
 
 use super::bootstrap;
 use super::feed::{self, FeedError};
-use super::graph::{Graph, Kind};
+use super::graph::{self, Graph, Kind};
 use super::index::{Index, Indexed};
 use super::rule::Rule;
 use crate::{Attributes, Authorizer, Decision, RuleList, UserInfo};
@@ -25,6 +26,12 @@ const VOLUMES: usize = 1;
 impl Index for Graph {
     const RESOURCES: &'static [(&'static str, &'static str)] =
         &[("", "pods"), ("", "persistentvolumes"), ("storage.k8s.io", "volumeattachments")];
+
+    fn parts(resource: usize) -> Option<&'static Parts> {
+        // Of pods there are many, and each is written many times.
+        static OF_PODS: LazyLock<Parts> = LazyLock::new(graph::parts_of_pods);
+        (resource == PODS).then_some(&OF_PODS)
+    }
 
     fn put(&mut self, resource: usize, namespace: &str, name: &str, object: &Value) {
         match resource {
