@@ -231,8 +231,8 @@ impl Resource {
     /// The store's key of one object. `namespace` is ignored for cluster-scoped resources.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         match self.scope {
-            Scope::Namespaced => format!("{}{namespace}/{name}", self.storage_prefix),
-            Scope::Cluster => format!("{}{name}", self.storage_prefix),
+            Scope::Namespaced => [self.storage_prefix, namespace, "/", name].concat(),
+            Scope::Cluster => [self.storage_prefix, name].concat(),
         }
     }
 

@@ -78,19 +78,20 @@ impl FieldPath {
     /// The path of a field of what this path names.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { FieldPath(name.to_owned()) } else { FieldPath(format!("{}.{name}", self.0)) }
+        // Put together, here and below, without the machinery of formatting: validation makes a hundred paths for a pod.
+        if self.0.is_empty() { FieldPath(name.to_owned()) } else { FieldPath([&self.0, ".", name].concat()) }
     }
 
     /// The path of an element of the list that this path names.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        FieldPath(format!("{}[{index}]", self.0))
+        FieldPath([&self.0, "[", &index.to_string(), "]"].concat())
     }
 
     /// The path of an entry of the map that this path names.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        FieldPath(format!("{}[{key}]", self.0))
+        FieldPath([&self.0, "[", key, "]"].concat())
     }
 
     /// The path as text.

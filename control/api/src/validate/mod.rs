@@ -8,6 +8,7 @@ mod container;
 mod dns;
 mod environment;
 mod ephemeral;
+mod fields;
 mod handler;
 mod iscsi;
 mod label_keys;

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::Value;
 
+use super::fields::fields_of;
 use super::volume::{no_way_up, unreserved_path};
 use super::volume_plugins::{self, Place};
 use super::{
@@ -59,17 +60,13 @@ const SOURCES: &[&str] = &[
 /// are not allowed.
 pub(super) fn volume(volume: &Volume, is_pod: bool, path: &FieldPath, errors: &mut Errors) {
     // Only the fields that are set are written, so that the sources are what is there beside the name.
-    let written = shown(volume);
-    let mut present = SOURCES.iter().filter_map(|field| Some((*field, written.get(*field)?)));
+    let written = fields_of(volume);
+    let mut present = SOURCES.iter().copied().filter(|field| written.contains(field));
     match present.next() {
         None => errors.push(FieldError::required(path, "must specify a volume type")),
-        Some((field, found)) => {
-            let place = Place { volume: &volume.name, persistent: false };
-            volume_plugins::check(field, found, place, path, errors);
-            source(volume, field, is_pod, path, errors);
-        }
+        Some(field) => source(volume, field, is_pod, path, errors),
     }
-    for (other, _) in present {
+    for other in present {
         // The names are upstream's.
         let other = match other {
             "cephfs" => "cephFS",
@@ -117,7 +114,15 @@ fn source(volume: &Volume, field: &str, is_pod: bool, path: &FieldPath, errors: 
             require_one_of(&at.child("pullPolicy"), text(&source.pull_policy), &allowed, errors);
         }),
         "ephemeral" => volume.ephemeral.iter().for_each(|source| claim_template(source, &at, errors)),
-        _ => {}
+        // What is left are the sources of plugins.
+        _ => {
+            let place = Place { volume: &volume.name, persistent: false };
+            let found = shown(volume);
+            found
+                .get(field)
+                .iter()
+                .for_each(|found| volume_plugins::check(field, found, place, path, errors));
+        }
     }
 }
 
@@ -198,7 +203,7 @@ fn projected(source: &ProjectedVolumeSource, path: &FieldPath, errors: &mut Erro
     for (index, source) in list(&source.sources).iter().enumerate() {
         let at = all.index(index);
         projection(source, path, &at, &mut paths, errors);
-        if shown(source).as_object().map_or(0, serde_json::Map::len) > 1 {
+        if fields_of(source).len() > 1 {
             errors.push(FieldError::forbidden(&at, "may not specify more than 1 volume type"));
         }
     }

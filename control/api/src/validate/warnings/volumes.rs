@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{Warnings, claim_warnings};
 use crate::status::FieldPath;
-use crate::validate::{list, shown, text};
+use crate::validate::fields::fields_of;
+use crate::validate::{list, text};
 
 /// Sources of plugins that are old or gone, how upstream names them in warnings, and what it says of each.
 pub(crate) const OLD_PLUGINS: &[(&str, &str, &str)] = &[
@@ -26,9 +27,9 @@ pub(crate) const OLD_PLUGINS: &[(&str, &str, &str)] = &[
 /// The volumes at `path`.
 pub(super) fn all(volumes: &[Volume], path: &FieldPath, warnings: &mut Warnings) {
     for (index, volume) in volumes.iter().enumerate() {
-        let (at, written) = (path.index(index), shown(volume));
+        let (at, written) = (path.index(index), fields_of(volume));
         for (field, name, why) in OLD_PLUGINS {
-            if written.get(*field).is_some() {
+            if written.contains(field) {
                 warnings.push(format!("{}: {why}", at.child(name)));
             }
         }
@@ -105,7 +106,7 @@ fn files(volume: &Volume, warnings: &mut Warnings) {
 fn of_projected(name: &str, projected: &ProjectedVolumeSource, warnings: &mut Warnings) {
     let mut before = Paths::default();
     for source in list(&projected.sources) {
-        if shown(source).as_object().is_none_or(serde_json::Map::is_empty) {
+        if fields_of(source).is_empty() {
             warnings.push(format!("volume {name:?} (Projected) has no sources provided"));
             continue;
         }

@@ -123,7 +123,7 @@ impl Policy {
     /// the labels. A wrong label enforces the strictest, and warns or notes nothing.
     pub fn of(namespace: &Value, defaults: Policy) -> (Policy, Vec<FieldError>) {
         let label =
-            |name: &str| carrack_api::meta::labels(namespace)?.get(&format!("{PREFIX}{name}"))?.as_str();
+            |name: &str| carrack_api::meta::labels(namespace)?.get(&[PREFIX, name].concat())?.as_str();
         let mut policy = defaults;
         let mut errors = Vec::new();
         for (mode, standard, wrong) in [
