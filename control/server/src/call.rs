@@ -20,7 +20,7 @@ use crate::registry::{Beside, Registry, Swap};
 use crate::router::RequestInfo;
 use crate::server::Inner;
 use crate::service::Origin;
-use crate::{AdmissionRequest, ApiError, Attributes, Operation, definitions, protobuf};
+use crate::{AdmissionRequest, ApiError, Attributes, Draft, Operation, definitions, protobuf};
 
 /// Media types of bodies that are objects.
 pub(crate) const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
@@ -242,7 +242,7 @@ impl Call {
         AdmissionRequest { attributes: &self.attributes, operation, kind, old, dry_run }
     }
 
-    /// Runs mutating admission; says whether the object changed.
+    /// Runs mutating admission; says whether the object may have changed.
     pub(crate) async fn mutate(
         &self,
         request: &AdmissionRequest<'_>,
@@ -263,8 +263,7 @@ impl Call {
         if self.server.config.admission.is_empty() && hooks.is_none() && policies.is_none() {
             return Ok(false);
         }
-        let before = object.clone();
-        self.complete(request, object).await?;
+        let mut touched = self.complete(request, object).await?;
         let mut changed = false;
         if let Some(policies) = &mut policies {
             changed |= policies.run(object).await?;
@@ -274,7 +273,7 @@ impl Call {
         }
         // Who wants to see what others changed after it does so once.
         if changed {
-            self.complete(request, object).await?;
+            touched |= self.complete(request, object).await?;
             if let Some(policies) = &mut policies {
                 policies.run_again(object).await?;
             }
@@ -282,15 +281,16 @@ impl Call {
                 hooks.run_again(object).await?;
             }
         }
-        Ok(*object != before)
+        Ok(touched || changed)
     }
 
-    /// Runs the plugins that change objects.
-    async fn complete(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
+    /// Runs the plugins that change objects; says whether one may have.
+    async fn complete(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<bool, ApiError> {
+        let mut draft = Draft::new(object);
         for admission in &self.server.config.admission {
-            admission.mutate(request, object).await?;
+            admission.mutate(request, &mut draft).await?;
         }
-        Ok(())
+        Ok(draft.is_touched())
     }
 
     /// Runs validating admission; its warnings go to the client.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
-use crate::{ApiError, Attributes, RequestBody, ResponseBody, UserInfo};
+use crate::{ApiError, Attributes, Draft, RequestBody, ResponseBody, UserInfo};
 
 /// What a connection and its request bring along to prove an identity.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +127,7 @@ pub struct AdmissionRequest<'a> {
 pub trait Admission: Send + Sync {
     /// Changes the object; runs for create, update and connect after decoding and defaults.
     /// An error refuses the request.
-    async fn mutate(&self, _request: &AdmissionRequest<'_>, _object: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, _request: &AdmissionRequest<'_>, _object: &mut Draft<'_>) -> Result<(), ApiError> {
         Ok(())
     }
 

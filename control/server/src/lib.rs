@@ -13,6 +13,7 @@ mod components;
 mod config;
 mod conversion;
 mod definitions;
+mod draft;
 mod error;
 mod event_leases;
 mod events;
@@ -71,6 +72,7 @@ pub mod pki;
 
 pub use body::{BoxError, RequestBody, ResponseBody, empty, full};
 pub use config::{Config, ConfigError};
+pub use draft::Draft;
 pub use error::{ApiError, Cause, Details};
 pub use hooks::{
     Admission, AdmissionRequest, Authenticator, Authorizer, Credentials, Decision, NodeProxy, NodeRequest,

@@ -5,8 +5,8 @@ use carrack_api::{Resource, Scope, find, meta, status};
 use carrack_store::Compare;
 
 use crate::ApiError;
-use crate::object::parse;
 use crate::registry::Registry;
+use crate::store_objects::known;
 
 /// What a creation in `namespace` assumes: that the namespace is as it is now. 404 when there is none, 403 when
 /// it is being deleted. Nothing for cluster-scoped resources.
@@ -24,7 +24,8 @@ pub(crate) async fn guard(
     let Some(kv) = registry.get_key(key.clone()).await? else {
         return Err(status::not_found(table, namespace).into());
     };
-    if meta::is_deleting(&parse(&kv.value)?) {
+    let namespace_now = known(&kv)?;
+    if meta::is_deleting(&namespace_now) {
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");
         let cause = Cause {

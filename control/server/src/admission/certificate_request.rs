@@ -13,7 +13,7 @@ use x509_parser::x509::X509Name;
 use super::{display_name, spec};
 use crate::authn::text;
 use crate::authz::verdict;
-use crate::{Admission, AdmissionRequest, ApiError, Attributes, Authorizer, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Attributes, Authorizer, Draft, Operation};
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
@@ -76,7 +76,7 @@ fn is_about_requests(request: &AdmissionRequest<'_>) -> bool {
 
 #[async_trait::async_trait]
 impl Admission for CertificateRequest {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_about_requests(request) || request.operation != Operation::Create {
             return Ok(());
         }
@@ -212,7 +212,8 @@ mod tests {
         let request =
             AdmissionRequest { attributes: &attributes, operation, kind: "", old: None, dry_run: false };
         let mut object = json!({"spec": {"username": "admin", "uid": "1", "groups": ["system:masters"]}});
-        CertificateRequest::new(Vec::new()).mutate(&request, &mut object).await.unwrap();
+        let mut draft = Draft::new(&mut object);
+        CertificateRequest::new(Vec::new()).mutate(&request, &mut draft).await.unwrap();
         let groups = ["team", "system:authenticated"];
         let expected = json!({"spec": {"username": "jane", "groups": groups, "extra": {"from": ["here"]}}});
         assert_eq!(object, expected);

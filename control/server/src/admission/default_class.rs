@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::spec;
 use crate::authn::Objects;
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const GROUP: &str = "networking.k8s.io";
 /// The older place of an ingress's class.
@@ -37,7 +37,7 @@ impl DefaultIngressClass {
 
 #[async_trait::async_trait]
 impl Admission for DefaultIngressClass {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, ingress: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, ingress: &mut Draft<'_>) -> Result<(), ApiError> {
         let what = request.attributes;
         let created = request.operation == Operation::Create
             && what.api_group == GROUP

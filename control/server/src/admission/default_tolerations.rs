@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{field_list, is_pod, list, spec};
 use crate::authn::text;
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 /// The taints of a node in trouble.
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
@@ -16,7 +16,7 @@ pub struct DefaultTolerationSeconds;
 
 #[async_trait::async_trait]
 impl Admission for DefaultTolerationSeconds {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_pod(request, &[Operation::Create, Operation::Update]) {
             return Ok(());
         }

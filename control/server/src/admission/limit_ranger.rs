@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{display_name, field_map, list, spec};
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 /// Where a pod says what it was given.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -55,7 +55,7 @@ fn subject(request: &AdmissionRequest<'_>) -> Option<Subject> {
 
 #[async_trait::async_trait]
 impl Admission for LimitRanger {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if subject(request) != Some(Subject::Pod) {
             return Ok(());
         }

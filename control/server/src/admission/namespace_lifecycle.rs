@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::display_name;
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Cause, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Cause, Draft, Operation};
 
 /// Namespaces that the system itself lives in.
 const PROTECTED: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -59,7 +59,7 @@ impl NamespaceLifecycle {
 
 #[async_trait::async_trait]
 impl Admission for NamespaceLifecycle {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Draft<'_>) -> Result<(), ApiError> {
         // First of all plugins, so that the complaints of those that look something up do not hide this one.
         self.check(request, Some(object)).await
     }

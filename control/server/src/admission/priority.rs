@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{display_name, is_pod, spec};
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const GROUP: &str = "scheduling.k8s.io";
 const CLASSES: &str = "priorityclasses";
@@ -58,7 +58,7 @@ impl Priority {
 
 #[async_trait::async_trait]
 impl Admission for Priority {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if is_pod(request, &[Operation::Update]) {
             keep(pod, request.old);
             return Ok(());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{display_name, field_list, is_pod, list, spec};
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 /// The plugin.
 pub struct RuntimeClass {
@@ -33,7 +33,7 @@ impl RuntimeClass {
 
 #[async_trait::async_trait]
 impl Admission for RuntimeClass {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_pod(request, &[Operation::Create]) {
             return Ok(());
         }

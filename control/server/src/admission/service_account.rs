@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{display_name, field_list, is_pod, list, mountable_secrets, spec};
 use crate::authn::{Objects, text};
 use crate::authz::{Referred, referred};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 /// The account of pods that name none.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -45,7 +45,7 @@ impl ServiceAccount {
 
 #[async_trait::async_trait]
 impl Admission for ServiceAccount {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_pod(request, &[Operation::Create]) || is_mirror(pod) {
             return Ok(());
         }

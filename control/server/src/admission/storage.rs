@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::default_class::newest_default;
 use super::{display_name, field_list, field_map, spec};
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const GROUP: &str = "storage.k8s.io";
 const CLASSES: &str = "storageclasses";
@@ -50,7 +50,7 @@ impl DefaultStorageClass {
 
 #[async_trait::async_trait]
 impl Admission for DefaultStorageClass {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, claim: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, claim: &mut Draft<'_>) -> Result<(), ApiError> {
         // An empty name is a choice too: no class at all.
         let chosen = meta::annotation(claim, CLASS_ANNOTATION).is_some()
             || claim.pointer("/spec/storageClassName").is_some_and(Value::is_string);
@@ -70,7 +70,7 @@ pub struct StorageObjectInUseProtection;
 
 #[async_trait::async_trait]
 impl Admission for StorageObjectInUseProtection {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Draft<'_>) -> Result<(), ApiError> {
         for (resource, finalizer) in PROTECTED {
             if is_about(request, resource, Operation::Create)
                 && !meta::finalizers(object).any(|f| f == *finalizer)

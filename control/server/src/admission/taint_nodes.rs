@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{field_list, list, spec};
 use crate::authn::text;
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const EFFECT: &str = "NoSchedule";
@@ -15,7 +15,7 @@ pub struct TaintNodesByCondition;
 
 #[async_trait::async_trait]
 impl Admission for TaintNodesByCondition {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, node: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, node: &mut Draft<'_>) -> Result<(), ApiError> {
         let what = request.attributes;
         let created = request.operation == Operation::Create
             && what.api_group.is_empty()

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::authn::tests::Memory;
 use crate::authn::text;
-use crate::{ApiError, Attributes, UserInfo};
+use crate::{ApiError, Attributes, Draft, UserInfo};
 
 struct Cluster {
     objects: Arc<Memory>,
@@ -78,8 +78,9 @@ impl<'a> Request<'a> {
         };
         let mut object = object;
         if let Some(object) = &mut object {
+            let mut draft = Draft::new(object);
             for plugin in plugins {
-                plugin.mutate(&request, object).await?;
+                plugin.mutate(&request, &mut draft).await?;
             }
         }
         for plugin in plugins {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{display_name, field_list, is_pod, list, spec};
 use crate::authn::text;
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const WRITTEN: &[Operation] = &[Operation::Create, Operation::Update];
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -32,7 +32,7 @@ fn brings_images(request: &AdmissionRequest<'_>, pod: &Value) -> bool {
 
 #[async_trait::async_trait]
 impl Admission for AlwaysPullImages {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !brings_images(request, pod) {
             return Ok(());
         }
@@ -81,7 +81,7 @@ fn is_extended(resource: &str) -> bool {
 
 #[async_trait::async_trait]
 impl Admission for ExtendedResourceToleration {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_pod(request, WRITTEN) {
             return Ok(());
         }

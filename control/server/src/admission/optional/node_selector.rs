@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::{display_name, is_pod, spec};
 use crate::authn::Objects;
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const ANNOTATION: &str = "scheduler.alpha.kubernetes.io/node-selector";
 /// The key in the configuration that holds the selector of namespaces without an annotation.
@@ -88,7 +88,7 @@ fn conflict(one: &Labels, other: &Labels) -> bool {
 
 #[async_trait::async_trait]
 impl Admission for PodNodeSelector {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_pod(request, &[Operation::Create]) {
             return Ok(());
         }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::authn::tests::Memory;
-use crate::{Admission, AdmissionRequest, ApiError, Attributes, Authorizer, Decision, Operation, UserInfo};
+use crate::{
+    Admission, AdmissionRequest, ApiError, Attributes, Authorizer, Decision, Draft, Operation, UserInfo,
+};
 
 const CREATE: Operation = Operation::Create;
 const UPDATE: Operation = Operation::Update;
@@ -44,7 +46,7 @@ async fn run(
     let request = AdmissionRequest { attributes: &attributes, operation, kind: "Thing", old, dry_run: false };
     let mut object = object.clone();
     let words = |error: ApiError| error.message.clone();
-    plugin.mutate(&request, &mut object).await.map_err(words)?;
+    plugin.mutate(&request, &mut Draft::new(&mut object)).await.map_err(words)?;
     plugin.validate(&request, Some(&object)).await.map_err(words)?;
     Ok(object)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::{display_name, is_pod, spec};
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 const DEFAULTS: &str = "scheduler.alpha.kubernetes.io/defaultTolerations";
 const WHITELIST: &str = "scheduler.alpha.kubernetes.io/tolerationsWhitelist";
@@ -127,7 +127,7 @@ fn own(pod: &Value) -> Vec<Toleration> {
 
 #[async_trait::async_trait]
 impl Admission for PodTolerationRestriction {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, pod: &mut Draft<'_>) -> Result<(), ApiError> {
         if !is_pod(request, WRITTEN) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::field_map;
 use crate::authn::{Objects, text};
-use crate::{Admission, AdmissionRequest, ApiError, Operation};
+use crate::{Admission, AdmissionRequest, ApiError, Draft, Operation};
 
 /// The labels that go from the node to the pod.
 pub(crate) const LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
@@ -25,7 +25,7 @@ impl PodTopologyLabels {
 
 #[async_trait::async_trait]
 impl Admission for PodTopologyLabels {
-    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
+    async fn mutate(&self, request: &AdmissionRequest<'_>, object: &mut Draft<'_>) -> Result<(), ApiError> {
         let what = request.attributes;
         if request.operation != Operation::Create || !what.api_group.is_empty() || what.resource != "pods" {
             return Ok(());
