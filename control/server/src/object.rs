@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use carrack_api::schema::always::complete;
 use carrack_api::select::View;
 use carrack_api::{Resource, codec, meta};
 use carrack_store::{KeyValue, Revision};
@@ -69,6 +70,7 @@ pub(crate) fn encode(object: &Value) -> Result<Bytes, ApiError> {
 pub(crate) fn to_served(resource: &Resource, object: &mut Value) {
     if let Some(conversion) = resource.conversion {
         (conversion.from_storage)(object);
+        complete(resource, object);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use carrack_api::schema::always::complete_stored;
 use carrack_api::status::{self, FieldError, FieldPath};
 use carrack_api::{Scope, meta};
 use carrack_store::KeyValue;
@@ -77,7 +78,9 @@ pub(crate) async fn rewrite(
     let mut present = call.registry().get_key(key.clone()).await?;
     for _ in 0..ATTEMPTS {
         let Some(kv) = present else { return Ok(None) };
-        let old = call.read(&kv).await?.object()?;
+        let mut old = call.read(&kv).await?.object()?;
+        // What was stored by an older server lacks what would be taken for a change.
+        complete_stored(&call.resource, &mut old);
         let new = change(&old)?;
         match round(call, &key, name, part, dry_run, &kv, &old, new).await? {
             Round::Done(result) => return Ok(Some(result)),
@@ -198,22 +201,17 @@ pub(crate) fn other_uid(call: &Call, name: &str, wanted: &str, found: &str) -> A
 /// Applies the kind's rules about what a write may change.
 fn prepare(call: &Call, part: Part, new: &mut Value, old: &Value) -> Result<(), ApiError> {
     let strategy = call.strategy();
+    if part != Part::Exact {
+        strategy.default(new);
+    }
+    complete_stored(&call.resource, new);
     match part {
-        Part::Object => {
-            strategy.default(new);
-            strategy.prepare_update(new, old);
+        Part::Object => strategy.prepare_update(new, old),
+        Part::Status => strategy.prepare_status_update(new, old),
+        Part::Sub(name) if !strategy.prepare_part_update(name, new, old) => {
+            return Err(not_built(call, name));
         }
-        Part::Status => {
-            strategy.default(new);
-            strategy.prepare_status_update(new, old);
-        }
-        Part::Sub(name) => {
-            strategy.default(new);
-            if !strategy.prepare_part_update(name, new, old) {
-                return Err(not_built(call, name));
-            }
-        }
-        Part::Exact => {}
+        Part::Sub(_) | Part::Exact => {}
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Kinds with something of their own: two versions over one storage, a selector that the server makes, a scale by a
-//! plain map of labels.
+//! plain map of labels, fields that are written although nobody said anything in them.
 // Helpers outside the test functions: one that fails ends its test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use common::Cluster;
+use common::{Cluster, PODS, pod};
 use serde_json::{Value, json};
 
 const V1: &str = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
@@ -73,4 +73,116 @@ async fn a_plain_selector_scales() {
     let scaled = client.patch("merge", &path, &json!({"spec": {"replicas": 4}})).await.expect(200);
     assert_eq!(scaled["spec"]["replicas"], 4);
     assert_eq!(scaled["status"]["selector"], "a=b,b=c");
+}
+
+/// What its creator owns of an object.
+fn owned(object: &Value) -> Value {
+    object["metadata"]["managedFields"][0]["fieldsV1"].clone()
+}
+
+#[tokio::test]
+async fn nothing_is_written_as_by_go_and_owned_by_nobody() {
+    const EVENTS: &str = "/api/v1/namespaces/default/events";
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let body =
+        json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}, "reason": "Here"});
+    let event = client.post(EVENTS, &body).await.expect(201);
+    for (field, zero) in
+        [("eventTime", Value::Null), ("reportingComponent", json!("")), ("source", json!({}))]
+    {
+        assert_eq!(event.get(field), Some(&zero), "{field}");
+    }
+    assert_eq!(owned(&event), json!({"f:involvedObject": {}, "f:reason": {}}));
+    let other = client.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.expect(200);
+    assert_eq!(other.get("deprecatedFirstTimestamp"), Some(&Value::Null));
+    assert_eq!(
+        (&other["regarding"]["namespace"], other.get("reportingController")),
+        (&json!("default"), None)
+    );
+
+    let role = client.post(ROLES, &json!({"metadata": {"name": "r"}, "rules": []})).await.expect(201);
+    assert_eq!((role.get("rules"), owned(&role)), (Some(&Value::Null), Value::Null));
+    let path = format!("{ROLES}/r");
+    // What is read may be written back, and what is null merges like what is not there.
+    let same = client.put(&path, &role).await.expect(200);
+    assert_eq!(same["metadata"]["resourceVersion"], role["metadata"]["resourceVersion"]);
+    let rule = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]});
+    let patched = client.patch("strategic-merge", &path, &json!({"rules": [rule]})).await.expect(200);
+    assert_eq!(patched["rules"], json!([rule]));
+    let emptied = client.patch("merge", &path, &json!({"rules": null})).await.expect(200);
+    assert_eq!(emptied.get("rules"), Some(&Value::Null));
+    let add = json!([{"op": "test", "path": "/rules", "value": null}, {"op": "add", "path": "/rules", "value": [rule]}]);
+    assert_eq!(client.patch("json", &path, &add).await.expect(200)["rules"], json!([rule]));
+
+    let node = client.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "");
+    assert_eq!(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"], 0);
+    assert_eq!(owned(&node), Value::Null);
+    let conditions = json!([{"type": "Ready", "status": "True", "reason": "Up"}]);
+    let status = json!({"status": {"conditions": conditions, "addresses": []}});
+    let node = client.patch("strategic-merge", "/api/v1/nodes/n/status", &status).await.expect(200);
+    assert_eq!(node["status"]["conditions"][0].get("lastHeartbeatTime"), Some(&Value::Null));
+}
+
+#[tokio::test]
+async fn conditions_of_pods_have_their_times_and_specs_are_as_they_were() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let mut pod = pod("p");
+    let claim =
+        json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    pod["spec"]["volumes"] = json!([{"name": "v", "ephemeral": {"volumeClaimTemplate": claim}}]);
+    let made = client.post(PODS, &pod).await.expect(201);
+    let templates = |pod: &Value| -> Vec<Value> {
+        let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        volumes.iter().filter_map(|v| v.pointer("/ephemeral/volumeClaimTemplate").cloned()).collect()
+    };
+    assert_eq!(templates(&made)[0]["metadata"], json!({}));
+    let path = format!("{PODS}/p");
+    // A client that leaves out what is always there changes nothing by it.
+    let mut without = made.clone();
+    for volume in without["spec"]["volumes"].as_array_mut().unwrap() {
+        if let Some(Value::Object(template)) = volume.pointer_mut("/ephemeral/volumeClaimTemplate") {
+            template.remove("metadata");
+        }
+    }
+    let put = client.put(&path, &without).await.expect(200);
+    assert_eq!(put["metadata"]["generation"], 1);
+    assert_eq!(templates(&put)[0]["metadata"], json!({}));
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let pod = client.patch("strategic-merge", &format!("{path}/status"), &status).await.expect(200);
+    let ready = &pod["status"]["conditions"][0];
+    assert_eq!((ready.get("lastProbeTime"), &ready["type"]), (Some(&Value::Null), &json!("Ready")));
+    let key = "k:{\"type\":\"Ready\"}";
+    let mine = pod["metadata"]["managedFields"].as_array().unwrap();
+    let mine = mine.iter().find(|entry| entry["subresource"] == "status").unwrap();
+    let fields = json!({
+        ".": {}, "f:lastProbeTime": {}, "f:lastTransitionTime": {}, "f:status": {}, "f:type": {},
+    });
+    assert_eq!(mine["fieldsV1"]["f:status"]["f:conditions"][key], fields);
+}
+
+#[tokio::test]
+async fn an_apply_owns_what_it_says_and_no_more() {
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    let config = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}],
+    });
+    let path = format!("{SLICES}/s?fieldManager=me");
+    let made = client.patch("apply", &path, &config).await.expect(201);
+    assert_eq!((made.get("ports"), &made["endpoints"][0]["conditions"]), (Some(&Value::Null), &json!({})));
+    assert_eq!(owned(&made), json!({"f:addressType": {}, "f:endpoints": {}}));
+    let again = client.patch("apply", &path, &config).await.expect(200);
+    assert_eq!(again, made, "nothing changed, so that nothing was written");
+    let mut more = config.clone();
+    more["ports"] = json!([{"name": "", "port": 80, "protocol": "TCP"}]);
+    let ported = client.patch("apply", &path, &more).await.expect(200);
+    assert_eq!(ported["ports"], more["ports"]);
+    let back = client.patch("apply", &path, &config).await.expect(200);
+    assert_eq!(back.get("ports"), Some(&Value::Null));
 }

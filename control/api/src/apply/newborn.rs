@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::resource::Resource;
+use crate::schema::always::complete;
 use crate::schema::{Shape, registry};
 
 /// Parts within `spec`, beside `metadata`, `spec` and `status` themselves. What ends with `*` is a list.
@@ -56,7 +57,9 @@ pub(super) fn newborn(resource: &Resource) -> Value {
     for path in listed.map_or(&[][..], |(.., paths)| *paths) {
         place(&mut object, path);
     }
-    object.into()
+    let mut object = object.into();
+    complete(resource, &mut object);
+    object
 }
 
 /// An object as it was before a write, with the parts that it always has.

@@ -160,4 +160,10 @@ fn from_storage(event: &mut Value) {
             fields.insert((*there).to_owned(), value);
         }
     }
+    // Always there in core, and left out here when nothing is said in them.
+    for name in ["reportingController", "reportingInstance"] {
+        if fields.get(name).and_then(Value::as_str) == Some("") {
+            fields.remove(name);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Types and descriptions come from `k8s-openapi`'s schemas; what those leave out (merge keys, list kinds) is the table
 //! in `lists.rs`. Strict decoding, strategic merge and OpenAPI all read this one registry, which is built once.
 
+pub mod always;
 mod atomic;
 mod enums;
 mod lists;
@@ -84,6 +85,7 @@ pub struct Registry {
     types: Vec<ObjectType>,
     names: BTreeMap<String, TypeId>,
     raw: BTreeMap<String, Value>,
+    plans: always::Plans,
 }
 
 impl Registry {
@@ -126,7 +128,9 @@ fn build() -> Registry {
     let names: BTreeMap<String, TypeId> =
         raw.keys().enumerate().map(|(at, name)| (name.clone(), TypeId::new(at))).collect();
     let types = raw.iter().map(|(name, schema)| shape::object_type(name, schema, &names)).collect();
-    Registry { types, names, raw }
+    let mut registry = Registry { types, names, raw, plans: always::Plans::default() };
+    registry.plans = always::Plans::new(&registry);
+    registry
 }
 
 /// A type's name without what all of them start with: `core.v1.PodSpec`.

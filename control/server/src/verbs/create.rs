@@ -1,6 +1,7 @@
 //! `create`: a new object, under its own name or a generated one.
 
 use bytes::Bytes;
+use carrack_api::schema::always::complete_stored;
 use carrack_api::{meta, status};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -92,6 +93,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
     to_storage(&call.resource, &mut new);
     call.strategy().default(&mut new);
     call.strategy().prepare_create(&mut new);
+    complete_stored(&call.resource, &mut new);
     call.dedup_owners(&mut new, false);
     tracking::track(call, None, &mut new).await?;
     let admission = call.admission(Operation::Create, call.resource.kind, None, options.dry_run);
@@ -104,6 +106,7 @@ async fn attempt(call: &Call, object: Value, options: &WriteOptions) -> Result<A
         call.strategy().default(&mut new);
         // What follows from the rest of the object, such as a pod's quality of service.
         call.strategy().prepare_create(&mut new);
+        complete_stored(&call.resource, &mut new);
     }
     typecheck::note(call, &admission, &mut new);
     let name = meta::name(&new).to_owned();

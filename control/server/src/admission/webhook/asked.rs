@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use carrack_api::codec;
+use carrack_api::schema::always::complete_stored;
 use carrack_api::{GroupVersionKind, ResourceRef, meta};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -203,6 +204,7 @@ impl<'a> Asked<'a> {
             None => to_storage(&row, &mut shown),
         }
         self.call.strategy().default(&mut shown);
+        complete_stored(&self.call.resource, &mut shown);
         Ok(shown)
     }
 
