@@ -26,6 +26,7 @@ use serde_json::Value;
 pub use conflict::ApplyError;
 pub use overlay::{Kind, OverlayError, overlay};
 
+use crate::codec;
 use crate::meta;
 use crate::resource::Resource;
 use compare::{Difference, compare, fields, with_parents};
@@ -228,6 +229,10 @@ fn attempt(
         return Err(ApplyError::Conflicts(conflicts));
     }
     carry_last_applied(write, before, config, &mut merged);
+    if write.resource.custom().is_none() {
+        // Their author owns them all the same.
+        codec::drop_nothing(&mut merged, &write.resource.schema.shape());
+    }
     // An apply that changes nothing leaves the time of the one before.
     managed::strip(&mut mine.fields);
     if let Some(last) = last.filter(|last| last.fields == mine.fields && *before == merged)

@@ -362,3 +362,20 @@ proptest! {
         prop_assert!(there.minus(&owned).is_empty(), "{:?}", there.minus(&owned).paths(&mut 9999));
     }
 }
+
+#[test]
+fn lists_and_maps_of_nothing_are_owned_and_left_out() {
+    let mut config = deployment(None, &[]);
+    config["metadata"]["annotations"] = json!({});
+    config["spec"]["template"]["spec"]["nodeSelector"] = json!({});
+    config["spec"]["template"]["spec"]["tolerations"] = json!([]);
+    let first = applied(None, "a", &config).unwrap();
+    assert_eq!(first["metadata"].get("annotations"), None);
+    let spec = &first["spec"]["template"]["spec"];
+    assert_eq!((spec.get("nodeSelector"), spec.get("tolerations")), (None, None));
+    let owned = &first["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!(owned["f:metadata"]["f:annotations"], json!({}));
+    assert_eq!(owned["f:spec"]["f:template"]["f:spec"]["f:tolerations"], json!({}));
+    let later = write(deployments(), "a", T2);
+    assert_eq!(apply(&later, Some(&first), &config, false).unwrap(), first, "nothing changed");
+}

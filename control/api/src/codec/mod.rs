@@ -19,6 +19,8 @@ use serde_json::Value;
 use crate::resource::Resource;
 use crate::schema::{Shape, TypeRef};
 
+pub(crate) use seed::drop_nothing;
+
 pub use lean::{Lean, read_lean};
 pub use parts::Parts;
 pub use store::{EncodeError, encode_storage, head_length, splice, splice_head, write_head};

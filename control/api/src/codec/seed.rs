@@ -298,6 +298,27 @@ fn is_nothing(value: &Value, field: &Field) -> bool {
     empty && !field.required && &*field.name != "policies"
 }
 
+/// Drops from a value of `shape` what [`Empty::Dropped`] drops while a value is read.
+pub(crate) fn drop_nothing(value: &mut Value, shape: &Shape) {
+    match (shape, value) {
+        (Shape::Object(id) | Shape::ObjectOrBool(id), Value::Object(fields)) => {
+            let of = registry().get(*id);
+            fields.retain(|name, value| {
+                let Some(field) = of.field(name) else { return true };
+                drop_nothing(value, &field.shape);
+                !is_nothing(value, field)
+            });
+        }
+        (Shape::List(of), Value::Array(entries)) => {
+            entries.iter_mut().for_each(|entry| drop_nothing(entry, of));
+        }
+        (Shape::Map(of), Value::Object(entries)) => {
+            entries.values_mut().for_each(|entry| drop_nothing(entry, of));
+        }
+        _ => {}
+    }
+}
+
 fn read_map<'de, A: MapAccess<'de>>(
     source: &mut A,
     of: &Shape,
