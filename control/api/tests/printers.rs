@@ -27,6 +27,16 @@ fn what_is_rarely_set_is_shown_as_upstream_shows_it() {
 }
 
 #[test]
+fn addresses_have_ages_that_no_column_shows() {
+    let addresses = carrack_api::find("networking.k8s.io", "v1", "ipaddresses").unwrap();
+    let columns = carrack_api::table::column_definitions(addresses);
+    let names: Vec<&Value> = columns.as_array().unwrap().iter().map(|column| &column["name"]).collect();
+    assert_eq!(names, ["Name", "ParentRef"]);
+    let address = json!({"metadata": {"name": "10.0.0.1", "creationTimestamp": "1969-12-31T23:59:00Z"}});
+    assert_eq!(cells("networking.k8s.io", "ipaddresses", &address), json!(["10.0.0.1", "<none>", "60s"]));
+}
+
+#[test]
 fn selectors_of_parameters_are_shown() {
     let shown = |param_ref: Value| {
         let binding = json!({"metadata": {"name": "b"}, "spec": {"paramRef": param_ref}});

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::path::JsonPath;
 use crate::meta;
-use crate::table::{Column, duration};
+use crate::table::{Column, describe, duration};
 
 /// A printed column.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl PrinterColumn {
         let own = version.get("additionalPrinterColumns").and_then(Value::as_array);
         match own.map(Vec::as_slice) {
             None | Some([]) => PrinterColumn::parse(&json!({
-                "name": Column::AGE.name, "type": "date", "description": Column::AGE.description,
+                "name": Column::AGE.name, "type": "date", "description": describe(Column::AGE.description),
                 "jsonPath": ".metadata.creationTimestamp",
             }))
             .into_iter()
@@ -107,7 +107,7 @@ fn printed(value: &Value) -> String {
 pub(super) fn definitions(columns: &[PrinterColumn]) -> Value {
     let name = json!({
         "name": Column::NAME.name, "type": Column::NAME.kind, "format": Column::NAME.format,
-        "description": Column::NAME.description, "priority": 0,
+        "description": describe(Column::NAME.description), "priority": 0,
     });
     std::iter::once(name).chain(columns.iter().map(PrinterColumn::definition)).collect()
 }

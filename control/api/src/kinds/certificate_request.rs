@@ -29,10 +29,13 @@ pub(super) const RESOURCE: Resource = Resource {
         columns: &[
             Column::NAME,
             Column::AGE,
-            Column::text("SignerName", "Who is to sign."),
-            Column::text("Requestor", "Who asked."),
-            Column::text("RequestedDuration", "For how long the certificate is wanted."),
-            Column::text("Condition", "What became of the request."),
+            Column::text("SignerName", "certificates.v1.CertificateSigningRequestSpec#signerName"),
+            Column::text("Requestor", "certificates.v1.CertificateSigningRequestSpec#request"),
+            Column::text(
+                "RequestedDuration",
+                "certificates.v1.CertificateSigningRequestSpec#expirationSeconds",
+            ),
+            Column::text("Condition", "certificates.v1.CertificateSigningRequestStatus#conditions"),
         ],
         cells,
     },

@@ -30,7 +30,7 @@ pub(super) const RESOURCE: Resource = Resource {
     strategy: &Typed::<ConfigMapRules>::new(),
     schema: TypeRef::of::<core_api::v1::ConfigMap>("io.k8s.api.core.v1.ConfigMap"),
     printer: Printer {
-        columns: &[Column::NAME, Column::integer("Data", "How many keys the object has."), Column::AGE],
+        columns: &[Column::NAME, Column::text("Data", "core.v1.ConfigMap#data"), Column::AGE],
         cells,
     },
     ..BASE

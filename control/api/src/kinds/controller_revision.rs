@@ -10,7 +10,7 @@ pub(super) const RESOURCE: Resource = Resource {
         columns: &[
             Column::NAME,
             Column::text("Controller", "Controller of the object"),
-            Column::text("Revision", "The number of this state among those of the controller."),
+            Column::text("Revision", "apps.v1.ControllerRevision#revision"),
             Column::AGE,
         ],
         cells,

@@ -36,15 +36,12 @@ pub(super) const RESOURCE: Resource = Resource {
         columns: &[
             Column::NAME,
             Column::text("Ready", "Number of the pod with ready state"),
-            Column::integer(
-                "Up-to-date",
-                "Total number of non-terminated pods that have the desired template.",
-            ),
-            Column::integer("Available", "Total number of pods that have been ready for minReadySeconds."),
+            Column::text("Up-to-date", "apps.v1.DeploymentStatus#updatedReplicas"),
+            Column::text("Available", "apps.v1.DeploymentStatus#availableReplicas"),
             Column::AGE,
             Column::text("Containers", "Names of each container in the template.").wide(),
             Column::text("Images", "Images referenced by each container in the template.").wide(),
-            Column::text("Selector", "Label selector for pods.").wide(),
+            Column::text("Selector", "apps.v1.DeploymentSpec#selector").wide(),
         ],
         cells,
     },

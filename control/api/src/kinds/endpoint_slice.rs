@@ -34,9 +34,9 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("AddressType", "The type of the addresses in the slice."),
-            Column::text("Ports", "The ports at which the endpoints answer."),
-            Column::text("Endpoints", "The addresses in the slice."),
+            Column::text("AddressType", "discovery.v1.EndpointSlice#addressType"),
+            Column::text("Ports", "discovery.v1.EndpointSlice#ports"),
+            Column::text("Endpoints", "discovery.v1.EndpointSlice#endpoints"),
             Column::AGE,
         ],
         cells,

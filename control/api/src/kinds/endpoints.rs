@@ -28,11 +28,7 @@ pub(super) const RESOURCE: Resource = Resource {
     strategy: &Typed::<EndpointsRules>::new(),
     schema: TypeRef::of::<core_api::v1::Endpoints>("io.k8s.api.core.v1.Endpoints"),
     printer: Printer {
-        columns: &[
-            Column::NAME,
-            Column::text("Endpoints", "Addresses and ports at which the service's pods answer."),
-            Column::AGE,
-        ],
+        columns: &[Column::NAME, Column::text("Endpoints", "core.v1.Endpoints#subsets"), Column::AGE],
         cells,
     },
     ..BASE

@@ -29,7 +29,7 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Holder", "The identity of the holder of the lease."),
+            Column::text("Holder", "coordination.v1.LeaseSpec#holderIdentity"),
             Column::AGE,
         ],
         cells,

@@ -10,10 +10,10 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Value", "The priority that pods of the class get."),
-            Column::boolean("Global-Default", "Whether pods that name no class are of this one."),
+            Column::integer("Value", "scheduling.v1.PriorityClass#value"),
+            Column::boolean("Global-Default", "scheduling.v1.PriorityClass#globalDefault"),
             Column::AGE,
-            Column::text("PreemptionPolicy", "Whether its pods may displace others."),
+            Column::text("PreemptionPolicy", "scheduling.v1.PriorityClass#preemptionPolicy"),
         ],
         cells,
     },

@@ -21,17 +21,22 @@ use crate::validate::{self, Errors, refuse, require};
 const GROUP: &str = "rbac.authorization.k8s.io";
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
-const BINDING_PRINTER: Printer = Printer {
-    columns: &[
-        Column::NAME,
-        Column::text("Role", "The role that is given."),
-        Column::AGE,
-        Column::text("Users", "Users in the binding").wide(),
-        Column::text("Groups", "Groups in the binding").wide(),
-        Column::text("ServiceAccounts", "ServiceAccounts in the binding").wide(),
-    ],
-    cells: binding_cells,
-};
+/// The columns of a binding, by the field of its role and what upstream calls it.
+macro_rules! binding_printer {
+    ($role:literal, $name:literal) => {
+        Printer {
+            columns: &[
+                Column::NAME,
+                Column::text("Role", $role),
+                Column::AGE,
+                Column::text("Users", concat!("Users in the ", $name)).wide(),
+                Column::text("Groups", concat!("Groups in the ", $name)).wide(),
+                Column::text("ServiceAccounts", concat!("ServiceAccounts in the ", $name)).wide(),
+            ],
+            cells: binding_cells,
+        }
+    };
+}
 
 /// The row of roles.
 pub(super) const ROLE: Resource = Resource {
@@ -78,7 +83,7 @@ pub(super) const ROLE_BINDING: Resource = Resource {
     storage: gvk(GROUP, "v1", "RoleBinding"),
     strategy: &Typed::<RoleBindingRules>::new(),
     schema: TypeRef::of::<rbac::v1::RoleBinding>("io.k8s.api.rbac.v1.RoleBinding"),
-    printer: BINDING_PRINTER,
+    printer: binding_printer!("rbac.v1.RoleBinding#roleRef", "roleBinding"),
     ..BASE
 };
 
@@ -95,7 +100,7 @@ pub(super) const CLUSTER_ROLE_BINDING: Resource = Resource {
     storage: gvk(GROUP, "v1", "ClusterRoleBinding"),
     strategy: &Typed::<ClusterRoleBindingRules>::new(),
     schema: TypeRef::of::<rbac::v1::ClusterRoleBinding>("io.k8s.api.rbac.v1.ClusterRoleBinding"),
-    printer: BINDING_PRINTER,
+    printer: binding_printer!("rbac.v1.ClusterRoleBinding#roleRef", "clusterRoleBinding"),
     ..BASE
 };
 

@@ -35,13 +35,13 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::integer("Desired", "The number of pods that are wanted."),
-            Column::integer("Current", "The number of pods there are."),
-            Column::integer("Ready", "The number of pods that are ready."),
+            Column::integer("Desired", "apps.v1.ReplicaSetSpec#replicas"),
+            Column::integer("Current", "apps.v1.ReplicaSetStatus#replicas"),
+            Column::integer("Ready", "apps.v1.ReplicaSetStatus#readyReplicas"),
             Column::AGE,
             Column::text("Containers", "Names of each container in the template.").wide(),
             Column::text("Images", "Images referenced by each container in the template.").wide(),
-            Column::text("Selector", "Label selector for pods.").wide(),
+            Column::text("Selector", "apps.v1.ReplicaSetSpec#selector").wide(),
         ],
         cells,
     },

@@ -14,13 +14,13 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::integer("Desired", "The number of pods that are wanted."),
-            Column::integer("Current", "The number of pods there are."),
-            Column::integer("Ready", "The number of pods that are ready."),
+            Column::integer("Desired", "core.v1.ReplicationControllerSpec#replicas"),
+            Column::integer("Current", "core.v1.ReplicationControllerStatus#replicas"),
+            Column::integer("Ready", "core.v1.ReplicationControllerStatus#readyReplicas"),
             Column::AGE,
             Column::text("Containers", "Names of each container in the template.").wide(),
             Column::text("Images", "Images referenced by each container in the template.").wide(),
-            Column::text("Selector", "Label selector for pods.").wide(),
+            Column::text("Selector", "core.v1.ReplicationControllerSpec#selector").wide(),
         ],
         cells,
     },

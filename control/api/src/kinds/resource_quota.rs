@@ -14,8 +14,14 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Request", "What may be requested, and what of it is."),
-            Column::text("Limit", "What limits may sum up to, and what they do."),
+            Column::text(
+                "Request",
+                "Request represents a minimum amount of cpu/memory that a container may consume.",
+            ),
+            Column::text(
+                "Limit",
+                "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+            ),
             Column::AGE,
         ],
         cells,

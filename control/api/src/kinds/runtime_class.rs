@@ -7,14 +7,7 @@ use super::prelude::*;
 
 /// The row of runtimeclasses.
 pub(super) const RESOURCE: Resource = Resource {
-    printer: Printer {
-        columns: &[
-            Column::NAME,
-            Column::text("Handler", "What runs the pods of the class on their node."),
-            Column::AGE,
-        ],
-        cells,
-    },
+    printer: Printer { columns: &[Column::NAME, Column::text("Handler", ""), Column::AGE], cells },
     ..row!(
         "node.k8s.io" / "v1",
         "RuntimeClass",

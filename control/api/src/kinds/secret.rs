@@ -33,8 +33,8 @@ pub(super) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Type", "Used to facilitate programmatic handling of secret data."),
-            Column::integer("Data", "How many keys the object has."),
+            Column::text("Type", "core.v1.Secret#type"),
+            Column::text("Data", "core.v1.Secret#data"),
             Column::AGE,
         ],
         cells,

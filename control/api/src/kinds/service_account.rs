@@ -29,11 +29,7 @@ pub(super) const RESOURCE: Resource = Resource {
     strategy: &Typed::<ServiceAccountRules>::new(),
     schema: TypeRef::of::<core_api::v1::ServiceAccount>("io.k8s.api.core.v1.ServiceAccount"),
     printer: Printer {
-        columns: &[
-            Column::NAME,
-            Column::integer("Secrets", "How many secrets the account names."),
-            Column::AGE,
-        ],
+        columns: &[Column::NAME, Column::text("Secrets", "core.v1.ServiceAccount#secrets"), Column::AGE],
         cells,
     },
     ..BASE

@@ -3,6 +3,7 @@
 //! A table is columns, which come from the kind's [`Printer`], and a row for each object. Rows are made one by one, so
 //! that a list of any length streams and a watch sends one row an event.
 
+mod docs;
 pub mod duration;
 mod extras;
 pub(crate) mod read;
@@ -11,6 +12,7 @@ mod stored;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+pub(crate) use docs::describe;
 pub use extras::{Place, places};
 pub use stored::write_row;
 
@@ -26,7 +28,7 @@ pub struct Column {
     pub kind: &'static str,
     /// `name` for the column that names the object, otherwise empty.
     pub format: &'static str,
-    /// What it means.
+    /// What it means: a text, or the `type#field` whose description it is.
     pub description: &'static str,
     /// 0 is always shown, above only with `-o wide`.
     pub priority: i32,
@@ -59,8 +61,7 @@ impl Column {
         name: "Name",
         kind: "string",
         format: "name",
-        description: "Name must be unique within a namespace. Is required when creating resources, although some \
-                      resources may allow a client to request the generation of an appropriate name automatically.",
+        description: "meta.v1.ObjectMeta#name",
         priority: 0,
     };
 
@@ -69,7 +70,7 @@ impl Column {
         name: "Age",
         kind: "string",
         format: "",
-        description: "CreationTimestamp is a timestamp representing the server time when this object was created.",
+        description: "meta.v1.ObjectMeta#creationTimestamp",
         priority: 0,
     };
 }
@@ -166,7 +167,7 @@ pub fn column_definitions(resource: &Resource) -> Value {
         .map(|c| {
             json!({
                 "name": c.name, "type": c.kind, "format": c.format,
-                "description": c.description, "priority": c.priority,
+                "description": describe(c.description), "priority": c.priority,
             })
         })
         .collect()
@@ -205,7 +206,7 @@ fn row_of(
 
 /// The table of a Scale (autoscaling/v1).
 pub fn scale_table(scale: &Value, include: Include, version: Version, now: Timestamp) -> Value {
-    let column = |name: &str, kind: &str, description: &str| json!({"name": name, "type": kind, "format": "", "description": description, "priority": 0});
+    let column = |name: &str, kind: &str, description: &'static str| json!({"name": name, "type": kind, "format": "", "description": describe(description), "priority": 0});
     let created = scale.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
     let cells = vec![
         scale["metadata"]["name"].clone(),
@@ -219,8 +220,8 @@ pub fn scale_table(scale: &Value, include: Include, version: Version, now: Times
         "metadata": {"resourceVersion": scale["metadata"]["resourceVersion"]},
         "columnDefinitions": [
             column("Name", "string", Column::NAME.description),
-            column("Desired", "integer", "Number of desired replicas"),
-            column("Available", "integer", "Number of available replicas"),
+            column("Desired", "integer", "autoscaling.v1.ScaleSpec#replicas"),
+            column("Available", "integer", "autoscaling.v1.ScaleStatus#replicas"),
             column("Age", "string", Column::AGE.description),
         ],
         "rows": [row_of(cells, None, scale, include, version)],
@@ -255,8 +256,8 @@ pub fn partial_metadata(object: &Value, version: Version) -> Value {
 /// The table that a Status is printed as.
 pub fn status_table(status: &crate::Status, version: Version) -> Value {
     let columns = json!([
-        {"name": "Status", "type": "string", "format": "", "description": "", "priority": 0},
-        {"name": "Reason", "type": "string", "format": "", "description": "", "priority": 0},
+        {"name": "Status", "type": "string", "format": "", "description": describe("meta.v1.Status#status"), "priority": 0},
+        {"name": "Reason", "type": "string", "format": "", "description": describe("meta.v1.Status#reason"), "priority": 0},
         {"name": "Message", "type": "string", "format": "", "description": "", "priority": 0},
     ]);
     let word = if status.is_success() { "Success" } else { "Failure" };

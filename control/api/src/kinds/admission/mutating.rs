@@ -18,7 +18,7 @@ pub(in crate::kinds) const POLICY: Resource = Resource {
             Column::NAME,
             Column::integer(
                 "Mutations",
-                "Mutations indicates the number of mutation rules defined in this configuration",
+                "Mutation indicates the number of mutations rules defined in this configuration",
             ),
             Column::text(
                 "ParamKind",

@@ -5,11 +5,11 @@ use crate::kinds::prelude::*;
 
 const COLUMNS: &[Column] = &[
     Column::NAME,
-    Column::text("Reference", "What is scaled."),
-    Column::text("Targets", "The metrics as they are, and as they should be."),
-    Column::text("MinPods", "The least number of replicas."),
-    Column::text("MaxPods", "The largest number of replicas."),
-    Column::text("Replicas", "The number of replicas there are."),
+    Column::text("Reference", "autoscaling.v2.HorizontalPodAutoscalerSpec#scaleTargetRef"),
+    Column::text("Targets", "autoscaling.v2.HorizontalPodAutoscalerSpec#metrics"),
+    Column::text("MinPods", "autoscaling.v2.HorizontalPodAutoscalerSpec#minReplicas"),
+    Column::text("MaxPods", "autoscaling.v2.HorizontalPodAutoscalerSpec#maxReplicas"),
+    Column::text("Replicas", "autoscaling.v2.HorizontalPodAutoscalerStatus#currentReplicas"),
     Column::AGE,
 ];
 

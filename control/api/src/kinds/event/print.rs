@@ -9,15 +9,15 @@ use crate::table::read::{integer, text, time};
 use crate::table::{Column, Printer};
 
 const COLUMNS: &[Column] = &[
-    Column::text("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
-    Column::text("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
-    Column::text("Reason", "A short, machine understandable string that gives the reason for the event."),
-    Column::text("Object", "The object that this event is about."),
-    Column::text("Subobject", "The part of the object that this event is about.").wide(),
-    Column::text("Source", "The component reporting this event.").wide(),
-    Column::text("Message", "A human-readable description of the status of this operation."),
-    Column::text("First Seen", "The time at which the event was first recorded.").wide(),
-    Column::integer("Count", "The number of times this event has occurred.").wide(),
+    Column::text("Last Seen", "core.v1.Event#lastTimestamp"),
+    Column::text("Type", "core.v1.Event#type"),
+    Column::text("Reason", "core.v1.Event#reason"),
+    Column::text("Object", "core.v1.Event#involvedObject"),
+    Column::text("Subobject", "core.v1.ObjectReference#fieldPath").wide(),
+    Column::text("Source", "core.v1.Event#source").wide(),
+    Column::text("Message", "core.v1.Event#message"),
+    Column::text("First Seen", "core.v1.Event#firstTimestamp").wide(),
+    Column::text("Count", "core.v1.Event#count").wide(),
     Column { priority: 1, ..Column::NAME },
 ];
 

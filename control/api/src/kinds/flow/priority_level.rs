@@ -11,11 +11,14 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Type", "Whether requests of the level are limited."),
-            Column::text("NominalConcurrencyShares", "The level's share of what the server does at once."),
-            Column::text("Queues", "How many queues the level has."),
-            Column::text("HandSize", "Among how many queues a flow's requests are dealt."),
-            Column::text("QueueLengthLimit", "How many requests wait in a queue at most."),
+            Column::text("Type", "flowcontrol.v1.PriorityLevelConfigurationSpec#type"),
+            Column::text(
+                "NominalConcurrencyShares",
+                "flowcontrol.v1.LimitedPriorityLevelConfiguration#nominalConcurrencyShares",
+            ),
+            Column::text("Queues", "flowcontrol.v1.QueuingConfiguration#queues"),
+            Column::text("HandSize", "flowcontrol.v1.QueuingConfiguration#handSize"),
+            Column::text("QueueLengthLimit", "flowcontrol.v1.QueuingConfiguration#queueLengthLimit"),
             Column::AGE,
         ],
         cells,

@@ -11,11 +11,11 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("PriorityLevel", "The priority level that requests of the flow go to."),
-            Column::integer("MatchingPrecedence", "Which schema a request goes by: the lowest that matches."),
-            Column::text("DistinguisherMethod", "What tells flows of the schema apart."),
+            Column::text("PriorityLevel", "flowcontrol.v1.PriorityLevelConfigurationReference#name"),
+            Column::text("MatchingPrecedence", "flowcontrol.v1.FlowSchemaSpec#matchingPrecedence"),
+            Column::text("DistinguisherMethod", "flowcontrol.v1.FlowSchemaSpec#distinguisherMethod"),
             Column::AGE,
-            Column::text("MissingPL", "Whether the priority level is missing."),
+            Column::text("MissingPL", "references a broken or non-existent PriorityLevelConfiguration"),
         ],
         cells,
     },

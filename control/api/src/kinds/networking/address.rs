@@ -11,8 +11,8 @@ pub(in crate::kinds) const IP: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("ParentRef", "The object that the address belongs to."),
-            Column::AGE,
+            // Upstream sends ages without a column for them, so that nobody sees them.
+            Column::text("ParentRef", "networking.v1.IPAddressSpec#parentRef"),
         ],
         cells: ip_cells,
     },
@@ -31,7 +31,7 @@ pub(in crate::kinds) const IP: Resource = Resource {
 pub(in crate::kinds) const CIDR: Resource = Resource {
     subresources: &[status(gvk("networking.k8s.io", "v1", "ServiceCIDR"))],
     printer: Printer {
-        columns: &[Column::NAME, Column::text("CIDRs", "The ranges of addresses."), Column::AGE],
+        columns: &[Column::NAME, Column::text("CIDRs", "networking.v1.ServiceCIDRSpec#cidrs"), Column::AGE],
         cells: cidr_cells,
     },
     ..row!(

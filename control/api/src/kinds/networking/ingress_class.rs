@@ -10,10 +10,7 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
         columns: &[
             Column::NAME,
             Column::text("Controller", "Controller that is responsible for handling this class"),
-            Column::text(
-                "Parameters",
-                "A reference to a resource with additional parameters for the controller",
-            ),
+            Column::text("Parameters", "A reference to a resource with additional parameters"),
             Column::AGE,
         ],
         cells,

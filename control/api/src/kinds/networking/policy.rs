@@ -13,7 +13,7 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Pod-Selector", "The pods that the policy is about."),
+            Column::text("Pod-Selector", "networking.v1.NetworkPolicySpec#podSelector"),
             Column::AGE,
         ],
         cells,

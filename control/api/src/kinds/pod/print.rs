@@ -21,11 +21,10 @@ pub(super) const PRINTER: Printer = Printer {
              pod has restarted.",
         ),
         Column::AGE,
-        Column::text("IP", "IP address allocated to the pod. Routable at least within the cluster.").wide(),
-        Column::text("Node", "The node that this pod runs on.").wide(),
-        Column::text("Nominated Node", "The node that the pod waits for while others are made to leave it.")
-            .wide(),
-        Column::text("Readiness Gates", "How many of the pod's readiness gates are true.").wide(),
+        Column::text("IP", "core.v1.PodStatus#podIP").wide(),
+        Column::text("Node", "core.v1.PodSpec#nodeName").wide(),
+        Column::text("Nominated Node", "core.v1.PodStatus#nominatedNodeName").wide(),
+        Column::text("Readiness Gates", "core.v1.PodSpec#readinessGates").wide(),
     ],
     cells,
 };

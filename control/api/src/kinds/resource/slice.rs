@@ -10,9 +10,9 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Node", "The node that has the devices."),
-            Column::text("Driver", "The driver that knows them."),
-            Column::text("Pool", "The pool that they belong to."),
+            Column::text("Node", "resource.v1.ResourceSliceSpec#nodeName"),
+            Column::text("Driver", "resource.v1.ResourceSliceSpec#driver"),
+            Column::text("Pool", "resource.v1.ResourcePool#name"),
             Column::AGE,
         ],
         cells,

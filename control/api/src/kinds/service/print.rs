@@ -10,12 +10,12 @@ use crate::table::{Column, Printer};
 pub(super) const PRINTER: Printer = Printer {
     columns: &[
         Column::NAME,
-        Column::text("Type", "How the service is exposed."),
-        Column::text("Cluster-IP", "The IP address of the service inside of the cluster."),
-        Column::text("External-IP", "Addresses at which the service is reached from outside."),
-        Column::text("Port(s)", "The ports that are exposed by this service."),
+        Column::text("Type", "core.v1.ServiceSpec#type"),
+        Column::text("Cluster-IP", "core.v1.ServiceSpec#clusterIP"),
+        Column::text("External-IP", "core.v1.ServiceSpec#externalIPs"),
+        Column::text("Port(s)", "core.v1.ServiceSpec#ports"),
         Column::AGE,
-        Column::text("Selector", "Labels of the pods that traffic is sent to.").wide(),
+        Column::text("Selector", "core.v1.ServiceSpec#selector").wide(),
     ],
     cells,
 };

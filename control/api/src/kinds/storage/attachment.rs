@@ -11,10 +11,10 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Attacher", "The driver that attaches."),
-            Column::text("PV", "The volume."),
-            Column::text("Node", "The node that it is attached to."),
-            Column::boolean("Attached", "Whether it is attached."),
+            Column { format: "name", ..Column::text("Attacher", "storage.v1.VolumeAttachmentSpec#attacher") },
+            Column::text("PV", "storage.v1.VolumeAttachmentSource#persistentVolumeName"),
+            Column::text("Node", "storage.v1.VolumeAttachmentSpec#nodeName"),
+            Column::boolean("Attached", "storage.v1.VolumeAttachmentStatus#attached"),
             Column::AGE,
         ],
         cells,

@@ -11,7 +11,7 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("DriverName", "The driver that the parameters are for."),
+            Column::text("DriverName", "storage.v1.VolumeAttributesClass#driverName"),
             Column::AGE,
         ],
         cells,

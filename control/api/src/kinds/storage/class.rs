@@ -14,10 +14,10 @@ pub(in crate::kinds) const CLASS: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("Provisioner", "What provides the volumes of the class."),
-            Column::text("ReclaimPolicy", "What happens to its volumes when their claims go."),
-            Column::text("VolumeBindingMode", "When its volumes are provided."),
-            Column::boolean("AllowVolumeExpansion", "Whether its volumes can grow."),
+            Column::text("Provisioner", "storage.v1.StorageClass#provisioner"),
+            Column::text("ReclaimPolicy", "storage.v1.StorageClass#reclaimPolicy"),
+            Column::text("VolumeBindingMode", "storage.v1.StorageClass#volumeBindingMode"),
+            Column::text("AllowVolumeExpansion", "storage.v1.StorageClass#allowVolumeExpansion"),
             Column::AGE,
         ],
         cells,
@@ -38,8 +38,8 @@ pub(in crate::kinds) const CAPACITY: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::text("StorageClassName", "The class that the capacity is of."),
-            Column::text("Capacity", "How much can be provided."),
+            Column::text("StorageClassName", "storage.v1.CSIStorageCapacity#storageClassName"),
+            Column::text("Capacity", "storage.v1.CSIStorageCapacity#capacity"),
         ],
         cells: capacity_cells,
     },

@@ -9,12 +9,12 @@ pub(in crate::kinds) const RESOURCE: Resource = Resource {
     printer: Printer {
         columns: &[
             Column::NAME,
-            Column::boolean("AttachRequired", "Whether volumes are attached to nodes first."),
-            Column::boolean("PodInfoOnMount", "Whether the driver is told about the pod."),
-            Column::boolean("StorageCapacity", "Whether the driver reports its capacity."),
-            Column::text("TokenRequests", "The audiences of tokens that the driver gets."),
-            Column::boolean("RequiresRepublish", "Whether the driver is called again and again."),
-            Column::text("Modes", "The kinds of volumes that the driver supports."),
+            Column::boolean("AttachRequired", "storage.v1.CSIDriverSpec#attachRequired"),
+            Column::boolean("PodInfoOnMount", "storage.v1.CSIDriverSpec#podInfoOnMount"),
+            Column::boolean("StorageCapacity", "storage.v1.CSIDriverSpec#storageCapacity"),
+            Column::text("TokenRequests", "storage.v1.CSIDriverSpec#tokenRequests"),
+            Column::boolean("RequiresRepublish", "storage.v1.CSIDriverSpec#requiresRepublish"),
+            Column::text("Modes", "storage.v1.CSIDriverSpec#volumeLifecycleModes"),
             Column::AGE,
         ],
         cells,
