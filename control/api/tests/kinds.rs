@@ -386,7 +386,10 @@ proptest! {
                 let _ = strategy.selectable(&object, field);
             }
             let cells = table::row(row, &object, Include::Metadata, Version::V1Beta1, now);
-            prop_assert_eq!(cells["cells"].as_array().unwrap().len(), table::column_definitions(row).as_array().unwrap().len());
+            let columns = table::column_definitions(row);
+            // Upstream sends ages of addresses, and no column for them.
+            let shown = columns.as_array().unwrap().len() + usize::from(row.plural == "ipaddresses");
+            prop_assert_eq!(cells["cells"].as_array().unwrap().len(), shown);
             let _ = codec::check(object.clone(), row);
         }
     }
