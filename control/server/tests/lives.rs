@@ -158,6 +158,8 @@ impl Life {
 
         let table = self.client.with("accept", TABLE).get(&self.path).await.expect(200);
         let columns = table["columnDefinitions"].as_array().unwrap().len();
+        // Upstream sends ages of addresses, and no column for them.
+        let columns = columns + usize::from(self.row.plural == "ipaddresses");
         assert_eq!(
             (table["kind"].as_str(), table["rows"].as_array().map(Vec::len)),
             (Some("Table"), Some(1))
