@@ -19,8 +19,9 @@ use crate::errors::chain;
 use crate::files::{Contents, Files, hostname};
 use crate::hooks::post_start;
 use crate::probes::{self, Finding, Known};
+use crate::restart::Restart;
 use crate::spec::{Parts, SpecError, container_limits, container_spec, volume_mount};
-use crate::state::{Condemned, Exit, Fetch, Restart, Run, Stop, Waiting, any_container};
+use crate::state::{Condemned, Exit, Fetch, Run, Stop, Waiting, any_container};
 use crate::termination;
 use crate::worker::Worker;
 

@@ -36,6 +36,7 @@ mod resize;
 mod resize_tests;
 mod resizing;
 mod resolv;
+mod restart;
 mod sandbox;
 mod service_env;
 mod services;

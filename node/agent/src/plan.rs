@@ -5,8 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::ephemeral::ephemeral_containers;
+use crate::restart::Restart;
 use crate::state::{
-    Containers, Fetch, MINIMUM_GRACE, Restart, Run, Stop, all_containers, init_containers, is_sidecar,
+    ContainerState, Containers, Fetch, MINIMUM_GRACE, Run, Stop, all_containers, init_containers, is_sidecar,
     main_containers,
 };
 
@@ -92,9 +93,9 @@ pub(crate) fn outcome(pod: &Pod, containers: &Containers) -> Outcome {
     if init_failed(pod, containers) {
         return Outcome::Failed;
     }
-    let policy = Restart::of_pod(pod);
     let mut failed = false;
     for container in main_containers(pod) {
+        let policy = Restart::of_main(pod, container);
         match containers.get(&container.name).map(|c| &c.run) {
             Some(Run::Exited(exit)) if !policy.again(exit.code) => failed |= exit.code != 0,
             _ => return Outcome::Open,
@@ -112,10 +113,17 @@ fn init_failed(pod: &Pod, containers: &Containers) -> bool {
 
 /// Whether all init containers have done what the main containers wait for.
 pub(crate) fn initialized(pod: &Pod, containers: &Containers) -> bool {
-    let began = main_containers(pod)
-        .iter()
-        .any(|c| containers.get(&c.name).is_some_and(|state| state.run != Run::Absent));
-    began || init_containers(pod).iter().all(|container| init_done(container, containers))
+    began(pod, containers) || init_containers(pod).iter().all(|container| init_done(container, containers))
+}
+
+/// Whether the main containers have had their turn in this sandbox, so that init containers are not looked at again.
+fn began(pod: &Pod, containers: &Containers) -> bool {
+    // A main container that had ended for good stays so in a new sandbox, where the init containers run once more.
+    let set_back = |state: &ContainerState| state.run == Run::Absent && state.previous.is_some();
+    let state = |container: &Container| containers.get(&container.name);
+    let ordinary = init_containers(pod).iter().filter(|container| !is_sidecar(container));
+    let anew = ordinary.filter_map(state).any(set_back);
+    !anew && main_containers(pod).iter().filter_map(state).any(|state| state.run != Run::Absent)
 }
 
 fn init_done(container: &Container, containers: &Containers) -> bool {
@@ -150,7 +158,7 @@ pub(crate) fn plan(view: &View<'_>, now: Timestamp) -> Plan {
     prepare(view, now, &mut plan);
     condemn(view, now, &mut plan);
     for container in ephemeral_containers(view.pod) {
-        bring_up(&container, Restart::Never, view, now, &mut plan);
+        bring_up(&container, Restart::NEVER, view, now, &mut plan);
     }
     start(view, now, &mut plan);
     plan
@@ -190,9 +198,7 @@ fn condemn(view: &View<'_>, now: Timestamp, plan: &mut Plan) {
 
 /// Starts what may start: init containers in order, then the main containers.
 fn start(view: &View<'_>, now: Timestamp, plan: &mut Plan) {
-    let began = main_containers(view.pod)
-        .iter()
-        .any(|c| view.containers.get(&c.name).is_some_and(|state| state.run != Run::Absent));
+    let began = began(view.pod, view.containers);
     for container in init_containers(view.pod) {
         if began && !is_sidecar(container) {
             continue;
@@ -206,9 +212,8 @@ fn start(view: &View<'_>, now: Timestamp, plan: &mut Plan) {
             return;
         }
     }
-    let policy = Restart::of_pod(view.pod);
     for container in main_containers(view.pod) {
-        bring_up(container, policy, view, now, plan);
+        bring_up(container, Restart::of_main(view.pod, container), view, now, plan);
     }
 }
 
@@ -220,7 +225,7 @@ fn fetch_ahead(view: &View<'_>, now: Timestamp, plan: &mut Plan) {
 }
 
 /// Takes a container one step nearer to running.
-fn bring_up(container: &Container, policy: Restart, view: &View<'_>, now: Timestamp, plan: &mut Plan) {
+fn bring_up(container: &Container, policy: Restart<'_>, view: &View<'_>, now: Timestamp, plan: &mut Plan) {
     let state = view.containers.get(&container.name);
     match state.map(|s| &s.run) {
         Some(Run::Running { .. }) => return,

@@ -11,13 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::task::block_in_place;
 
-use crate::ephemeral::is_ephemeral;
 use crate::errors::chain;
 use crate::files::hostname;
 use crate::leftovers;
 use crate::objects::Following;
 use crate::plan::{Outcome, outcome};
 use crate::resize::allocated_pod;
+use crate::restart::begin_anew;
 use crate::sources;
 use crate::spec::pod_limits;
 use crate::state::{Exit, Run, any_container};
@@ -287,14 +287,7 @@ impl Worker {
         if outcome(&self.pod, &self.containers) != Outcome::Open {
             return;
         }
-        for (name, state) in &mut self.containers {
-            // An ephemeral container is never started again, and stays as it ended.
-            if !is_ephemeral(&self.pod, name)
-                && let Run::Exited(exit) = std::mem::take(&mut state.run)
-            {
-                state.previous = Some(exit);
-            }
-        }
+        begin_anew(&self.pod, &mut self.containers);
     }
 
     /// Gives back control group, supervisor and network; volumes, logs and records stay.

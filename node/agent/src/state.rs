@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
-use crate::ephemeral::{ephemeral_container, is_ephemeral};
+use crate::ephemeral::ephemeral_container;
+use crate::restart::Restart;
 
 /// The first delay between two runs of a container that ends, or between two pulls of an image that fails.
 pub(crate) const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
@@ -186,7 +187,7 @@ impl ContainerState {
     }
 
     /// A run was ended so that another begins: at once, and whatever the restart policy says of how it ended.
-    pub(crate) fn restarts_now(&mut self, policy: Restart) {
+    pub(crate) fn restarts_now(&mut self, policy: Restart<'_>) {
         self.forgive();
         if self.exit().is_some_and(|exit| !policy.again(exit.code))
             && let Run::Exited(exit) = std::mem::take(&mut self.run)
@@ -239,55 +240,4 @@ pub(crate) fn main_containers(pod: &Pod) -> &[Container] {
 /// Whether an init container is a sidecar: started in order, then kept running beside the main containers.
 pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
-}
-
-/// When a container that ended is to be started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Restart {
-    /// Whatever its exit code.
-    Always,
-    /// Unless its exit code was 0.
-    OnFailure,
-    /// Never.
-    Never,
-}
-
-impl Restart {
-    /// The policy of the pod's main containers.
-    pub(crate) fn of_pod(pod: &Pod) -> Self {
-        match pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) {
-            Some("Never") => Self::Never,
-            Some("OnFailure") => Self::OnFailure,
-            _ => Self::Always,
-        }
-    }
-
-    /// The policy of an init container: `Always` means "until it succeeds", unless it is a sidecar.
-    pub(crate) fn of_init(pod: &Pod, container: &Container) -> Self {
-        match Self::of_pod(pod) {
-            _ if is_sidecar(container) => Self::Always,
-            Self::Never => Self::Never,
-            _ => Self::OnFailure,
-        }
-    }
-
-    /// The policy of a container of any sort, by its name.
-    pub(crate) fn of(pod: &Pod, container: &Container) -> Self {
-        if is_ephemeral(pod, &container.name) {
-            return Self::Never;
-        }
-        match init_containers(pod).iter().any(|init| init.name == container.name) {
-            true => Self::of_init(pod, container),
-            false => Self::of_pod(pod),
-        }
-    }
-
-    /// Whether a run that ended with this code is followed by another.
-    pub(crate) fn again(self, code: i32) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => code != 0,
-            Self::Never => false,
-        }
-    }
 }

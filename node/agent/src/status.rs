@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::ephemeral::ephemeral_containers;
 use crate::plan::{Outcome, initialized, outcome};
 use crate::resize::Progress;
+use crate::restart::{Restart, keep_ended};
 use crate::state::{
-    ContainerState, Containers, Exit, Image, Restart, Run, Waiting, init_containers, is_sidecar,
-    main_containers,
+    ContainerState, Containers, Exit, Image, Run, Waiting, init_containers, is_sidecar, main_containers,
 };
 
 /// The scheme before container ids in the API.
@@ -54,7 +54,8 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
     let statuses = |list: &[Container], init: bool| -> Vec<ContainerStatus> {
         list.iter()
             .map(|container| {
-                let policy = if init { Restart::of_init(pod, container) } else { Restart::of_pod(pod) };
+                let policy =
+                    if init { Restart::of_init(pod, container) } else { Restart::of_main(pod, container) };
                 let state = containers.get(&container.name).cloned().unwrap_or_default();
                 container_status(pod, container, &state, policy, over, waiting_reason, now)
             })
@@ -87,6 +88,7 @@ pub(crate) fn pod_status(pod: &Pod, containers: &Containers, facts: &Facts, now:
         message: facts.failed.as_ref().map(|f| f.message.clone()),
         ..PodStatus::default()
     };
+    keep_ended(pod, &before, &mut status);
     status.conditions = Some(conditions(pod, containers, facts, &status, &before, now));
     status
 }
@@ -100,7 +102,7 @@ fn ephemeral_statuses(
 ) -> Vec<ContainerStatus> {
     let status = |container: &Container| {
         let state = containers.get(&container.name).cloned().unwrap_or_default();
-        let status = container_status(pod, container, &state, Restart::Never, over, "ContainerCreating", now);
+        let status = container_status(pod, container, &state, Restart::NEVER, over, "ContainerCreating", now);
         ContainerStatus { ready: false, started: None, ..status }
     };
     ephemeral_containers(pod).iter().map(status).collect()
@@ -147,7 +149,7 @@ fn container_status(
     pod: &Pod,
     container: &Container,
     state: &ContainerState,
-    policy: Restart,
+    policy: Restart<'_>,
     over: bool,
     creating: &str,
     now: Timestamp,
@@ -201,7 +203,7 @@ fn api_state<'a>(
     pod: &Pod,
     container: &Container,
     state: &'a ContainerState,
-    policy: Restart,
+    policy: Restart<'_>,
     over: bool,
     creating: &str,
     now: Timestamp,

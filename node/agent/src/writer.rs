@@ -66,6 +66,7 @@ async fn send(
     if report.status.is_some() && *sent != report.status {
         let mut patch = json!({ "metadata": { "uid": key.uid }, "status": report.status });
         drop_passed(&mut patch);
+        replace_addresses(&mut patch);
         match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(_) => sent.clone_from(&report.status),
             Err(error) if is_gone(&error) => sent.clone_from(&report.status),
@@ -98,6 +99,15 @@ fn drop_passed(patch: &mut Value) {
     }
 }
 
+/// Addresses are merged as well: those of a sandbox that is gone, or that the node had before, are not to stay.
+fn replace_addresses(patch: &mut Value) {
+    for field in ["podIPs", "hostIPs"] {
+        if let Some(addresses) = patch["status"].get_mut(field).and_then(Value::as_array_mut) {
+            addresses.push(json!({ "$patch": "replace" }));
+        }
+    }
+}
+
 /// The pod does not exist any more (404), or one of another uid has taken its name (409).
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
@@ -108,10 +118,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses_take_the_place_of_those_before() {
+        let mut patch = json!({ "status": { "hostIPs": [{ "ip": "10.0.0.1" }] } });
+        replace_addresses(&mut patch);
+        let addresses = json!([{ "ip": "10.0.0.1" }, { "$patch": "replace" }]);
+        assert_eq!(patch, json!({ "status": { "hostIPs": addresses } }));
+    }
+
+    #[test]
     fn conditions_that_have_passed_are_named_to_go() {
         let holds = json!({ "type": "PodResizePending", "status": "True" });
         let mut patch = json!({ "status": { "conditions": [{ "type": "Ready" }, holds] } });
         drop_passed(&mut patch);
+        replace_addresses(&mut patch);
         let gone = json!({ "$patch": "delete", "type": "PodResizeInProgress" });
         assert_eq!(patch["status"]["conditions"], json!([{ "type": "Ready" }, holds, gone]));
     }
