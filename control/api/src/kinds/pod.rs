@@ -111,6 +111,13 @@ impl Rules for PodRules {
         if let Some(class) = old.pointer("/status/qosClass") {
             defaults::set(status, "qosClass", class.clone());
         }
+        // Of two that differ, the one address counts.
+        if let Some(ip) = status.get("podIP").filter(|ip| ip.as_str().is_some_and(|ip| !ip.is_empty()))
+            && status.get("podIPs").and_then(|all| all.get(0)?.get("ip")).is_some_and(|first| first != ip)
+        {
+            let all = json!([{"ip": ip}]);
+            status.insert("podIPs".to_owned(), all);
+        }
         // The one address is the first of the many; either may be written alone.
         for (one, many) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
             if let Some(ip) = status.get(one).filter(|_| !status.contains_key(many)) {

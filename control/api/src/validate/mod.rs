@@ -2,9 +2,11 @@
 
 mod affinity;
 mod annotations;
+mod claim_statuses;
 mod claims;
 mod conditions;
 mod container;
+mod container_statuses;
 mod dns;
 mod environment;
 mod ephemeral;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{Container, ContainerResizePolicy, ContainerRestartRule};
+use k8s_openapi::api::core::v1::{Container, ContainerResizePolicy, ContainerRestartRule, PodSpec};
 
 use super::{Errors, list, one_of, text};
 use crate::status::{FieldError, FieldPath};
@@ -60,6 +60,33 @@ pub(super) fn of_init_container(container: &Container, path: &FieldPath, errors:
 /// Whether an init container runs on beside the pod's containers.
 pub(super) fn is_sidecar(container: &Container) -> bool {
     text(&container.restart_policy) == "Always"
+}
+
+/// Whether a container of a pod runs again once it has ended with this code: its rules come first, then its own policy,
+/// then the pod's.
+pub(super) fn starts_again(container: &Container, spec: &PodSpec, code: i32) -> bool {
+    let policy = match &container.restart_policy {
+        Some(_) if list(&container.restart_policy_rules).iter().any(|rule| restarts_after(rule, code)) => {
+            return true;
+        }
+        Some(own) => own.as_str(),
+        None => text(&spec.restart_policy),
+    };
+    match policy {
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
+    }
+}
+
+fn restarts_after(rule: &ContainerRestartRule, code: i32) -> bool {
+    let Some(codes) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else { return false };
+    let listed = list(&codes.values).contains(&code);
+    match codes.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        _ => false,
+    }
 }
 
 /// `resizePolicy` at `path` of a container in a pod of this restart policy.
