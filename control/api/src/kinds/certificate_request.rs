@@ -152,9 +152,11 @@ impl Rules for CertificateRequestRules {
         if usages.is_empty() {
             errors.push(FieldError::required(&at, ""));
         }
-        let mut seen = HashSet::new();
         for (index, usage) in usages.iter().enumerate() {
             one_of(&at.index(index), usage, USAGES, errors);
+        }
+        let mut seen = HashSet::new();
+        for (index, usage) in usages.iter().enumerate() {
             if !seen.insert(usage) {
                 errors.push(FieldError::duplicate(&at.index(index), usage.as_str()));
             }
@@ -169,8 +171,15 @@ impl Rules for CertificateRequestRules {
     fn validate_update(_new: &Self::Object, _old: &Self::Object, _errors: &mut Errors) {}
 
     fn validate_status_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
+        conditions(new, old, errors);
+        let (was, is) = (certificate(old), certificate(new));
+        let at = status_path().child("certificate");
+        if was != is
+            && let Err(why) = check_certificates(is)
+        {
+            errors.push(FieldError::invalid(&at, "<certificate data>", why));
+        }
         kept(new, old, errors);
-        let at = status_path().child("conditions");
         for kind in VERDICTS {
             let (was, is) = (of_kind(old, kind), of_kind(new, kind));
             let why = match is.len().cmp(&was.len()) {
@@ -180,18 +189,9 @@ impl Rules for CertificateRequestRules {
                 }
                 _ => continue,
             };
-            errors.push(FieldError::forbidden(&at, why));
+            errors.push(FieldError::forbidden(&status_path().child("conditions"), why));
         }
-        conditions(new, errors);
-        let (was, is) = (certificate(old), certificate(new));
-        let at = status_path().child("certificate");
-        if was == is {
-            return;
-        }
-        if let Err(why) = check_certificates(is) {
-            errors.push(FieldError::invalid(&at, "<certificate data>", why));
-        }
-        if !was.is_empty() {
+        if was != is && !was.is_empty() {
             errors.push(FieldError::forbidden(&at, "updates may not modify existing certificate content"));
         }
     }
@@ -200,7 +200,7 @@ impl Rules for CertificateRequestRules {
         let read = |of: &Value| serde_json::from_value::<Self::Object>(of.clone());
         match (read(new), read(old)) {
             (Ok(new), Ok(old)) => {
-                conditions(&new, errors);
+                conditions(&new, &old, errors);
                 kept(&new, &old, errors);
             }
             (Err(why), _) | (_, Err(why)) => errors.push(FieldError::internal(&FieldPath::default(), why)),
@@ -210,13 +210,16 @@ impl Rules for CertificateRequestRules {
 
 type Request = certificates::CertificateSigningRequest;
 
+fn all_conditions(request: &Request) -> &[certificates::CertificateSigningRequestCondition] {
+    request.status.as_ref().map_or(&[][..], |status| validate::list(&status.conditions))
+}
+
 /// The conditions of one type.
 fn of_kind<'a>(
     request: &'a Request,
     kind: &str,
 ) -> Vec<&'a certificates::CertificateSigningRequestCondition> {
-    let all = request.status.as_ref().map_or(&[][..], |status| validate::list(&status.conditions));
-    all.iter().filter(|condition| condition.type_ == kind).collect()
+    all_conditions(request).iter().filter(|condition| condition.type_ == kind).collect()
 }
 
 /// What was decided, or has failed, stays so.
@@ -238,7 +241,11 @@ fn certificate(request: &Request) -> &[u8] {
 fn check_certificates(pem: &[u8]) -> Result<(), String> {
     let mut found = 0;
     for block in Pem::iter_from_buffer(pem) {
-        let Ok(block) = block else { break };
+        let block = match block {
+            Ok(block) => block,
+            Err(_) if has_headers(pem) => return Err("no PEM block headers are permitted".to_owned()),
+            Err(_) => break,
+        };
         if block.label != "CERTIFICATE" {
             return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
@@ -247,38 +254,49 @@ fn check_certificates(pem: &[u8]) -> Result<(), String> {
         parsed?;
     }
     if found == 0 && !pem.is_empty() {
-        return Err("must contain one or more CERTIFICATE PEM blocks".to_owned());
+        return Err("must contain at least one CERTIFICATE PEM block".to_owned());
     }
     Ok(())
 }
 
-fn conditions(request: &certificates::CertificateSigningRequest, errors: &mut Errors) {
-    let all = request.status.as_ref().map_or(&[][..], |s| validate::list(&s.conditions));
-    let path = status_path().child("conditions");
-    let approved = all.iter().any(|c| c.type_ == "Approved");
-    let mut seen = HashSet::new();
-    for (index, condition) in all.iter().enumerate() {
-        let at = path.index(index);
-        require(&at.child("type"), &condition.type_, errors);
-        if !seen.insert(&condition.type_) {
-            errors.push(FieldError::duplicate(&at.child("type"), condition.type_.as_str()));
+/// Whether lines like `Name: value` stand within the blocks.
+fn has_headers(pem: &[u8]) -> bool {
+    let mut within = false;
+    pem.split(|byte| *byte == b'\n').any(|line| {
+        if line.starts_with(b"-----") {
+            within = line.starts_with(b"-----BEGIN");
         }
-        let (status_at, known) =
-            (at.child("status"), matches!(condition.type_.as_str(), "Approved" | "Denied" | "Failed"));
-        if require_status(&status_at, &condition.status, errors) && known && condition.status != "True" {
-            errors.push(FieldError::not_supported(&status_at, condition.status.as_str(), &["True"]));
-        }
-        if condition.type_ == "Denied" && approved {
-            let why = "Approved and Denied conditions are mutually exclusive";
-            errors.push(FieldError::invalid(&at.child("type"), condition.type_.as_str(), why));
-        }
-    }
+        within && line.contains(&b':')
+    })
 }
 
-fn require_status(path: &FieldPath, status: &str, errors: &mut Errors) -> bool {
-    let before = errors.len();
-    require_one_of(path, status, &["False", "True", "Unknown"], errors);
-    errors.len() == before
+/// The conditions; what the request had before of empty types, types twice and both verdicts may stay.
+fn conditions(new: &Request, old: &Request, errors: &mut Errors) {
+    let before = all_conditions(old);
+    let has = |kind: &str| before.iter().any(|condition| condition.type_ == kind);
+    let types: HashSet<&str> = before.iter().map(|condition| condition.type_.as_str()).collect();
+    let (empty, twice) = (has(""), types.len() < before.len());
+    let both = VERDICTS.into_iter().all(has);
+    let path = status_path().child("conditions");
+    let mut seen = HashSet::new();
+    for (index, condition) in all_conditions(new).iter().enumerate() {
+        let (at, kind) = (path.index(index), condition.type_.as_str());
+        if !empty {
+            require(&at.child("type"), kind, errors);
+        }
+        let known = matches!(kind, "Approved" | "Denied" | "Failed");
+        let allowed: &[&str] = if known { &["True"] } else { &["False", "True", "Unknown"] };
+        require_one_of(&at.child("status"), &condition.status, allowed, errors);
+        let other =
+            VERDICTS.into_iter().find(|verdict| *verdict != kind).filter(|_| VERDICTS.contains(&kind));
+        if !both && other.is_some_and(|other| seen.contains(other)) {
+            let why = "Approved and Denied conditions are mutually exclusive";
+            errors.push(FieldError::invalid(&path, kind, why));
+        }
+        if !seen.insert(kind) && !twice {
+            errors.push(FieldError::duplicate(&at.child("type"), kind));
+        }
+    }
 }
 
 /// The request has to be one, signed with its own key.
@@ -292,30 +310,43 @@ fn check_request(pem: &[u8]) -> Result<(), String> {
     request.verify_signature().map_err(|why| why.to_string())
 }
 
-/// `example.com/name`, the name being one or several labels.
+/// Longest name of a signer: a domain, and a path of a namespace and a name.
+const MAX_SIGNER: usize = names::MAX_SUBDOMAIN * 2 + names::MAX_LABEL + 2;
+
+/// `example.com/name`, the name being one or several subdomains.
 fn signer(name: &str, path: &FieldPath, errors: &mut Errors) {
     if !require(path, name, errors) {
         return;
     }
-    let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-    match name.split_once('/') {
-        Some((domain, rest)) if !rest.is_empty() && !rest.contains('/') => {
-            refuse(path, name, names::dns1123_subdomain(domain), errors);
-            for part in rest.split('.') {
-                refuse(path, name, names::dns1123_label(part), errors);
-            }
-            if !domain.contains('.') {
-                errors.push(FieldError::invalid(
-                    path,
-                    name,
-                    "should be a domain with at least two segments separated by dots",
-                ));
-            }
-        }
-        _ => errors.push(FieldError::invalid(path, name, why)),
-    }
     if name == "kubernetes.io/legacy-unknown" {
         let why = "the legacy signerName is not allowed via this API version";
         errors.push(FieldError::invalid(path, name, why));
+        return;
+    }
+    let Some((domain, rest)) = name.split_once('/').filter(|(_, rest)| !rest.contains('/')) else {
+        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        errors.push(FieldError::invalid(path, name, why));
+        return;
+    };
+    if domain.len() > names::MAX_SUBDOMAIN {
+        errors.push(FieldError::too_long(path, names::MAX_SUBDOMAIN));
+    }
+    first_wrong(domain, names::dns1123_label, path, errors);
+    if !domain.contains('.') {
+        let why = "should be a domain with at least two segments separated by dots";
+        errors.push(FieldError::invalid(path, domain, why));
+    }
+    first_wrong(rest, names::dns1123_subdomain, path, errors);
+    if name.len() > MAX_SIGNER {
+        errors.push(FieldError::too_long(path, MAX_SIGNER));
+    }
+}
+
+/// What is wrong with the first part between dots that breaks the rule.
+fn first_wrong(text: &str, rule: fn(&str) -> Vec<String>, path: &FieldPath, errors: &mut Errors) {
+    let wrong = text.split('.').map(|part| (part, rule(part))).find(|(_, wrong)| !wrong.is_empty());
+    for why in wrong.iter().flat_map(|(part, wrong)| wrong.iter().map(move |why| (part, why))) {
+        let (part, why) = why;
+        errors.push(FieldError::invalid(path, text, format!("validating label {part:?}: {why}")));
     }
 }

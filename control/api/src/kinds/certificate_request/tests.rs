@@ -29,8 +29,9 @@ fn a_certificate_is_one_and_stays() {
     };
     let at = "status.certificate: Invalid value: \"<certificate data>\"";
     for (certificate, says) in [
-        ("Zm9v".to_owned(), "must contain one or more CERTIFICATE PEM blocks"),
+        ("Zm9v".to_owned(), "must contain at least one CERTIFICATE PEM block"),
         (pem("PRIVATE KEY", "AAAA"), "only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\""),
+        (pem("CERTIFICATE", "Name: value\n\nAAAA"), "no PEM block headers are permitted"),
         (pem("CERTIFICATE", "AAAA"), "x509: malformed certificate"),
     ] {
         let found = status_update(json!({"certificate": certificate}), json!({}));
@@ -59,4 +60,20 @@ fn what_was_decided_or_failed_stays() {
     assert_eq!(approval(json!({"conditions": [condition("Approved", "x")]})), [removed("Failed")]);
     let both = json!({"conditions": [condition("Approved", "x"), condition("Failed", "f")]});
     assert_eq!(approval(both), Vec::<String>::new());
+}
+
+#[test]
+fn what_no_condition_may_be_stays_where_it_was() {
+    let twice = json!({"conditions": [condition("", "r"), condition("", "r"), condition("Approved", "r"), condition("Denied", "r")]});
+    assert_eq!(status_update(twice.clone(), twice), Vec::<String>::new());
+    let odd = json!({"conditions": [condition("", "r"), {"type": "a", "status": "No"}, condition("a", "r")]});
+    let at = "status.conditions";
+    let wrong = [
+        format!("{at}[0].type: Required value"),
+        format!(
+            "{at}[1].status: Unsupported value: \"No\": supported values: \"False\", \"True\", \"Unknown\""
+        ),
+        format!("{at}[2].type: Duplicate value: \"a\""),
+    ];
+    assert_eq!(status_update(odd, json!({})), wrong);
 }
