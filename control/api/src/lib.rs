@@ -9,6 +9,7 @@
 //!
 //! Nothing here reads a clock, opens a socket or a file, or needs a runtime: whoever calls passes the time in.
 
+pub mod addresses;
 pub mod apply;
 mod catalogue;
 pub mod codec;

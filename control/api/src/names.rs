@@ -1,6 +1,6 @@
 //! Rules for names, labels, ports and addresses, each answering with upstream's messages; no message means valid.
 
-use std::net::IpAddr;
+use crate::addresses;
 
 /// What an unchangeable field answers.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -258,26 +258,17 @@ pub fn port_name(text: &str) -> Vec<String> {
     wrong
 }
 
-/// An IP address of either family.
+/// An IP address of either family, as fields of old have it.
 pub fn ip_address(text: &str) -> Vec<String> {
-    if text.parse::<IpAddr>().is_ok() {
+    if addresses::parse(text).is_some() {
         return Vec::new();
     }
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
-/// An IP address in the form that it is written back in.
-pub fn canonical_ip(text: &str) -> Vec<String> {
-    match text.parse::<IpAddr>() {
-        Ok(address) if address.to_string() == text => Vec::new(),
-        Ok(address) => vec![format!("must be in canonical form (\"{address}\")")],
-        Err(_) => ip_address(text),
-    }
-}
-
-/// A network in CIDR form.
+/// A network in CIDR form, as fields of old have it.
 pub fn cidr(text: &str) -> Vec<String> {
-    if text.parse::<ipnet::IpNet>().is_ok() {
+    if addresses::parse_range(text).is_some() {
         return Vec::new();
     }
     vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]

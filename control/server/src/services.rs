@@ -5,11 +5,11 @@
 //! whatever crashes when. The IPAddress that shows an address goes with it; who deletes that one frees nothing.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
-use carrack_api::meta;
 use carrack_api::status::{self, FieldError, FieldPath};
+use carrack_api::{addresses, meta};
 use carrack_store::{Compare, Op, Range};
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ struct Held {
 impl Held {
     /// What this Service holds.
     fn of(service: &Value) -> Self {
-        let addresses = cluster_ips(service).filter_map(|ip| ip.parse().ok()).collect();
+        let addresses = cluster_ips(service).filter_map(four).collect();
         let mut ports: BTreeSet<u16> = BTreeSet::new();
         for port in service_ports(service) {
             ports.extend(port.get("nodePort").and_then(as_port));
@@ -61,6 +61,14 @@ pub(crate) fn addresses(service: &Value) -> BTreeSet<Ipv4Addr> {
 /// A number as a port; 0 means none.
 fn as_port(value: &Value) -> Option<u16> {
     value.as_u64().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
+}
+
+/// An IPv4 address as services may have it: with zeros before its numbers.
+fn four(text: &str) -> Option<Ipv4Addr> {
+    match addresses::parse(text)? {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// `spec.clusterIPs`, or `spec.clusterIP` where only that is set.

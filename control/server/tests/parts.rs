@@ -226,7 +226,13 @@ async fn service_addresses_are_given_kept_and_released() {
     let mut wish = service("wish");
     wish["spec"]["clusterIP"] = json!("10.96.0.50");
     client.post(SERVICES, &wish).await.expect(201);
-    for (name, taken) in [("a", "10.96.0.50"), ("b", "10.97.0.1"), ("c", "10.96.0.0")] {
+    // Zeros before its numbers make no other address of it.
+    let mut zeros = service("zeros");
+    zeros["spec"]["clusterIP"] = json!("010.96.0.051");
+    client.post(SERVICES, &zeros).await.expect(201);
+    assert!(claims(&cluster).await.contains("10.96.0.51"));
+    client.delete(&format!("{SERVICES}/zeros")).await.expect(200);
+    for (name, taken) in [("a", "10.96.0.50"), ("d", "010.96.0.50"), ("b", "10.97.0.1"), ("c", "10.96.0.0")] {
         let mut other = service(name);
         other["spec"]["clusterIP"] = json!(taken);
         let refused = client.post(SERVICES, &other).await;

@@ -106,13 +106,24 @@ fn entry(
     Some(Service {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        cluster_ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
+        cluster_ips: ips.iter().filter_map(|ip| address(ip)).collect(),
         headless,
         external_name: spec.external_name.clone().filter(|_| spec.type_.as_deref() == Some("ExternalName")),
         session_affinity_seconds: affinity,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         ports,
     })
+}
+
+/// An address as the API takes it: zeros before the numbers of an IPv4 address count for nothing.
+fn address<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let shorter = |number: &str| match number.trim_start_matches('0') {
+        "" if !number.is_empty() => "0".to_owned(),
+        rest => rest.to_owned(),
+    };
+    let plain = || text.split('.').map(shorter).collect::<Vec<_>>().join(".");
+    let dotted = text.contains('.') && !text.contains(':');
+    text.parse().ok().or_else(|| if dotted { plain().parse().ok() } else { None })
 }
 
 fn service_port(port: &core::ServicePort, slices: &[&EndpointSlice], node: &str) -> Option<ServicePort> {
@@ -144,7 +155,7 @@ fn endpoints<'a>(slice: &'a EndpointSlice, port: u16, node: &'a str) -> impl Ite
         let ready = conditions.ready.unwrap_or(true);
         endpoint.addresses.iter().filter_map(move |address| {
             Some(Endpoint {
-                address: address.parse().ok()?,
+                address: self::address(address)?,
                 port,
                 ready,
                 serving: conditions.serving.unwrap_or(ready),
@@ -163,5 +174,17 @@ fn protocol(name: Option<&str>) -> Option<Protocol> {
         "UDP" => Some(Protocol::Udp),
         "SCTP" => Some(Protocol::Sctp),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn addresses_are_read_as_the_api_takes_them() {
+        assert_eq!(super::address("010.000.0.1"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(super::address::<IpAddr>("fd00::1"), "fd00::1".parse().ok());
+        assert_eq!(super::address::<IpAddr>("010.0.0"), None);
     }
 }

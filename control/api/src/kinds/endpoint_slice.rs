@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::endpoints::{SHOWN, endpoint_address, shorten};
 use super::{BASE, gvk};
+use crate::addresses;
 use crate::defaults::{objects, set};
 use crate::meta;
 use crate::names;
@@ -124,6 +125,16 @@ impl Rules for EndpointSliceRules {
         }
     }
 
+    fn warnings(slice: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+        let path = FieldPath::root("endpoints");
+        for (index, endpoint) in slice.endpoints.iter().enumerate().filter(|_| slice.address_type != "FQDN") {
+            let at = path.index(index).child("addresses");
+            for (index, address) in endpoint.addresses.iter().enumerate() {
+                validate::address_warnings(address, &at.index(index), warnings);
+            }
+        }
+    }
+
     fn validate_update(new: &Self::Object, old: &Self::Object, errors: &mut Errors) {
         Self::validate(new, errors);
         if new.address_type != old.address_type {
@@ -152,10 +163,10 @@ fn endpoints(endpoints: &[discovery::v1::Endpoint], kind: &str, path: &FieldPath
                 continue;
             }
             let wrong = match kind {
-                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
+                "IPv4" if !addresses::parse(address).is_some_and(|ip| ip.is_ipv4()) => {
                     vec!["must be a valid IPv4 address".to_owned()]
                 }
-                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
+                "IPv6" if !addresses::parse(address).is_some_and(|ip| ip.is_ipv6()) => {
                     vec!["must be a valid IPv6 address".to_owned()]
                 }
                 "IPv4" | "IPv6" => endpoint_address(address),

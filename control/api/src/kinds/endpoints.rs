@@ -5,6 +5,7 @@ use k8s_openapi::api::core as core_api;
 use serde_json::Value;
 
 use super::{BASE, core};
+use crate::addresses;
 use crate::defaults::{objects, set};
 use crate::meta;
 use crate::names;
@@ -86,9 +87,20 @@ impl Rules for EndpointsRules {
         }
     }
 
-    fn warnings(_endpoints: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+    fn warnings(endpoints: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         warnings
             .push("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned());
+        let path = FieldPath::root("subsets");
+        for (index, subset) in validate::list(&endpoints.subsets).iter().enumerate() {
+            let at = path.index(index);
+            let both = [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)];
+            for (field, found) in both {
+                let at = at.child(field);
+                for (index, found) in validate::list(found).iter().enumerate() {
+                    validate::address_warnings(&found.ip, &at.index(index).child("ip"), warnings);
+                }
+            }
+        }
     }
 
     fn validate(endpoints: &Self::Object, errors: &mut Errors) {
@@ -146,7 +158,7 @@ fn address(address: &core_api::v1::EndpointAddress, path: &FieldPath, errors: &m
 
 /// An address at which something else than this host can answer.
 pub(super) fn endpoint_address(text: &str) -> Vec<String> {
-    let Ok(address) = text.parse::<std::net::IpAddr>() else { return names::ip_address(text) };
+    let Some(address) = addresses::parse(text) else { return names::ip_address(text) };
     let mut wrong = Vec::new();
     if address.is_unspecified() {
         wrong.push(format!("may not be unspecified ({text})"));

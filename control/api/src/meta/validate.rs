@@ -34,7 +34,7 @@ impl NameRule {
             return names::path_segment(name, prefix);
         }
         if self == NameRule::IpAddress {
-            return names::canonical_ip(name);
+            return crate::addresses::strict_address(name);
         }
         let masked;
         let name = if prefix && name.ends_with('-') {

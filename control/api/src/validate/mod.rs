@@ -51,7 +51,7 @@ pub(crate) use volume_plugins::{Place as VolumePlace, check as volume_plugin, lo
 pub(crate) use volume_source::host_path;
 pub(crate) use warnings::{
     OLD_PLUGINS, Subject, Warnings, address as address_warnings, claim_warnings, host_name, node_terms,
-    pod_warnings,
+    pod_warnings, range as range_warnings,
 };
 
 /// Where validation puts what is wrong.

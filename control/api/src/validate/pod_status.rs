@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::container_statuses::{devices, no_devices, transitions, users};
 use super::{Errors, claim_statuses, list, refuse, shown, text};
+use crate::addresses;
 use crate::names;
 use crate::status::{FieldError, FieldPath};
 
@@ -97,7 +98,7 @@ fn addresses(ips: &[&str], all: Value, path: &FieldPath, errors: &mut Errors) {
     for (index, ip) in ips.iter().enumerate() {
         refuse(&path.index(index), ip, names::ip_address(ip), errors);
     }
-    let parsed: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let parsed: Vec<IpAddr> = ips.iter().filter_map(|ip| addresses::parse(ip)).collect();
     let pair = matches!(parsed[..], [a, b] if a.is_ipv4() != b.is_ipv4());
     if ips.len() > 1 && parsed.len() == ips.len() && !pair {
         let why = "may specify no more than one IP for each IP family";

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as net;
 
+use crate::addresses;
 use crate::kinds::prelude::*;
 
 /// The row of ipaddresses.
@@ -166,13 +167,7 @@ fn cidrs(cidrs: &[String], errors: &mut Errors) {
     }
     for (index, text) in cidrs.iter().enumerate() {
         let at = path.index(index);
-        match text.parse::<IpNet>() {
-            Ok(range) if range.trunc() != range => {
-                let why = "must not have bits set beyond the prefix length";
-                errors.push(FieldError::invalid(&at, text.as_str(), why));
-            }
-            _ => refuse(&at, text, names::cidr(text), errors),
-        }
+        refuse(&at, text, addresses::strict_range(text), errors);
     }
     let families: Vec<bool> =
         cidrs.iter().filter_map(|c| c.parse::<IpNet>().ok()).map(|c| matches!(c, IpNet::V4(_))).collect();

@@ -1,9 +1,9 @@
 //! NetworkPolicies.
 
-use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as net;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::addresses;
 use crate::kinds::prelude::*;
 use crate::select::LabelSelector;
 
@@ -61,8 +61,18 @@ impl Rules for NetworkPolicyRules {
         make_object(spec, "podSelector");
     }
 
-    fn warnings(_object: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
+    fn warnings(policy: &Self::Object, _old: Option<&Self::Object>, warnings: &mut Vec<String>) {
         has_no_effect(warnings);
+        let Some(spec) = &policy.spec else { return };
+        let path = spec_path();
+        for (index, rule) in validate::list(&spec.ingress).iter().enumerate() {
+            let at = path.child("ingress").index(index).child("from");
+            block_advice(validate::list(&rule.from), &at, warnings);
+        }
+        for (index, rule) in validate::list(&spec.egress).iter().enumerate() {
+            let at = path.child("egress").index(index).child("to");
+            block_advice(validate::list(&rule.to), &at, warnings);
+        }
     }
 
     fn validate(policy: &Self::Object, errors: &mut Errors) {
@@ -153,14 +163,25 @@ fn peers(peers: &[net::NetworkPolicyPeer], path: &FieldPath, errors: &mut Errors
     }
 }
 
+fn block_advice(peers: &[net::NetworkPolicyPeer], path: &FieldPath, warnings: &mut Vec<String>) {
+    for (index, block) in peers.iter().enumerate() {
+        let Some(block) = &block.ip_block else { continue };
+        let at = path.index(index).child("ipBlock");
+        validate::range_warnings(&block.cidr, &at.child("cidr"), warnings);
+        for (index, except) in validate::list(&block.except).iter().enumerate() {
+            validate::range_warnings(except, &at.child("except").index(index), warnings);
+        }
+    }
+}
+
 fn ip_block(block: &net::IPBlock, path: &FieldPath, errors: &mut Errors) {
     let at = path.child("cidr");
     require_by(&at, &block.cidr, names::cidr, errors);
-    let Ok(whole) = block.cidr.parse::<IpNet>() else { return };
+    let Some(whole) = addresses::parse_range(&block.cidr) else { return };
     for (index, text) in validate::list(&block.except).iter().enumerate() {
         let at = path.child("except").index(index);
         refuse(&at, text, names::cidr(text), errors);
-        let Ok(part) = text.parse::<IpNet>() else { continue };
+        let Some(part) = addresses::parse_range(text) else { continue };
         if !whole.contains(&part.network()) || whole.prefix_len() >= part.prefix_len() {
             errors.push(FieldError::invalid(&at, text.as_str(), "must be a strict subset of `cidr`"));
         }

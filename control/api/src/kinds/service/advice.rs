@@ -33,6 +33,9 @@ pub(super) fn about(service: &Service, warnings: &mut Warnings) {
         validate::address_warnings(ip, &path.child("externalIPs").index(index), warnings);
     }
     validate::address_warnings(balancer, &path.child("loadBalancerIP"), warnings);
+    for (index, range) in list(&spec.load_balancer_source_ranges).iter().enumerate() {
+        validate::range_warnings(range, &path.child("loadBalancerSourceRanges").index(index), warnings);
+    }
     if kind == "ExternalName" && !external.is_empty() {
         warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
     }

@@ -1,10 +1,10 @@
 //! The addresses of services inside of the cluster, their families, and how these change.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
+use crate::addresses;
 use crate::names;
 use crate::status::{FieldError, FieldPath};
 use crate::validate::{Errors, list, one_of, refuse, shown, text};
@@ -74,7 +74,7 @@ fn addresses(ips: &[String], all: &FieldPath, errors: &mut Errors) -> bool {
 }
 
 fn is_v6(ip: &str) -> bool {
-    ip.parse().is_ok_and(|ip: IpAddr| ip.is_ipv6())
+    addresses::parse(ip).is_some_and(|ip| ip.is_ipv6())
 }
 
 fn by_family(spec: &ServiceSpec, all: &FieldPath, errors: &mut Errors) {

@@ -4,7 +4,6 @@ mod containers;
 mod volumes;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     Affinity, LocalObjectReference, NodeAffinity, NodeSelectorTerm, PersistentVolumeClaimSpec,
@@ -13,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{list, number};
+use crate::addresses;
 use crate::names;
 use crate::status::FieldPath;
 
@@ -167,13 +167,21 @@ fn pod_affinity(affinity: &Affinity, path: &FieldPath, warnings: &mut Warnings) 
     }
 }
 
-/// Entries of lists that merge by a name which is there twice.
+/// Addresses, and entries of lists that merge by a name which is there twice.
 fn names_twice(spec: &PodSpec, path: &FieldPath, warnings: &mut Warnings) {
+    let servers = spec.dns_config.as_ref().map_or(&[][..], |config| list(&config.nameservers));
+    for (index, server) in servers.iter().enumerate() {
+        address(server, &path.child("dnsConfig").child("nameservers").index(index), warnings);
+    }
     let mut seen = HashSet::new();
     for (index, alias) in list(&spec.host_aliases).iter().enumerate() {
         if !seen.insert(alias.ip.as_str()) {
             let at = path.child("hostAliases").index(index).child("ip");
             warnings.push(format!("{at}: duplicate ip {:?}", alias.ip));
+        }
+        // Paths are made only where there is something to say of.
+        if addresses::address_advice(&alias.ip, "").is_some() {
+            address(&alias.ip, &path.child("hostAliases").index(index).child("ip"), warnings);
         }
     }
     let (secrets, all) = (list(&spec.image_pull_secrets), path.child("imagePullSecrets"));
@@ -217,14 +225,10 @@ pub(crate) fn host_name(name: &str, what: &str, warnings: &mut Warnings) {
 
 /// An address that is written in another way than programs write it.
 pub(crate) fn address(text: &str, at: &FieldPath, warnings: &mut Warnings) {
-    let Ok(IpAddr::V6(parsed)) = text.parse::<IpAddr>() else { return };
-    if let Some(inner) = parsed.to_ipv4_mapped() {
-        warnings.push(format!(
-            "{at}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \"{inner}\""
-        ));
-    } else if parsed.to_string() != text {
-        warnings.push(format!(
-            "{at}: IPv6 address {text:?} should be in RFC 5952 canonical format (\"{parsed}\")"
-        ));
-    }
+    warnings.extend(addresses::address_advice(text, at.as_str()));
+}
+
+/// A range that is written in another way than programs write it.
+pub(crate) fn range(text: &str, at: &FieldPath, warnings: &mut Warnings) {
+    warnings.extend(addresses::range_advice(text, at.as_str()));
 }
