@@ -28,6 +28,43 @@ fn pool_name(path: &FieldPath, name: &str, errors: &mut Errors) {
     }
 }
 
+/// Longest name of an attribute or a capacity behind its domain.
+const MAX_ID: usize = 32;
+
+/// The name of an attribute or a capacity: `id` or `example.com/id`. Upstream has no rule for what has more slashes.
+fn qualified_name(path: &FieldPath, name: &str, errors: &mut Errors) {
+    match name.split('/').collect::<Vec<_>>()[..] {
+        [id] => identifier(path, id, errors),
+        [domain, id] => {
+            if domain.is_empty() {
+                errors.push(FieldError::invalid(path, "", "the domain must not be empty"));
+            } else {
+                validate::csi_driver_name(path, domain, errors);
+            }
+            if id.is_empty() {
+                errors.push(FieldError::invalid(path, "", "the name must not be empty"));
+            } else {
+                identifier(path, id, errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn identifier(path: &FieldPath, id: &str, errors: &mut Errors) {
+    if id.len() > MAX_ID {
+        errors.push(FieldError::too_long(path, MAX_ID));
+    }
+    let fits = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && id.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+    if !fits {
+        let why = "a valid C identifier must start with alphabetic character or '_', followed by a string of \
+                   alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for \
+                   validation is '[A-Za-z_][A-Za-z0-9_]*')";
+        errors.push(FieldError::invalid(path, id, why));
+    }
+}
+
 /// A list of at most so many.
 fn at_most<T>(path: &FieldPath, list: &[T], limit: usize, errors: &mut Errors) {
     if list.len() > limit {

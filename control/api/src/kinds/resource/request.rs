@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::resource::v1 as api;
 
-use super::{at_most, opaque};
+use super::{at_most, opaque, qualified_name};
 use crate::kinds::prelude::*;
 
 const MAX_ENTRIES: usize = 32;
@@ -71,20 +71,9 @@ fn qualified(path: &FieldPath, name: &str, errors: &mut Errors) {
     if !require(path, name, errors) {
         return;
     }
-    match name.split_once('/') {
-        Some((domain, id)) => {
-            refuse(path, domain, names::dns1123_subdomain(domain), errors);
-            let fits = id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && !id.starts_with(|c: char| c.is_ascii_digit())
-                && !id.is_empty();
-            if !fits {
-                let why = "a valid C identifier must start with alphabetic character or '_', followed by a string \
-                           of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex \
-                           used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
-                errors.push(FieldError::invalid(path, id, why));
-            }
-        }
-        None => errors.push(FieldError::invalid(path, name, "must include a domain")),
+    qualified_name(path, name, errors);
+    if !name.contains('/') {
+        errors.push(FieldError::invalid(path, name, "must include a domain"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::resource::v1 as api;
 
-use super::{at_most, pool_name};
+use super::{at_most, pool_name, qualified_name};
 use crate::kinds::prelude::*;
 
 /// The row of resourceslices.
@@ -137,6 +137,40 @@ fn place(spec: &api::ResourceSliceSpec, path: &FieldPath, errors: &mut Errors) {
     }
 }
 
+/// Longest value of an attribute, in bytes.
+const MAX_VALUE: usize = 64;
+
+/// The text, or the version, that an attribute has.
+fn told(attribute: &api::DeviceAttribute, path: &FieldPath, errors: &mut Errors) {
+    if attribute.string.as_ref().is_some_and(|text| text.len() > MAX_VALUE) {
+        errors.push(FieldError::too_long(&path.child("string"), MAX_VALUE));
+    }
+    let (Some(version), at) = (attribute.version.as_deref(), path.child("version")) else { return };
+    if !is_version(version) {
+        let why = "must be a string compatible with semver.org spec 2.0.0";
+        errors.push(FieldError::invalid(&at, version, why));
+    }
+    if version.len() > MAX_VALUE {
+        errors.push(FieldError::too_long(&at, MAX_VALUE));
+    }
+}
+
+/// `1.2.3-pre.1+build`: three numbers, parts before the release, parts about the build.
+fn is_version(text: &str) -> bool {
+    let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
+    let (text, pre) = text.split_once('-').map_or((text, None), |(text, pre)| (text, Some(pre)));
+    let numeric = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let short = |part: &str| part.len() == 1 || !part.starts_with('0');
+    let word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let numbers = text.split('.').filter(|part| word(part) && numeric(part) && short(part)).count();
+    numbers == 3
+        && text.split('.').count() == 3
+        && pre.is_none_or(|pre| pre.split('.').all(|part| word(part) && (!numeric(part) || short(part))))
+        && build.is_none_or(|build| build.split('.').all(word))
+}
+
 fn device(device: &api::Device, path: &FieldPath, errors: &mut Errors) {
     require_by(&path.child("name"), &device.name, names::dns1123_label, errors);
     let (attributes, capacity) =
@@ -146,7 +180,9 @@ fn device(device: &api::Device, path: &FieldPath, errors: &mut Errors) {
         errors.push(FieldError::invalid(path, attributes + capacity, why));
     }
     for (name, attribute) in device.attributes.iter().flatten() {
+        qualified_name(&path.child("attributes"), name, errors);
         let at = path.child("attributes").key(name);
+        told(attribute, &at, errors);
         let values = [
             attribute.bool.is_some(),
             attribute.int.is_some(),
@@ -162,11 +198,31 @@ fn device(device: &api::Device, path: &FieldPath, errors: &mut Errors) {
             }
         }
     }
+    for name in device.capacity.iter().flatten().map(|(name, _)| name) {
+        qualified_name(&path.child("capacity"), name, errors);
+    }
     for (index, taint) in validate::list(&device.taints).iter().enumerate() {
         let at = path.child("taints").index(index);
         refuse(&at.child("key"), &taint.key, names::qualified_name(&taint.key), errors);
         let value = validate::text(&taint.value);
         refuse(&at.child("value"), value, names::label_value(value), errors);
         require_one_of(&at.child("effect"), &taint.effect, &["NoExecute", "NoSchedule", "None"], errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_version;
+
+    #[test]
+    fn versions_are_those_of_semver() {
+        for good in ["1.2.3", "0.0.0", "1.0.0-alpha.1", "1.0.0-0a", "1.0.0+007", "1.0.0-x-y.z+b-1.c"] {
+            assert!(is_version(good), "{good}");
+        }
+        for bad in
+            ["", "1.2", "1.2.3.4", "01.2.3", "1.2.x", "1.2.3-", "1.2.3-01", "1.2.3+", "1.2.3-a..b", "v1.2.3"]
+        {
+            assert!(!is_version(bad), "{bad}");
+        }
     }
 }
