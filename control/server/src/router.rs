@@ -1,8 +1,9 @@
 //! From a request line to what is asked: resource or path, verb, namespace, name, subresource.
 //!
 //! Paths of resources are `/api/v1/…` and `/apis/<group>/<version>/…`, there
-//! `[namespaces/<namespace>/]<resource>[/<name>[/<subresource>]]`. The parsing does not need to know which
-//! resources exist, so that somebody who may not see a resource learns nothing about it.
+//! `[namespaces/<namespace>/]<resource>[/<name>[/<subresource>]]`, behind `watch/` for a watch as it was asked for of
+//! old. The parsing does not need to know which resources exist, so that somebody who may not see a resource learns
+//! nothing about it.
 
 use http::Method;
 
@@ -32,6 +33,8 @@ pub(crate) struct RequestInfo {
     pub(crate) path: String,
     /// What a request about a collection is limited to.
     pub(crate) selectors: Selectors,
+    /// Whether the path itself says that it is a watch (`/api/v1/watch/pods`), of a collection or of one object.
+    pub(crate) is_watch_path: bool,
 }
 
 impl RequestInfo {
@@ -54,6 +57,15 @@ impl RequestInfo {
             }
             _ => return Ok(info),
         };
+        if let ["watch", watched @ ..] = rest
+            && !watched.is_empty()
+        {
+            // Authorizers see no selectors here, as upstream: one object is named by the path.
+            info.read_resource(watched);
+            info.verb = "watch";
+            info.is_watch_path = true;
+            return Ok(info);
+        }
         info.read_resource(rest);
         info.verb = info.resource_verb(method, query);
         if matches!(info.verb, "list" | "watch" | "deletecollection") {
@@ -226,6 +238,12 @@ mod tests {
             (Method::GET, "/api/v1/namespaces/a/secrets/b", "watch=1", "get - v1 a secrets b -"),
             (Method::GET, "/api/v1/namespaces/a/secrets%2Fb", "", "get - v1 a secrets b -"),
             (Method::GET, "/apis/a.b%2Fv1%2Fnodes", "", "list a.b v1 - nodes - -"),
+            (Method::GET, "/api/v1/watch/pods", "fieldSelector=metadata.name=x", "watch - v1 - pods - -"),
+            (Method::GET, "/api/v1/watch/namespaces/a/pods", "watch=0", "watch - v1 a pods - -"),
+            (Method::GET, "/api/v1/watch/namespaces/a/pods/b", "", "watch - v1 a pods b -"),
+            (Method::GET, "/api/v1/watch/namespaces/a", "", "watch - v1 a namespaces a -"),
+            (Method::GET, "/apis/apps/v1/watch/deployments", "", "watch apps v1 - deployments - -"),
+            (Method::DELETE, "/api/v1/watch/namespaces/a/pods/b", "", "watch - v1 a pods b -"),
         ];
         for (method, path, query, expected) in cases {
             assert_eq!(line(method, path, query), expected, "{path}?{query}");

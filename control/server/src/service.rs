@@ -214,6 +214,9 @@ async fn carry_out(
         return Box::pin(paths::answer(&server, &attributes.user, request, &info.path, &query)).await;
     }
     let resource = definitions::find(&server, &info).await?;
+    if info.is_watch_path && request.method() != Method::GET {
+        return Err(ApiError::method_not_allowed());
+    }
     notes.subject.resource = Some((resource.group, resource.version, resource.plural));
     let subresource = match info.subresource.as_str() {
         "" => None,

@@ -68,6 +68,40 @@ async fn a_watch_without_a_revision_begins_with_the_state() {
 }
 
 #[tokio::test]
+async fn the_paths_of_old_watch_too() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    client.post(MAPS, &map("a", "1")).await.expect(201);
+    client.post(MAPS, &map("b", "1")).await.expect(201);
+    let of_namespace = "/api/v1/watch/namespaces/default/configmaps";
+    let mut all = client.watch(of_namespace).await;
+    assert_eq!((all.line().await, all.line().await), ("ADDED a".into(), "ADDED b".into()));
+    let mut red = client.watch("/api/v1/watch/configmaps?fieldSelector=metadata.name%3Db").await;
+    assert_eq!(red.line().await, "ADDED b");
+    let mut one = client.watch(&format!("{of_namespace}/b")).await;
+    assert_eq!(one.line().await, "ADDED b");
+    client.put(&format!("{MAPS}/a"), &map("a", "2")).await.expect(200);
+    client.put(&format!("{MAPS}/b"), &map("b", "2")).await.expect(200);
+    assert_eq!(one.line().await, "MODIFIED b");
+    let mut space = client.watch("/api/v1/watch/namespaces/default").await;
+    assert_eq!(space.line().await, "ADDED default");
+
+    let other = client.get(&format!("{of_namespace}/b?fieldSelector=metadata.name%3Da")).await;
+    assert_eq!(
+        (other.code, other.json()["message"].clone()),
+        (400, json!("fieldSelector metadata.name doesn't match requested name"))
+    );
+    for path in ["/api/v1/watch/configmaps/b", "/api/v1/watch/namespaces/default/pods/p/status"] {
+        client.get(path).await.expect(404);
+    }
+    client.post(of_namespace, &map("c", "1")).await.expect(405);
+    let refused = cluster.client_as("nobody").get(of_namespace).await;
+    assert!(
+        refused.expect(403)["message"].as_str().unwrap().contains("cannot watch resource \"configmaps\"")
+    );
+}
+
+#[tokio::test]
 async fn initial_events_end_with_a_bookmark() {
     let cluster = Cluster::start().await;
     let client = cluster.client();

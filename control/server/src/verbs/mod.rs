@@ -67,7 +67,8 @@ fn is_itself(call: &Call) -> bool {
 
 /// Whether the path (and not a field selector) names an object.
 fn path_has_name(call: &Call) -> bool {
-    !call.info.name.is_empty() && !matches!(call.info.verb, "list" | "watch" | "deletecollection")
+    let of_one = call.info.is_watch_path || !matches!(call.info.verb, "list" | "watch" | "deletecollection");
+    !call.info.name.is_empty() && of_one
 }
 
 /// Checks that the resource (or subresource) answers the verb.
@@ -75,6 +76,9 @@ pub(crate) fn check_verb(call: &Call) -> Result<(), ApiError> {
     // Browsers ask what they may do of whom they think they talk to.
     if call.info.is_proxy() && call.info.verb == "options" {
         return Ok(());
+    }
+    if call.info.is_watch_path && call.subresource.is_some() && call.resource.custom().is_none() {
+        return Err(ApiError::no_such_path());
     }
     let refuse = || match call.resource.custom() {
         // Upstream answers for these itself, and leaves built-in kinds to its router.

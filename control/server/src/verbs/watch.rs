@@ -26,7 +26,7 @@ use crate::interest::Feed;
 use crate::kinds::End;
 use crate::negotiate::Media;
 use crate::options::{WatchOptions, WatchStart};
-use crate::{ApiError, BoxError, ResponseBody, full, protobuf, respond};
+use crate::{ApiError, BoxError, ResponseBody, Selectors, full, protobuf, respond};
 
 /// About how many bytes of events are put together before they are sent.
 const PIECE: usize = 64 * 1024;
@@ -41,7 +41,10 @@ const EXPIRED: &str = "Expired";
 
 /// Starts the watch that the call asks for.
 pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
-    let options = WatchOptions::parse(&call.query)?;
+    let mut options = WatchOptions::parse(&call.query)?;
+    if call.info.is_watch_path {
+        options.list.field_selector = of_one(call.name(), options.list.field_selector)?;
+    }
     let media = match call.representation.media {
         Media::Json => "application/json",
         Media::Protobuf => protobuf::encode::WATCH_MEDIA_TYPE,
@@ -68,6 +71,29 @@ pub(super) async fn watch(call: &Call) -> Result<Answer, ApiError> {
         Some((Ok::<_, BoxError>(Frame::data(piece)), (session, open)))
     });
     Ok(streamed(StreamBody::new(frames).boxed_unsync(), media))
+}
+
+/// The field selector of a watch whose path names an object: that object alone. A selector of the client's own has to
+/// mean the same one.
+fn of_one(name: &str, asked: String) -> Result<String, ApiError> {
+    if name.is_empty() {
+        return Ok(asked);
+    }
+    if asked.is_empty() {
+        let plain = |letter| !matches!(letter, '\\' | ',' | '=');
+        let letters =
+            name.chars().flat_map(|letter| (!plain(letter)).then_some('\\').into_iter().chain([letter]));
+        return Ok(format!("metadata.name={}", letters.collect::<String>()));
+    }
+    let selectors = Selectors::parse(&asked, "");
+    let same = selectors.fields.iter().any(|term| {
+        term.key == "metadata.name" && term.operator == "In" && term.values.iter().any(|value| value == name)
+    });
+    match same {
+        true => Ok(asked),
+        // Upstream's words.
+        false => Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name")),
+    }
 }
 
 /// The answer with this stream of events.
