@@ -186,6 +186,21 @@ async fn who_goes_away_and_who_impersonates_is_told() {
 }
 
 #[tokio::test]
+async fn an_event_refers_to_the_object_as_its_sender_does() {
+    let (cluster, path) = cluster(Mode::Blocking).await;
+    let client = cluster.client();
+    let made = client.post(MAPS, &map("a", "1")).await.expect(201);
+    client.put(&format!("{MAPS}/a"), &made).await.expect(200);
+    let updated = events(&path).pop().unwrap();
+    assert_eq!((&updated["verb"], &updated["level"]), (&json!("update"), &json!("Metadata")));
+    let reference = &updated["objectRef"];
+    assert_eq!(reference["uid"], made["metadata"]["uid"]);
+    assert_eq!(reference["resourceVersion"], made["metadata"]["resourceVersion"]);
+    client.patch("merge", &format!("{MAPS}/a"), &json!({"metadata": {"uid": made["metadata"]["uid"]}})).await;
+    assert!(events(&path).pop().unwrap()["objectRef"].get("uid").is_none(), "a patch is no object");
+}
+
+#[tokio::test]
 async fn a_batched_log_has_everything_a_moment_later() {
     let (cluster, path) = cluster(Mode::Batch).await;
     for _ in 0..20 {

@@ -308,6 +308,14 @@ async fn nobody_becomes_another_without_permission() {
         ],
     )
     .await;
+    let headers = [("impersonate-group", "a"), ("impersonate-uid", "7"), ("impersonate-extra-scope", "b")];
+    let (code, answer) = cluster.ask(&who("actor"), "POST", me, &headers, &review()).await;
+    assert_eq!(code, 400);
+    assert_eq!(
+        answer["message"],
+        "requested [{Group  a    } {UserExtra  b  authentication.k8s.io/v1  scope} \
+         {UID  7  authentication.k8s.io/v1  }] without impersonating a user"
+    );
     let headers = [
         ("impersonate-user", "vera"),
         ("impersonate-group", "developers"),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use carrack_api::meta;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::policy::{Level, Stage, Verdict};
@@ -38,7 +39,8 @@ pub(super) struct Learned {
     /// Why the last authorizer that was asked said what it said.
     reason: Option<String>,
     impersonated: Option<UserInfo>,
-    name: Option<String>,
+    /// What the object that was sent says of itself.
+    sent: Head,
     request: Option<Value>,
     response: Option<Value>,
 }
@@ -89,18 +91,19 @@ impl Trail {
 
     /// Notes what was sent: the object, or the patch, as JSON or YAML.
     pub(crate) fn sent(&self, body: &Bytes) {
-        let is_creation = self.info.verb == "create" && self.info.name.is_empty();
-        if body.is_empty() || !(self.wants_request() || is_creation) {
+        // A patch says nothing of an object, and options of a deletion are none.
+        let is_object = matches!(self.info.verb, "create" | "update");
+        if body.is_empty() || !(self.wants_request() || is_object) {
             return;
         }
-        let Some(mut value) = parse(body) else { return };
-        let mut learned = self.learned.lock();
-        if is_creation && !meta::name(&value).is_empty() {
-            learned.name = Some(meta::name(&value).to_owned());
+        if is_object && let Some(Sent { metadata }) = parse(body) {
+            self.learned.lock().sent = metadata;
         }
-        if self.wants_request() {
+        if self.wants_request()
+            && let Some(mut value) = parse(body)
+        {
             self.strip(&mut value);
-            learned.request = Some(value);
+            self.learned.lock().request = Some(value);
         }
     }
 
@@ -175,14 +178,18 @@ impl Trail {
     fn object_ref(&self, learned: &Learned) -> Value {
         let mut reference = Map::new();
         let info = &self.info;
-        let name = learned.name.as_deref().unwrap_or(&info.name);
+        let Head { namespace, name, uid, resource_version } = &learned.sent;
+        let text = |said: &'_ Option<String>| said.clone().unwrap_or_default();
+        let or = |path: &str, said| if path.is_empty() { text(said) } else { path.to_owned() };
         for (key, value) in [
-            ("resource", info.resource.as_str()),
-            ("namespace", &info.namespace),
-            ("name", name),
-            ("apiGroup", &info.group),
-            ("apiVersion", &info.version),
-            ("subresource", &info.subresource),
+            ("resource", info.resource.clone()),
+            ("namespace", or(&info.namespace, namespace)),
+            ("name", or(&info.name, name)),
+            ("uid", text(uid)),
+            ("apiGroup", info.group.clone()),
+            ("apiVersion", info.version.clone()),
+            ("resourceVersion", text(resource_version)),
+            ("subresource", info.subresource.clone()),
         ] {
             if !value.is_empty() {
                 reference.insert(key.to_owned(), value.into());
@@ -192,7 +199,23 @@ impl Trail {
     }
 }
 
-fn parse(body: &[u8]) -> Option<Value> {
+/// An object, as far as an event refers to it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Sent {
+    metadata: Head,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Head {
+    namespace: Option<String>,
+    name: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_slice(body).ok().or_else(|| {
         let text = std::str::from_utf8(body).ok()?;
         serde_saphyr::from_str(text).ok()

@@ -28,22 +28,34 @@ pub struct Impersonation {
 /// Reads the headers; `None` when nobody is impersonated. `real` is who asks.
 pub fn impersonation(headers: &HeaderMap, real: &UserInfo) -> Result<Option<Impersonation>, ApiError> {
     let name = single(headers, USER)?;
-    let uid = single(headers, UID)?;
+    let uid = single(headers, UID)?.filter(|uid| !uid.is_empty());
     let groups = all(headers, GROUP)?;
     let extra = extra(headers)?;
     let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return if uid.is_none() && groups.is_empty() && extra.is_empty() {
+        let asked = without_user(uid.as_deref(), &groups, &extra);
+        return if asked.is_empty() {
             Ok(None)
         } else {
-            Err(ApiError::bad_request(
-                "groups, a uid or extra are impersonated, but no user (Impersonate-User)",
-            ))
+            Err(ApiError::bad_request(format!(
+                "requested [{}] without impersonating a user",
+                asked.join(" ")
+            )))
         };
     };
     let needs = needs(real, &name, uid.as_deref(), &groups, &extra);
     let groups = final_groups(&name, groups);
     let user = UserInfo { name, uid: uid.unwrap_or_default(), groups, extra };
     Ok(Some(Impersonation { user, needs }))
+}
+
+/// What is impersonated, as upstream shows it: an ObjectReference in Go's notation for each.
+fn without_user(uid: Option<&str>, groups: &[String], extra: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let groups = groups.iter().map(|group| format!("{{Group  {group}    }}"));
+    let extra = extra.iter().flat_map(|(key, values)| {
+        values.iter().map(move |value| format!("{{UserExtra  {value}  {AUTHENTICATION_GROUP}/v1  {key}}}"))
+    });
+    let uid = uid.map(|uid| format!("{{UID  {uid}  {AUTHENTICATION_GROUP}/v1  }}"));
+    groups.chain(extra).chain(uid).collect()
 }
 
 /// One permission for every fact that is assumed.
@@ -84,10 +96,12 @@ fn final_groups(name: &str, mut groups: Vec<String>) -> Vec<String> {
     {
         groups.extend(claims::group_names(namespace));
     }
-    let everybody = if name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
-    if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
-        groups.push(everybody.into());
-    }
+    let has = |wanted: &str| groups.iter().any(|group| group == wanted);
+    let missing = match name == ANONYMOUS {
+        true => (!has(UNAUTHENTICATED)).then_some(UNAUTHENTICATED),
+        false => (!has(AUTHENTICATED) && !has(UNAUTHENTICATED)).then_some(AUTHENTICATED),
+    };
+    groups.extend(missing.map(str::to_owned));
     groups
 }
 

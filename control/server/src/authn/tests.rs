@@ -497,6 +497,9 @@ fn impersonation_asks_for_each_fact_it_assumes() {
 fn impersonating_accounts_and_the_anonymous_user() {
     let real = UserInfo::new("admin", []);
     let read = |name: &str| impersonation(&headers(&[("Impersonate-User", name)]), &real).unwrap().unwrap();
+    let pairs = [("Impersonate-User", "system:anonymous"), ("Impersonate-Group", "system:authenticated")];
+    let odd = impersonation(&headers(&pairs), &real).unwrap().unwrap();
+    assert_eq!(odd.user.groups, ["system:authenticated", "system:unauthenticated"]);
     let account = read("system:serviceaccount:web:builder");
     assert_eq!(
         account.user.groups,
