@@ -63,6 +63,74 @@ fn crontab(name: &str) -> Value {
     })
 }
 
+/// Waits until `crontabs` are served.
+async fn define(client: &Client) {
+    client.post(DEFINITIONS, &definition()).await.expect(201);
+    eventually(client, CRONTABS, |code, _| code == 200).await;
+}
+
+#[tokio::test]
+async fn an_object_says_of_what_kind_it_is() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    define(&client).await;
+    let but = |field: &str, value: Option<&str>| {
+        let mut object = crontab("a");
+        match value {
+            Some(value) => object[field] = json!(value),
+            None => drop(object.as_object_mut().unwrap().remove(field)),
+        }
+        object
+    };
+    let without = but("kind", None);
+    let shown = without.to_string();
+    let nameless = format!(
+        "the object provided is unrecognized (must be of type CronTab): Object 'Kind' is missing in '{shown}' ({} ...)",
+        &shown[..30]
+    );
+    let unfit = |version: &str, why: &str| {
+        format!("CronTab in version {version:?} cannot be handled as a CronTab: {why}")
+    };
+    let cases = [
+        (without, 400, nameless),
+        (
+            but("apiVersion", None),
+            400,
+            unfit(
+                "",
+                "/, Kind=CronTab is unstructured and is not suitable for converting to \"stable.example.com/v1\"",
+            ),
+        ),
+        (
+            but("apiVersion", Some("apps/v1")),
+            400,
+            unfit(
+                "v1",
+                "apps/v1, Kind=CronTab is unstructured and is not suitable for converting to \"stable.example.com/v1\"",
+            ),
+        ),
+        (
+            but("apiVersion", Some("stable.example.com/v9")),
+            400,
+            unfit("v9", "request to convert CR from an invalid group/version: stable.example.com/v9"),
+        ),
+        (
+            but("kind", Some("Other")),
+            422,
+            "Other.stable.example.com \"a\" is invalid: kind: Invalid value: \"Other\": must be CronTab"
+                .to_owned(),
+        ),
+    ];
+    for (object, code, why) in cases {
+        let answer = client.post(CRONTABS, &object).await;
+        assert_eq!((answer.code, answer.json()["message"].clone()), (code, json!(why)));
+    }
+    client.post(CRONTABS, &crontab("a")).await.expect(201);
+    let mut old = client.watch("/apis/stable.example.com/v1/watch/namespaces/default/crontabs/a").await;
+    assert_eq!(old.line().await, "ADDED a");
+    assert_eq!(client.put(&format!("{CRONTABS}/a"), &but("kind", None)).await.code, 400);
+}
+
 fn condition<'v>(definition: &'v Value, kind: &str) -> &'v str {
     let all = definition["status"]["conditions"].as_array();
     let found = all.into_iter().flatten().find(|c| c["type"] == kind);

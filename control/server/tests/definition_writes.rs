@@ -70,7 +70,9 @@ async fn a_definition_is_served_by_once_its_write_is_answered() {
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     client.post(LAMPS, &held).await.expect(201);
     client.delete(&path).await.expect(200);
-    let another = client.post(LAMPS, &json!({"metadata": {"name": "b"}})).await.expect(405);
+    let mut another = lamp();
+    another["metadata"]["name"] = json!("b");
+    let another = client.post(LAMPS, &another).await.expect(405);
     assert!(another["message"].as_str().unwrap().contains("is terminating"), "{another}");
 }
 
@@ -86,7 +88,10 @@ async fn the_end_of_one_definition_does_not_hold_up_writes_of_others() {
     let fuses = LAMPS.replace("lamps", "fuses");
     let makes = (0..600).map(|i| {
         let (client, fuses) = (client.clone(), &fuses);
-        async move { client.post(fuses, &json!({"metadata": {"name": format!("f{i}")}})).await.expect(201) }
+        let mut fuse = lamp();
+        fuse["kind"] = json!("Fuse");
+        fuse["metadata"]["name"] = json!(format!("f{i}"));
+        async move { client.post(fuses, &fuse).await.expect(201) }
     });
     stream::iter(makes).buffer_unordered(32).for_each(async |_| {}).await;
     client.delete(&format!("{DEFINITIONS}/fuses.light.example.com")).await.expect(200);

@@ -7,9 +7,46 @@ use super::{DecodeError, Decoded, Empty, seed};
 use crate::codec::StrictProblem;
 use crate::custom::structural::Structural;
 use crate::custom::{Custom, default, prune};
+use crate::resource::Resource;
 use crate::schema::{Shape, registry};
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// Refuses an object that does not say that it is a `resource`, in the order and words of upstream, where such objects are
+/// decoded without a type, then converted, then validated. `body` is where the value comes from.
+pub(super) fn check_kind(
+    value: &Value,
+    resource: &Resource,
+    custom: &Custom,
+    body: &[u8],
+) -> Result<(), DecodeError> {
+    // What is no object is refused as such.
+    if !value.is_object() {
+        return Ok(());
+    }
+    let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (kind, found) = (text("kind"), text("apiVersion"));
+    if kind.is_empty() {
+        return Err(DecodeError::NoKind(String::from_utf8_lossy(body).into_owned()));
+    }
+    let (group, version) = found.rsplit_once('/').unwrap_or(("", found));
+    let refuse = |why| Err(DecodeError::Version { version: version.to_owned(), why });
+    if group != resource.group {
+        return refuse(format!(
+            "{group}/{version}, Kind={kind} is unstructured and is not suitable for converting to {:?}",
+            resource.api_version
+        ));
+    }
+    if custom.find(found).is_none() {
+        return refuse(format!("request to convert CR from an invalid group/version: {found}"));
+    }
+    if kind != resource.kind && found == resource.api_version {
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let (found, expected) = (kind.to_owned(), resource.kind.to_owned());
+        return Err(DecodeError::OtherKind { found, expected, name: name.to_owned() });
+    }
+    Ok(())
+}
 
 /// Brings a value into the form of a custom resource, with defaults if `fill`; unknown fields are dropped and named.
 pub(super) fn accept(mut value: Value, custom: &Custom, fill: bool) -> Result<Decoded, DecodeError> {

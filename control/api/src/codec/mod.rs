@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::resource::Resource;
 use crate::schema::{Shape, TypeRef};
+use crate::status::{FieldError, FieldPath};
 
 pub(crate) use seed::drop_nothing;
 
@@ -115,19 +116,49 @@ pub enum DecodeError {
         /// What the path takes.
         expected: String,
     },
+    /// A custom resource does not say what kind it is.
+    #[error("Object 'Kind' is missing in '{0}'")]
+    NoKind(String),
+    /// A custom resource is of another group, of a version that there is not, or says neither.
+    #[error("{why}")]
+    Version {
+        /// The body's version.
+        version: String,
+        /// In upstream's words.
+        why: String,
+    },
+    /// A custom resource is of another kind: 422.
+    #[error("{found} is not {expected}")]
+    OtherKind {
+        /// In the body.
+        found: String,
+        /// What the path takes.
+        expected: String,
+        /// The object's name.
+        name: String,
+    },
 }
 
 impl DecodeError {
     /// The refusal for a `body` that should have been an object of `resource`.
     pub fn into_status(self, resource: &Resource, body: &[u8]) -> crate::Status {
         match self {
-            DecodeError::Syntax(_) => crate::status::bad_request(format!(
+            DecodeError::Syntax(_) | DecodeError::NoKind(_) => crate::status::bad_request(format!(
                 "the object provided is unrecognized (must be of type {}): {self} ({})",
                 resource.kind,
                 syntax::summary(body)
             )),
             DecodeError::TooLarge => crate::status::too_large(MAX_BODY),
             DecodeError::Type(why) => crate::status::cannot_be_handled(resource, &why),
+            DecodeError::Version { version, why } => crate::status::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {why}",
+                kind = resource.kind
+            )),
+            DecodeError::OtherKind { found, expected, name } => {
+                let path = FieldPath::root("kind");
+                let error = FieldError::invalid(&path, found.as_str(), format!("must be {expected}"));
+                crate::status::invalid(resource.group, &found, &name, &[error])
+            }
             other => crate::status::bad_request(other.to_string()),
         }
     }
@@ -152,11 +183,12 @@ pub fn decode_type(body: &[u8], media: Media, of: &TypeRef) -> Result<Decoded, D
     decode_shape(body, media, &of.shape(), Empty::Dropped)
 }
 
-/// Decodes an object of `resource`, and fills or checks its `apiVersion` and `kind`.
+/// Decodes an object of `resource`, and checks its `apiVersion` and `kind`; built-in ones may leave them out.
 pub fn decode_object(body: &[u8], media: Media, resource: &Resource) -> Result<Decoded, DecodeError> {
     let mut decoded = match resource.custom() {
         Some(custom) => {
             let decoded = decode(body, media)?;
+            custom::check_kind(&decoded.value, resource, custom, body)?;
             let mut accepted = custom::accept(decoded.value, custom, true)?;
             accepted.strict.splice(0..0, decoded.strict);
             accepted
