@@ -25,6 +25,10 @@ pub(crate) struct Access {
     /// Audiences of tokens that mean this API server; the issuer of ServiceAccount tokens by default
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     api_audiences: Vec<String>,
+    /// Whether tokens that are mounted into every pod go on counting for a year, for programs that read theirs once; true
+    /// by default
+    #[arg(long, value_name = "BOOL")]
+    service_account_extend_token_expiration: Option<bool>,
     /// Accept bootstrap tokens (Secrets of type bootstrap.kubernetes.io/token in kube-system)
     #[arg(long)]
     enable_bootstrap_token_auth: bool,
@@ -136,6 +140,7 @@ impl Access {
             issuers: self.oidc.issuer()?.into_iter().collect(),
             anonymous: self.anonymous_auth.map(|enabled| Anonymous { enabled, conditions: Vec::new() }),
             webhook: self.token_webhook()?,
+            exact_lifetimes: self.service_account_extend_token_expiration == Some(false),
         };
         if let Some(path) = &self.authentication_config {
             let settings = authn::read_authentication(path, own)?;

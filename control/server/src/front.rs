@@ -25,13 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{self, Peer};
 use crate::authn::anonymous;
+use crate::authn::notes::{Notes, gathered};
 use crate::negotiate::RefusalForm;
 use crate::query::Query;
 use crate::router::RequestInfo;
 use crate::server::{ApiServer, Inner};
 use crate::service::{Origin, handle};
 use crate::stall::Stalls;
-use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, join, respond};
+use crate::{ApiError, BoxError, Credentials, ResponseBody, UserInfo, join, respond, used_tokens};
 
 /// Connections at once. Each costs a task and its TLS buffers; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -247,24 +248,36 @@ async fn answer(
         headers: std::mem::take(request.headers_mut()),
         ..connection
     };
-    let user = authenticate(&server, &credentials, request.uri().path()).await;
+    let path = request.uri().path();
+    let (user, learned) = gathered(authenticate(&server, &credentials, path)).await;
     *request.headers_mut() = credentials.headers;
+    if let Some(used) = &learned.used {
+        used_tokens::mark(&server, used.clone());
+    }
     let user = match user {
         Ok(user) => user,
-        Err(error) => return Ok(unknown(&server, &request, &error)),
+        Err(error) => return Ok(unknown(&server, &request, &error, &learned)),
     };
+    if learned != Notes::default() {
+        request.extensions_mut().insert(learned);
+    }
     forget_credentials(&server, request.headers_mut());
     let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
     Ok(handle(server, user, request, Origin::Network).await)
 }
 
 /// The answer to who cannot say who he is.
-fn unknown(server: &Inner, request: &Request<Incoming>, error: &ApiError) -> Response<ResponseBody> {
+fn unknown(
+    server: &Inner,
+    request: &Request<Incoming>,
+    error: &ApiError,
+    learned: &Notes,
+) -> Response<ResponseBody> {
     let id = audit::id(request.headers());
     if let Some(audit) = server.audit.get() {
         let query = Query::parse(request.uri().query().unwrap_or_default()).unwrap_or_default();
         if let Ok(info) = RequestInfo::parse(request.method(), request.uri().path(), &query) {
-            audit.refused(request, &info, &id, error);
+            audit.refused(request, &info, &id, error, learned);
         }
     }
     let form = RefusalForm::of(request).representation();

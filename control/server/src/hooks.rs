@@ -36,6 +36,11 @@ pub trait Authenticator: Send + Sync {
         false
     }
 
+    /// What it counts for `/metrics`: name, help and value of each.
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        Vec::new()
+    }
+
     /// The user and the accepted audiences behind a bearer token that is valid for one of
     /// `audiences` (for the API server itself when empty): what a TokenReview answers.
     async fn review_token(

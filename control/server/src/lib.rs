@@ -59,6 +59,7 @@ mod start;
 mod store_objects;
 mod tracking;
 mod ttl;
+mod used_tokens;
 mod verbs;
 
 pub mod admission;

@@ -150,6 +150,10 @@ pub(crate) fn page(server: &Inner) -> String {
     in_flight(&mut out, server);
     flow::page(&mut out, &server.flow);
     audit(&mut out, server);
+    for (name, help, count) in server.config.authenticator.counts() {
+        head(&mut out, name, "counter", help);
+        let _ = writeln!(out, "{name} {count}");
+    }
     store(&mut out, server);
     out
 }

@@ -1,8 +1,10 @@
 //! The API server as a value: what all requests share, and the services that lead into it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use carrack_store::Store;
+use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admission::policy::Policies;
@@ -10,6 +12,7 @@ use crate::admission::webhook::Webhooks;
 use crate::admission::{Steps, WebhookCredentials};
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
+use crate::authn::notes::UsedSecret;
 use crate::conversion::Converter;
 use crate::event_leases::EventLeases;
 use crate::flow::FlowControl;
@@ -47,6 +50,8 @@ pub(crate) struct Inner {
     /// Which steps of admission run, once it is said.
     steps: OnceLock<Steps>,
     pub(crate) metrics: Metrics,
+    /// Secrets that are just being marked as used.
+    pub(crate) marking: Mutex<BTreeSet<UsedSecret>>,
     pub(crate) scrapes: Scrapes,
     pub(crate) health: Health,
     pub(crate) webhooks: Webhooks,
@@ -96,6 +101,7 @@ impl ApiServer {
             turns: Turns::default(),
             steps: OnceLock::new(),
             metrics: Metrics::default(),
+            marking: Mutex::default(),
             scrapes: Scrapes::default(),
             health: Health::default(),
             webhooks: Webhooks::new(config.store.clone(), outbound.clone()),

@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use crate::audit::{self, Trail};
 use crate::authn::impersonation;
+use crate::authn::notes::Notes as Learned;
 use crate::authz::decide;
 use crate::call::{Answer, Call, Warnings};
 use crate::metrics::Subject;
@@ -163,6 +164,9 @@ async fn process(
     notes.subject.dry_run = query.non_empty("dryRun").is_some();
     notes.open = server.audit.get().and_then(|audit| audit.begin(&user, &info, &request, &id));
     if let Some(open) = &mut notes.open {
+        if let Some(learned) = request.extensions().get::<Learned>() {
+            open.trail.note(learned);
+        }
         open.received().await?;
     }
     let trail = notes.open.as_ref().map(|open| open.trail.clone());
@@ -239,6 +243,10 @@ async fn carry_out(
             !stored || resource.has_protobuf(),
         )?,
     };
+    let warnings = Warnings::default();
+    if let Some(learned) = request.extensions().get::<Learned>() {
+        warnings.add(learned.warnings.iter().map(|text| (*text).to_owned()));
+    }
     let call = Call {
         representation,
         content_type: negotiate::content_type(request.headers()),
@@ -249,7 +257,7 @@ async fn carry_out(
         info,
         attributes,
         query,
-        warnings: Arc::new(Warnings::default()),
+        warnings: Arc::new(warnings),
         annotations: Arc::default(),
         deletion: OnceLock::new(),
         origin,

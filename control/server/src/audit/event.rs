@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::policy::{Level, Stage, Verdict};
+use crate::authn::notes::Notes;
 use crate::router::RequestInfo;
 use crate::{ApiError, UserInfo};
 
@@ -51,6 +52,13 @@ impl Trail {
         if learned.annotations.len() < MOST_ANNOTATIONS && !learned.annotations.contains_key(key) {
             let value: String = value.chars().take(LONGEST_ANNOTATION).collect();
             learned.annotations.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Adds what was learned of the credentials.
+    pub(crate) fn note(&self, learned: &Notes) {
+        for (key, value) in &learned.annotations {
+            self.annotate(key, value);
         }
     }
 

@@ -29,6 +29,7 @@ use policy::{Level, Policy, Stage};
 use webhook::Webhook;
 pub use webhook::WebhookOptions;
 
+use crate::authn::notes::Notes;
 use crate::body::holding;
 use crate::router::RequestInfo;
 use crate::{ApiError, ResponseBody, UserInfo};
@@ -227,8 +228,10 @@ impl Audit {
         info: &RequestInfo,
         id: &HeaderValue,
         error: &ApiError,
+        learned: &Notes,
     ) {
         if let Some(trail) = self.trail(&UserInfo::default(), info, request, id) {
+            trail.note(learned);
             self.tell(trail.event(Stage::ResponseStarted, Some((error.code, Some(error)))));
         }
     }

@@ -30,6 +30,9 @@ pub(super) struct Kubernetes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<Reference>,
     pub(super) serviceaccount: Reference,
+    /// From when on the token is stale: it was made to last longer than was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) warnafter: Option<i64>,
 }
 
 /// An object by name and UID, so that a namesake made later does not inherit the token.

@@ -16,6 +16,7 @@ mod judge;
 mod jws;
 mod jwt;
 pub(crate) mod legacy;
+pub(crate) mod notes;
 mod objects;
 mod proxy;
 mod review_webhook;
@@ -48,6 +49,7 @@ use bootstrap::BootstrapTokens;
 use judge::{Accepted, Refusal, TokenJudge};
 use jwt::Jwt;
 use legacy::LegacyTokens;
+use notes::Counts;
 use proxy::FrontProxy;
 use review_webhook::ReviewWebhook;
 use token::{TokenError, Tokens};
@@ -88,6 +90,8 @@ pub struct AuthnOptions {
     pub webhook: Option<TokenWebhook>,
     /// Who may come without credentials; for the paths of [`anonymous_path`] alone by default.
     pub anonymous: Option<Anonymous>,
+    /// Whether tokens that are mounted into every pod last as long as they say, and not a year.
+    pub exact_lifetimes: bool,
 }
 
 impl AuthnOptions {
@@ -138,6 +142,7 @@ pub struct Authn {
     anonymous: Option<Anonymous>,
     /// The authority's certificate, for Secrets of ServiceAccounts.
     authority: String,
+    counts: Arc<Counts>,
 }
 
 impl Authn {
@@ -145,18 +150,29 @@ impl Authn {
     pub fn new(pki: &Pki, issuer: &str, objects: Arc<dyn Objects>) -> Result<Self, PkiError> {
         let keys = pki.service_account_keys();
         let own_audiences = vec![issuer.to_owned()];
+        let counts = Arc::<Counts>::default();
         let legacy = LegacyTokens {
             keys: keys.clone(),
             objects: objects.clone(),
             own_audiences: own_audiences.clone(),
+            counts: counts.clone(),
+        };
+        let tokens = Tokens {
+            issuer: issuer.into(),
+            audiences: own_audiences,
+            keys,
+            objects,
+            extends: true,
+            counts: counts.clone(),
         };
         Ok(Self {
             certificates: X509::new(pki.client_verifier()?),
-            tokens: Tokens { issuer: issuer.into(), audiences: own_audiences, keys, objects },
+            tokens,
             proxy: None,
             judges: vec![Box::new(legacy)],
             anonymous: None,
             authority: pki.ca_pem().to_owned(),
+            counts,
         })
     }
 
@@ -167,7 +183,13 @@ impl Authn {
         }
         let own_audiences = self.tokens.audiences.clone();
         let (keys, objects) = (self.tokens.keys.clone(), self.tokens.objects.clone());
-        let legacy = LegacyTokens { keys, objects: objects.clone(), own_audiences: own_audiences.clone() };
+        self.tokens.extends = !options.exact_lifetimes;
+        let legacy = LegacyTokens {
+            keys,
+            objects: objects.clone(),
+            own_audiences: own_audiences.clone(),
+            counts: self.counts.clone(),
+        };
         self.judges = vec![Box::new(legacy)];
         if options.bootstrap_tokens {
             let own_audiences = own_audiences.clone();
@@ -254,6 +276,10 @@ impl Authenticator for Authn {
 
     fn credential_headers(&self, name: &http::HeaderName) -> bool {
         self.proxy.as_ref().is_some_and(|proxy| proxy.speaks_in(name))
+    }
+
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.counts.all()
     }
 
     async fn review_token(

@@ -145,7 +145,8 @@ async fn a_pods_token_is_laid_out_as_upstream_and_believed() {
     assert_eq!(claims["aud"], json!([ISSUER]));
     assert_eq!(claims["iss"], ISSUER);
     assert_eq!(claims["sub"], "system:serviceaccount:web:builder");
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3607);
+    let issued = claims["iat"].as_i64().unwrap();
+    assert_eq!(claims["exp"].as_i64().unwrap() - issued, 365 * 24 * 3600);
     assert_eq!(
         claims["kubernetes.io"],
         json!({
@@ -153,10 +154,11 @@ async fn a_pods_token_is_laid_out_as_upstream_and_believed() {
             "serviceaccount": {"name": "builder", "uid": "sa-uid"},
             "pod": {"name": "pod-1", "uid": "pod-uid"},
             "node": {"name": "node-a", "uid": "node-uid"},
+            "warnafter": issued + 3607,
         })
     );
     let expires: Timestamp = text(&answer, "/status/expirationTimestamp").parse().unwrap();
-    assert_eq!(expires.as_second(), claims["exp"].as_i64().unwrap());
+    assert_eq!(expires.as_second(), issued + 3607);
     assert_eq!(answer["spec"]["audiences"], json!([ISSUER]));
 
     let user = fixture.judge(token).await.unwrap();
@@ -455,6 +457,51 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
             .append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
     headers
+}
+
+#[tokio::test]
+async fn tokens_that_are_mounted_last_a_year_and_are_stale_after_their_hour() {
+    let mut fixture = fixture();
+    let now = Timestamp::now();
+    let later = now.checked_add(2.hours()).unwrap();
+    let mounted = || json!({"expirationSeconds": 3607, "boundObjectRef": pod_reference()});
+    let issued = fixture.request(mounted()).await.unwrap();
+    let expires: Timestamp = text(&issued, "/status/expirationTimestamp").parse().unwrap();
+    assert!(
+        (3600..3620).contains(&(expires.as_second() - now.as_second())),
+        "whoever asked comes again then"
+    );
+    let token = text(&issued, "/status/token");
+    let (judged, learned) = notes::gathered(fixture.judge(token)).await;
+    assert!(judged.is_ok() && learned == notes::Notes::default());
+    let (judged, learned) = notes::gathered(fixture.judge_at(token, later)).await;
+    judged.unwrap();
+    let (key, value) = &learned.annotations[0];
+    assert_eq!(*key, "authentication.k8s.io/stale-token");
+    assert!(
+        value.starts_with("subject: system:serviceaccount:web:builder, seconds after warning threshold: 35")
+    );
+    let counts = fixture.authn.counts();
+    let count = |name: &str| counts.iter().find(|(counted, ..)| *counted == name).unwrap().2;
+    assert_eq!(
+        (count("serviceaccount_valid_tokens_total"), count("serviceaccount_stale_tokens_total")),
+        (1, 1)
+    );
+    let much_later = now.checked_add((366 * 24).hours()).unwrap();
+    assert!(fixture.judge_at(token, much_later).await.unwrap_err().contains("has expired"));
+
+    for spec in [
+        json!({"expirationSeconds": 3607}),
+        json!({"expirationSeconds": 3600, "boundObjectRef": pod_reference()}),
+        json!({"expirationSeconds": 3607, "boundObjectRef": pod_reference(), "audiences": [ISSUER, "vault"]}),
+    ] {
+        let token = fixture.token(spec.clone()).await;
+        assert!(fixture.judge_at(&token, later).await.unwrap_err().contains("has expired"), "{spec}");
+    }
+    let exact = AuthnOptions { exact_lifetimes: true, ..AuthnOptions::default() };
+    fixture.authn = fixture.authn.with(exact).unwrap();
+    let token = fixture.token(mounted()).await;
+    assert!(fixture.judge_at(&token, later).await.unwrap_err().contains("has expired"));
 }
 
 #[test]

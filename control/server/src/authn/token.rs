@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::claims::{self, Claims, Kubernetes, Reference};
 use super::jws::{self, JwsError};
+use super::notes::{Counts, count, note};
 use super::objects::{Objects, text};
 use crate::pki::ServiceAccountKeys;
-use crate::{ApiError, Cause, UserInfo};
+use crate::{ApiError, Cause, UserInfo, audit};
 
 /// Clocks of several API servers may differ by this much, in seconds.
 const CLOCK_SKEW: i64 = 60;
@@ -18,6 +19,10 @@ const MIN_LIFETIME: i64 = 600;
 const MAX_LIFETIME: i64 = 1 << 32;
 /// The lifetime when none is asked for.
 const DEFAULT_LIFETIME: i64 = 3600;
+/// The lifetime of tokens that admission mounts into every pod, and how long they are made to last: programs that read
+/// their token once would stop working after an hour. Upstream's figures.
+const INJECTED_LIFETIME: i64 = 3607;
+const EXTENDED_LIFETIME: i64 = 365 * 24 * 3600;
 
 /// Why a token proves nothing. The messages follow upstream's.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,9 @@ pub(super) struct Tokens {
     pub(super) audiences: Vec<String>,
     pub(super) keys: Arc<ServiceAccountKeys>,
     pub(super) objects: Arc<dyn Objects>,
+    /// Whether injected tokens last a year.
+    pub(super) extends: bool,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Tokens {
@@ -76,7 +84,20 @@ impl Tokens {
             return Err(TokenError::Subject);
         }
         self.check_bound(&claims.kubernetes, now).await?;
+        self.note_age(&claims, now.as_second());
         Ok((user(claims), accepted))
+    }
+
+    /// Tells of tokens that count only since they were made to last longer.
+    fn note_age(&self, claims: &Claims, now: i64) {
+        let Some(stale_from) = claims.kubernetes.warnafter.filter(|seconds| *seconds != 0) else { return };
+        let over = now.saturating_sub(stale_from);
+        if over <= 0 {
+            return count(&self.counts.valid);
+        }
+        count(&self.counts.stale);
+        let why = format!("subject: {}, seconds after warning threshold: {over}", claims.sub);
+        note(|notes| notes.annotations.push(("authentication.k8s.io/stale-token", why)));
     }
 
     /// Everything that the token is bound to must still be there: same name, same UID, not deleted.
@@ -123,10 +144,14 @@ impl Tokens {
         };
         self.bind(&mut kubernetes, &request, account, bound).await?;
         let issued = now.as_second();
+        let for_us = audiences.iter().all(|audience| self.audiences.contains(audience));
+        let extends = self.extends && kubernetes.pod.is_some() && lifetime == INJECTED_LIFETIME && for_us;
+        let lasts = if extends { EXTENDED_LIFETIME } else { lifetime };
+        kubernetes.warnafter = extends.then_some(issued + lifetime);
         let claims = Claims {
             sub: claims::user_name(&namespace, &kubernetes.serviceaccount.name),
             aud: audiences.clone(),
-            exp: issued + lifetime,
+            exp: issued + lasts,
             iat: issued,
             nbf: issued,
             iss: self.issuer.clone(),
@@ -135,7 +160,9 @@ impl Tokens {
         };
         let payload = serde_json::to_vec(&claims).map_err(ApiError::internal)?;
         let token = jws::sign(&self.keys, &payload).map_err(ApiError::internal)?;
-        let expires = Timestamp::from_second(claims.exp).map_err(ApiError::internal)?;
+        // Who asked comes again when the time is over that he asked for.
+        let expires = Timestamp::from_second(issued + lifetime).map_err(ApiError::internal)?;
+        audit::annotate("authentication.kubernetes.io/issued-credential-id", &format!("JTI={}", claims.jti));
 
         request["metadata"]["name"] = json!(claims.kubernetes.serviceaccount.name);
         request["metadata"]["namespace"] = json!(namespace);

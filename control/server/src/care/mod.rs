@@ -1,5 +1,5 @@
 //! The server's own care for what is stored: Secrets with tokens, bootstrap tokens, requests for certificates,
-//! Service addresses.
+//! Service addresses, since when tokens are tracked.
 //!
 //! Each job looks at everything it cares for whenever something of it changes, and makes it what it should be: what
 //! was missed, or done by another server at the same time, is found the next time.
@@ -8,6 +8,7 @@ mod account_tokens;
 mod bootstrap_tokens;
 mod certificates;
 mod service_addresses;
+mod tracking;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -57,11 +58,12 @@ trait Job: Send + Sync + 'static {
 
 /// Starts all jobs; they end with the server.
 pub(crate) fn start(api: &ApiServer) {
-    let jobs: [Arc<dyn Job>; 4] = [
+    let jobs: [Arc<dyn Job>; 5] = [
         Arc::new(account_tokens::AccountTokens),
         Arc::new(bootstrap_tokens::BootstrapTokens),
         Arc::new(certificates::Certificates),
         Arc::new(service_addresses::ServiceAddresses),
+        Arc::new(tracking::Tracking),
     ];
     for job in jobs {
         let (server, store, end) =
