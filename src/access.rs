@@ -156,6 +156,16 @@ impl Access {
         Ok(options)
     }
 
+    /// The file that says which issuers are believed, if there is one.
+    pub(crate) fn authentication_file(&self) -> Option<&Path> {
+        self.authentication_config.as_deref()
+    }
+
+    /// The file that says who is asked, if there is one.
+    pub(crate) fn authorization_file(&self) -> Option<&Path> {
+        self.authorization.authorization_config.as_deref()
+    }
+
     fn token_webhook(&self) -> Result<Option<TokenWebhook>> {
         let Some(path) = &self.authentication_token_webhook_config_file else { return Ok(None) };
         let version =

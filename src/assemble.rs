@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use carrack_server::authn::{Authn, Objects, issuer};
+use carrack_server::authn::{Authn, Objects, issuer, read_authentication};
+use carrack_server::authz::changeable::Changeable;
 use carrack_server::authz::{NodeAuthorizer, Rbac, config};
 use carrack_server::encryption::Encryption;
 use carrack_server::join::Joining;
 use carrack_server::kubelet::NodeClient;
 use carrack_server::pki::Pki;
-use carrack_server::{ApiServer, Authorizer, Config, StoreObjects, admission};
+use carrack_server::{ApiServer, Authorizer, Config, ReloadError, StoreObjects, admission};
 use carrack_store::{Range, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +71,17 @@ async fn insist<T, E, F: Future<Output = Result<T, E>>>(mut start: impl FnMut() 
     }
 }
 
+/// Believes other issuers when the file names others. What it says of anonymous requests counts from the start, as
+/// upstream.
+fn follow_authentication(api: &ApiServer, path: &Path, own: String, authn: Arc<Authn>) {
+    let file = path.to_owned();
+    api.follow("authentication", path.to_owned(), move || {
+        let read = read_authentication(&file, &own).map_err(|why| ReloadError::Wrong(why.to_string()));
+        let authn = authn.clone();
+        async move { authn.adopt(read?.jwt).await }
+    });
+}
+
 /// An API server over `store`, with the objects that every cluster has.
 pub(crate) async fn assemble(
     settings: &Settings,
@@ -87,7 +99,12 @@ pub(crate) async fn assemble(
     let (configured, chosen) = settings.server.admission()?;
     let common = &settings.cluster.settings;
     let access = &settings.server.access;
-    let authorizers = config::authorizers(&access.authorization()?, &nodes, &roles)?;
+    let choices = access.authorization()?;
+    let mut authorizers = config::authorizers(&choices, &nodes, &roles)?;
+    let changeable = Arc::new(Changeable::new(&choices, authorizers.clone()));
+    if access.authorization_file().is_some() {
+        authorizers = vec![changeable.clone()];
+    }
     let own = issuer(&common.cluster_domain);
     let authn = Authn::new(pki, &own, objects.clone())?.with(access.authentication(&own)?)?;
     let authn = Arc::new(authn);
@@ -101,7 +118,7 @@ pub(crate) async fn assemble(
         admission: admission::plugins_with(&objects, &rbac, &authorizers, &configured, &chosen)
             .context("admission")?,
         authorizers,
-        tokens: authn,
+        tokens: authn.clone(),
         nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls()?)),
     };
     let api = ApiServer::with_front_proxy(config, Some(pki.front_proxy()))?;
@@ -113,6 +130,21 @@ pub(crate) async fn assemble(
     api.ask("kms-providers", move || encryption.health());
     if let Some(audit) = settings.server.audit.open()? {
         api.set_audit(audit);
+    }
+    if let Some(path) = access.authentication_file() {
+        follow_authentication(&api, path, own, authn);
+    }
+    if let Some(path) = access.authorization_file() {
+        let access = access.clone();
+        api.follow("authorization", path.to_owned(), move || {
+            let adopted = access.authorization().and_then(|choices| {
+                let authorizers = config::authorizers(&choices, &nodes, &roles)?;
+                Ok((choices, authorizers))
+            });
+            let adopted = adopted.map_err(|why| ReloadError::Wrong(format!("{why:#}")));
+            let adopted = adopted.and_then(|(choices, authorizers)| changeable.adopt(&choices, authorizers));
+            std::future::ready(adopted)
+        });
     }
     api.start().await?;
     Ok(api)

@@ -43,6 +43,7 @@ mod proxy;
 mod query;
 mod quota;
 mod registry;
+mod reload;
 mod respond;
 mod rewrite;
 mod router;
@@ -82,6 +83,7 @@ pub use hooks::{
 pub use identity::{Attributes, Requirement, Selectors, UserInfo};
 pub use listed::{ListedServer, SERVERS, server_key};
 pub use outbound::{CallError, CallFailure, KubeconfigError, Remote, WebhookUsers};
+pub use reload::ReloadError;
 pub use server::ApiServer;
 pub use service::UserService;
 pub use settings::{SettingsError, duration};

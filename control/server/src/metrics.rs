@@ -154,6 +154,7 @@ pub(crate) fn page(server: &Inner) -> String {
         head(&mut out, name, "counter", help);
         let _ = writeln!(out, "{name} {count}");
     }
+    server.reloads.page(&mut out);
     store(&mut out, server);
     out
 }

@@ -26,6 +26,7 @@ use crate::outbound::Outbound;
 use crate::pki::{CertificateSigner, FrontProxy};
 use crate::quota::Turns;
 use crate::registry::Registry;
+use crate::reload::Reloads;
 use crate::service::UserService;
 use crate::service_range::ServiceRange;
 use crate::{Config, ConfigError, StoreObjects, UserInfo};
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     /// Which steps of admission run, once it is said.
     steps: OnceLock<Steps>,
     pub(crate) metrics: Metrics,
+    pub(crate) reloads: Reloads,
     /// Secrets that are just being marked as used.
     pub(crate) marking: Mutex<BTreeSet<UsedSecret>>,
     pub(crate) scrapes: Scrapes,
@@ -101,6 +103,7 @@ impl ApiServer {
             turns: Turns::default(),
             steps: OnceLock::new(),
             metrics: Metrics::default(),
+            reloads: Reloads::default(),
             marking: Mutex::default(),
             scrapes: Scrapes::default(),
             health: Health::default(),

@@ -11,9 +11,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use carrack_server::audit::{Audit, LogOptions, Mode};
 use carrack_server::authn::{
     Anonymous, AuthnOptions, Condition, Expressions, Issuer, Mapping, ProxyOptions, Rule, TokenWebhook,
+    read_authentication,
 };
 use carrack_server::authz::config::{Choice, plain_webhook, read};
-use carrack_server::{Remote, UserInfo};
+use carrack_server::{ReloadError, Remote, UserInfo};
 use guarded::fake::Fake;
 use guarded::{Cluster, Setup, named, pki};
 use http::Method;
@@ -140,6 +141,53 @@ async fn tokens_of_an_issuer_count_while_its_keys_change_and_while_it_is_away() 
     let strange = unknown.sign(&claims(json!({})));
     assert!(cluster.refusal(&strange).await.contains("failed to verify id token signature"));
     assert!(cluster.whoami(&newer).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_changed_file_is_followed_and_a_wrong_one_is_not() {
+    let key = Key::new("one");
+    let fake = Fake::start(|_, _| (503, json!(null))).await;
+    fake.answer(provider(fake.url.clone(), &[&key]));
+    let cluster = Cluster::start(Setup::default()).await;
+    let file = cluster.dir.path().join("authentication.yaml");
+    let write = |issuers: Value| {
+        let document = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": issuers,
+        });
+        std::fs::write(&file, document.to_string()).unwrap();
+    };
+    write(json!([]));
+    let (path, authn) = (file.clone(), cluster.authn.clone());
+    cluster.api.follow("authentication", file.clone(), move || {
+        let read =
+            read_authentication(&path, "https://own").map_err(|why| ReloadError::Wrong(why.to_string()));
+        let authn = authn.clone();
+        async move { authn.adopt(read?.jwt).await }
+    });
+    let claims = json!({"iss": fake.url, "sub": "jane", "aud": "kube", "exp": now() + 600});
+    let token = key.sign(&claims);
+    assert_eq!(cluster.whoami(&token).await, Err(401));
+    write(json!([{
+        "issuer": {"url": fake.url, "certificateAuthority": fake.authority, "audiences": ["kube"]},
+        "claimMappings": {"username": {"claim": "sub", "prefix": "one:"}},
+    }]));
+    wait(async || cluster.whoami(&token).await.is_ok(), "the issuer").await;
+    assert_eq!(cluster.whoami(&token).await.unwrap()["username"], "one:jane");
+    std::fs::write(&file, "kind: Pod").unwrap();
+    let root = UserInfo::new("root", ["system:masters"]);
+    let counted = async |line: &str| {
+        let (_, page) = cluster.ask(&root, "GET", "/metrics", &[], &json!(null)).await;
+        page.as_str().unwrap().lines().any(|found| found == line)
+    };
+    let failure = "apiserver_authentication_config_controller_automatic_reloads_total{status=\"failure\"} 1";
+    wait(async || counted(failure).await, "the refusal").await;
+    assert!(cluster.whoami(&token).await.is_ok(), "the former configuration counts");
+    assert!(
+        counted("apiserver_authentication_config_controller_automatic_reloads_total{status=\"success\"} 1")
+            .await
+    );
+    write(json!([]));
+    wait(async || cluster.whoami(&token).await == Err(401), "the end of the issuer").await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod x509;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde_json::Value;
@@ -44,7 +45,7 @@ pub use review_webhook::TokenWebhook;
 pub use x509::{CertificateError, X509};
 
 use crate::pki::{Pki, PkiError};
-use crate::{ApiError, Authenticator, Credentials, TokenIssuer, UserInfo};
+use crate::{ApiError, Authenticator, Credentials, ReloadError, TokenIssuer, UserInfo};
 use bootstrap::BootstrapTokens;
 use judge::{Accepted, Refusal, TokenJudge};
 use jwt::Jwt;
@@ -137,8 +138,12 @@ pub struct Authn {
     certificates: X509,
     tokens: Tokens,
     proxy: Option<FrontProxy>,
-    /// Judge tokens that are not ServiceAccounts'; asked in order.
+    /// Judge tokens of Secrets, which are asked about first.
     judges: Vec<Box<dyn TokenJudge>>,
+    /// Judge those of other issuers, which can change.
+    issuers: RwLock<Arc<[Jwt]>>,
+    /// Is asked last.
+    webhook: Option<ReviewWebhook>,
     anonymous: Option<Anonymous>,
     /// The authority's certificate, for Secrets of ServiceAccounts.
     authority: String,
@@ -170,6 +175,8 @@ impl Authn {
             tokens,
             proxy: None,
             judges: vec![Box::new(legacy)],
+            issuers: RwLock::new(Arc::new([])),
+            webhook: None,
             anonymous: None,
             authority: pki.ca_pem().to_owned(),
             counts,
@@ -195,12 +202,8 @@ impl Authn {
             let own_audiences = own_audiences.clone();
             self.judges.push(Box::new(BootstrapTokens { objects, own_audiences }));
         }
-        for issuer in options.issuers {
-            self.judges.push(Box::new(Jwt::start(issuer, &self.tokens.issuer, own_audiences.clone())?));
-        }
-        if let Some(webhook) = options.webhook {
-            self.judges.push(Box::new(ReviewWebhook::new(webhook, own_audiences)));
-        }
+        self.issuers = RwLock::new(self.start_issuers(options.issuers)?);
+        self.webhook = options.webhook.map(|webhook| ReviewWebhook::new(webhook, own_audiences));
         if let Some(proxy) = options.proxy {
             if proxy.allowed_names.is_empty() && overlap(&proxy.authority, &self.authority) {
                 return Err(AuthnError::Overlap);
@@ -210,6 +213,21 @@ impl Authn {
         }
         self.anonymous = options.anonymous;
         Ok(self)
+    }
+
+    fn start_issuers(&self, issuers: Vec<Issuer>) -> Result<Arc<[Jwt]>, IssuerError> {
+        let own = &self.tokens;
+        issuers.into_iter().map(|issuer| Jwt::start(issuer, &own.issuer, own.audiences.clone())).collect()
+    }
+
+    /// Believes these issuers in place of those before, once the keys of all of them are there.
+    pub async fn adopt(&self, issuers: Vec<Issuer>) -> Result<(), ReloadError> {
+        let issuers = self.start_issuers(issuers).map_err(|why| ReloadError::Wrong(why.to_string()))?;
+        for issuer in &*issuers {
+            issuer.ready().await.map_err(ReloadError::Later)?;
+        }
+        *self.issuers.write() = issuers;
+        Ok(())
     }
 
     /// The user behind a bearer token, and which of `audiences` it is for.
@@ -222,7 +240,11 @@ impl Authn {
             };
         }
         let mut reasons = Vec::new();
-        for judge in &self.judges {
+        let issuers = self.issuers.read().clone();
+        let first = self.judges.iter().map(|judge| &**judge);
+        let others = issuers.iter().map(|issuer| issuer as &dyn TokenJudge);
+        let last = self.webhook.iter().map(|webhook| webhook as &dyn TokenJudge);
+        for judge in first.chain(others).chain(last) {
             match judge.judge(token, audiences).await {
                 Ok(Some(accepted)) => return Ok(accepted),
                 Ok(None) => {}

@@ -4,6 +4,7 @@
 pub mod abac;
 mod asked;
 pub mod bootstrap;
+pub mod changeable;
 pub mod conditions;
 pub mod config;
 mod decide;

@@ -52,6 +52,7 @@ impl Default for Setup {
 pub struct Cluster {
     pub api: ApiServer,
     pub pki: Arc<Pki>,
+    pub authn: Arc<Authn>,
     pub address: SocketAddr,
     stop: CancellationToken,
     /// Where its files are.
@@ -103,7 +104,7 @@ impl Cluster {
             authenticator: authn.clone(),
             admission: plugins_with(&objects, &rbac, &authorizers, &setup.admission, &setup.chosen).unwrap(),
             authorizers,
-            tokens: authn,
+            tokens: authn.clone(),
             nodes: Arc::new(NodeClient::new(pki.kubelet_client_tls().unwrap())),
         })
         .unwrap();
@@ -113,7 +114,7 @@ impl Cluster {
         let tls = pki.server_tls_with(setup.proxies.as_deref()).unwrap();
         let (server, end) = (api.clone(), stop.clone());
         tokio::spawn(async move { server.serve(listener, tls, end).await });
-        Cluster { api, pki, address, stop, dir }
+        Cluster { api, pki, authn, address, stop, dir }
     }
 
     /// A request in the process; headers as (name, value).

@@ -80,6 +80,14 @@ impl Jwt {
         Ok(Self { issuer, programs, source, own_audiences })
     }
 
+    /// Waits until the issuer's keys are there; says whose are not.
+    pub(super) async fn ready(&self) -> Result<(), String> {
+        match self.source.ready().await {
+            true => Ok(()),
+            false => Err(format!("the keys of {} cannot be fetched", self.issuer.url)),
+        }
+    }
+
     async fn check_signature(&self, token: &Token<'_>) -> Result<(), String> {
         let algorithm = token.header.alg.as_str();
         let allowed = match self.issuer.algorithms.as_slice() {

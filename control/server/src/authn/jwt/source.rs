@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(10);
 /// Between two fetches lies at least this: tokens with invented key ids must not hammer the issuer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a changed configuration waits for keys; upstream's figure.
+const FIRST: Duration = Duration::from_secs(60);
 /// How long a token with an unknown key waits for the next fetch.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -69,6 +71,13 @@ impl Source {
     /// The keys as they are known; `None` before the first fetch.
     pub(super) fn known(&self) -> Option<Arc<KeySet>> {
         self.keys.borrow().keys.clone()
+    }
+
+    /// Waits for the first fetch that succeeds; whether there was one in time.
+    pub(super) async fn ready(&self) -> bool {
+        let mut keys = self.keys.clone();
+        let there = keys.wait_for(|fetched| fetched.keys.is_some());
+        matches!(tokio::time::timeout(FIRST, there).await, Ok(Ok(_)))
     }
 
     /// The keys after one more fetch, whether it succeeds or not; those that are known when it takes too long.

@@ -60,6 +60,20 @@ pub enum Choice {
     },
 }
 
+impl Choice {
+    /// The type of one that is no webhook.
+    pub(crate) fn own_type(&self) -> Option<&'static str> {
+        Some(match self {
+            Choice::Node => "Node",
+            Choice::Rbac => "RBAC",
+            Choice::Abac(_) => "ABAC",
+            Choice::AlwaysAllow => "AlwaysAllow",
+            Choice::AlwaysDeny => "AlwaysDeny",
+            Choice::Webhook { .. } => return None,
+        })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Document {
