@@ -139,6 +139,11 @@ impl Life {
         object
     }
 
+    /// Whether a write came too late because the server itself has written the status in between.
+    fn was_overtaken(&self, code: u16) -> bool {
+        code == 409 && OWN_STATUS.contains(&self.row.plural)
+    }
+
     async fn read(&self) -> Value {
         self.client.get(&self.path).await.expect(200)
     }
@@ -182,9 +187,14 @@ impl Life {
             return;
         }
         assert!(read.code == 200 && read.bytes.starts_with(b"k8s\0"), "{}", read.text());
-        let before = self.read().await;
+        let (mut read, mut before) = (read, self.read().await);
         let writer = self.client.with("content-type", PROTOBUF);
-        let answer = writer.send(Method::PUT, &self.path, read.bytes).await;
+        let mut answer = writer.send(Method::PUT, &self.path, read.bytes).await;
+        while self.was_overtaken(answer.code) {
+            read = self.client.with("accept", PROTOBUF).get(&self.path).await;
+            before = self.read().await;
+            answer = writer.send(Method::PUT, &self.path, read.bytes).await;
+        }
         let written = answer.expect(200);
         assert_eq!(self.rest(&written), self.rest(&before));
         if !OWN_STATUS.contains(&self.row.plural) {
@@ -228,9 +238,14 @@ impl Life {
     }
 
     async fn is_updated(&mut self) {
-        let mut wanted = self.read().await;
-        wanted["metadata"]["annotations"]["example.com/updated"] = "yes".into();
-        let answer = self.client.put(&self.path, &wanted).await.expect(200);
+        let (mut wanted, answer) = loop {
+            let mut wanted = self.read().await;
+            wanted["metadata"]["annotations"]["example.com/updated"] = "yes".into();
+            let answer = self.client.put(&self.path, &wanted).await;
+            if !self.was_overtaken(answer.code) {
+                break (wanted, answer.expect(200));
+            }
+        };
         assert_eq!(answer["metadata"]["annotations"]["example.com/updated"], "yes");
         if ANNOTATIONS_COUNT.contains(&self.row.plural) {
             let before = wanted["metadata"]["generation"].as_u64().unwrap();
