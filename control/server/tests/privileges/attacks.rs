@@ -182,7 +182,15 @@ async fn a_node_tells_what_it_finds_and_nothing_else() {
     let mut claim = named("PersistentVolumeClaim", "claim");
     claim["spec"] = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     cluster.root("POST", &format!("{WEB}/persistentvolumeclaims"), claim).await;
+    let mut claiming = named("Pod", "claiming");
+    claiming["spec"] = json!({
+        "nodeName": "n1", "serviceAccountName": "runner", "automountServiceAccountToken": false,
+        "containers": [{"name": "c", "image": "i"}],
+        "resourceClaims": [{"name": "r", "resourceClaimTemplateName": "devices"}],
+    });
+    cluster.root("POST", &format!("{WEB}/pods"), claiming).await;
     let of_pod = || format!("{WEB}/pods/mine/status");
+    let of_claiming = || format!("{WEB}/pods/claiming/status");
     let of_claim = || format!("{WEB}/persistentvolumeclaims/claim/status");
     let node = || "/api/v1/nodes/n1".to_owned();
     let labels = || json!({"metadata": {"labels": {"app": "bank"}}});
@@ -201,7 +209,7 @@ async fn a_node_tells_what_it_finds_and_nothing_else() {
         vec![
             ("node", "PATCH", of_pod(), no, json!({"status": {"phase": "Running"}}), 200),
             ("node", "PATCH", of_pod(), no, labels(), 403),
-            ("node", "PATCH", of_pod(), no, claims, 403),
+            ("node", "PATCH", of_claiming(), no, claims, 403),
             ("node", "PATCH", of_claim(), no, json!({"status": {"capacity": {"storage": "1Gi"}}}), 200),
             ("node", "PATCH", of_claim(), no, labels(), 403),
             ("node", "PATCH", of_claim(), no, json!({"metadata": {"finalizers": ["a.b/c"]}}), 403),
